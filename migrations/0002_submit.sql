@@ -1,0 +1,284 @@
+-- Submission: one statement per call, so accepted means committed, and the same
+-- function serves the HTTP API, the command line and applications that submit
+-- from SQL inside their own transaction.
+
+create function postrider.domain_of(address text) returns text
+language sql immutable parallel safe strict as
+$$ select substr(address, length(address) - strpos(reverse(address), '@') + 2) $$;
+
+-- The written form of an id (Crockford's base 32, sorts as the number does).
+create function postrider.written_id(prefix text, id bigint) returns text
+language sql immutable parallel safe strict as $$
+  select prefix || string_agg(substr('0123456789ABCDEFGHJKMNPQRSTVWXYZ', ((id >> (5 * p)) & 31)::int + 1, 1), '' order by p desc)
+  from generate_series(0, 12) p
+$$;
+
+-- Recipients of one message into the queue. Says how many were accepted and the
+-- positions (from 0) of those that are suppressed.
+create function postrider.enqueue(
+  p_tenant bigint, p_message bigint, p_stream int, p_prio smallint,
+  p_expires timestamptz, p_due timestamptz, p_recipients text[], p_payloads text[],
+  out accepted int, out suppressed int[])
+language plpgsql as $$
+begin
+  insert into postrider.lane(tenant_id, pool_id, prio, stream_id)
+  select distinct p_tenant, coalesce(dp.pool_id, 0), p_prio, p_stream
+  from (select distinct postrider.domain_of(r) as domain from unnest(p_recipients) r) x
+  left join postrider.domain_pool dp using (domain)
+  where not exists (
+    select 1 from postrider.lane l
+    where l.tenant_id = p_tenant and l.pool_id = coalesce(dp.pool_id, 0) and l.prio = p_prio and l.stream_id = p_stream)
+  order by 2
+  on conflict do nothing;
+
+  with r as materialized (
+    select u.recipient, u.payload, u.n::int - 1 as n, l.lane_id, postrider.mint_id() as job_id,
+           exists (select 1 from postrider.suppression s
+                   where s.tenant_id = p_tenant and s.address = u.recipient) as held
+    from unnest(p_recipients, p_payloads) with ordinality as u(recipient, payload, n)
+    left join postrider.domain_pool dp on dp.domain = postrider.domain_of(u.recipient)
+    join postrider.lane l on l.tenant_id = p_tenant and l.pool_id = coalesce(dp.pool_id, 0)
+      and l.prio = p_prio and l.stream_id = p_stream
+  ), jobs as (
+    insert into postrider.job(job_id, tenant_id, message_id, lane_id, expires_at, recipient, payload)
+    select job_id, p_tenant, p_message, lane_id, p_expires, recipient, payload from r where not held
+  ), now_ready as (
+    insert into postrider.ready(gen, lane_id, run_at, job_id, tenant_id, expires_at)
+    select (select cur from postrider.generation), lane_id, now(), job_id, p_tenant, p_expires
+    from r where not held and p_due is null
+  ), later as (
+    insert into postrider.deferred(due_at, job_id, lane_id, tenant_id, expires_at)
+    select p_due, job_id, lane_id, p_tenant, p_expires from r where not held and p_due is not null
+  ), hints as (
+    insert into postrider.lane_hint(lane_id)
+    select distinct lane_id from r
+    where not held and p_due is null and not exists (
+      select 1 from postrider.lane_hint h
+      where h.lane_id = r.lane_id and h.hinted_at > now() - interval '1 second')
+    order by 1
+    on conflict (lane_id) do update set hinted_at = now()
+  )
+  select count(*) filter (where not held), coalesce(array_agg(n order by n) filter (where held), '{}')
+  into accepted, suppressed from r;
+end $$;
+
+-- A new message with its first recipients (there may be none: a campaign's follow).
+-- status: ok, replayed (same key, same body), conflict (same key, other body),
+--         no_tenant, foreign_domain.
+create function postrider.submit(
+  p_tenant bigint, p_from_domain text, p_stream text, p_content json,
+  p_send_at timestamptz, p_expires_at timestamptz, p_recipients text[], p_payloads text[],
+  p_key bytea default null, p_body_hash bytea default null, p_answer json default null,
+  out status text, out message_id bigint, out accepted int, out suppressed int[], out answer json)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  v_policy postrider.stream_policy;
+  v_stream int;
+  v_id bigint := postrider.mint_id();
+  v_known postrider.idempotency;
+  v_expires timestamptz;
+begin
+  perform set_config('postrider.tenant', p_tenant::text, true);
+  accepted := 0; suppressed := '{}';
+  if not exists (select 1 from postrider.tenant t where t.tenant_id = p_tenant and t.state = 'active') then
+    status := 'no_tenant'; return;
+  end if;
+  if not exists (select 1 from postrider.sending_domain d where d.tenant_id = p_tenant and d.domain = p_from_domain) then
+    status := 'foreign_domain'; return;
+  end if;
+
+  if p_key is not null then
+    insert into postrider.idempotency(tenant_id, key_hash, body_hash, message_id, expires_at)
+    values (p_tenant, p_key, p_body_hash, v_id, now() + interval '72 hours')
+    on conflict do nothing;
+    if not found then
+      select * into v_known from postrider.idempotency i where i.tenant_id = p_tenant and i.key_hash = p_key;
+      message_id := v_known.message_id;
+      answer := v_known.answer;
+      status := case when v_known.body_hash = p_body_hash then 'replayed' else 'conflict' end;
+      return;
+    end if;
+  end if;
+
+  select * into v_policy from postrider.stream_policy sp where sp.name = p_stream;
+  if not found then
+    select * into v_policy from postrider.stream_policy sp where sp.name = 'bulk';
+  end if;
+  select s.stream_id into v_stream from postrider.stream s where s.tenant_id = p_tenant and s.name = p_stream;
+  if v_stream is null then
+    insert into postrider.stream(tenant_id, name) values (p_tenant, p_stream) on conflict do nothing;
+    select s.stream_id into v_stream from postrider.stream s where s.tenant_id = p_tenant and s.name = p_stream;
+  end if;
+
+  v_expires := coalesce(p_expires_at, coalesce(p_send_at, now()) + v_policy.ttl);
+  if cardinality(p_recipients) > 0 then
+    select e.accepted, e.suppressed into accepted, suppressed
+    from postrider.enqueue(p_tenant, v_id, v_stream, v_policy.prio, v_expires,
+      case when p_send_at > now() then p_send_at end, p_recipients, p_payloads) e;
+  end if;
+  insert into postrider.message(message_id, tenant_id, stream_id, send_at, expires_at, accepted, suppressed, content)
+  values (v_id, p_tenant, v_stream, p_send_at, v_expires, accepted, cardinality(suppressed), p_content);
+  message_id := v_id;
+  status := 'ok';
+  if p_key is not null then
+    answer := json_build_object('accepted', accepted, 'suppressed', suppressed, 'given', p_answer);
+    update postrider.idempotency i set answer = submit.answer where i.tenant_id = p_tenant and i.key_hash = p_key;
+  end if;
+end $$;
+
+-- More recipients for a message, exactly once per (upload, chunk).
+-- status: ok, replayed, missing, cancelled, expired.
+create function postrider.append_recipients(
+  p_tenant bigint, p_message bigint, p_recipients text[], p_payloads text[], p_upload bytea, p_chunk int,
+  out status text, out accepted int, out suppressed int[])
+language plpgsql as $$
+#variable_conflict use_column
+declare m record; v_known postrider.upload_chunk;
+begin
+  perform set_config('postrider.tenant', p_tenant::text, true);
+  accepted := 0; suppressed := '{}';
+  select msg.stream_id, msg.send_at, msg.expires_at, msg.cancelled_at, coalesce(sp.prio, bulk.prio) as prio into m
+  from postrider.message msg
+  join postrider.stream s using (stream_id)
+  join postrider.stream_policy bulk on bulk.name = 'bulk'
+  left join postrider.stream_policy sp on sp.name = s.name
+  where msg.message_id = p_message and msg.tenant_id = p_tenant;
+  if not found then status := 'missing'; return; end if;
+  if m.cancelled_at is not null then status := 'cancelled'; return; end if;
+  if m.expires_at <= now() then status := 'expired'; return; end if;
+
+  if p_upload is not null then
+    insert into postrider.upload_chunk(tenant_id, message_id, upload, chunk, accepted, suppressed)
+    values (p_tenant, p_message, p_upload, p_chunk, 0, 0) on conflict do nothing;
+    if not found then
+      select * into v_known from postrider.upload_chunk u
+      where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk;
+      status := 'replayed'; accepted := v_known.accepted;
+      return;
+    end if;
+  end if;
+  select e.accepted, e.suppressed into accepted, suppressed
+  from postrider.enqueue(p_tenant, p_message, m.stream_id, m.prio, m.expires_at,
+    case when m.send_at > now() then m.send_at end, p_recipients, p_payloads) e;
+  if p_upload is not null then
+    update postrider.upload_chunk u set accepted = append_recipients.accepted, suppressed = cardinality(append_recipients.suppressed)
+    where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk;
+  end if;
+  -- Last, so that parallel chunks hold this row for the length of a commit only.
+  update postrider.message msg
+  set accepted = msg.accepted + append_recipients.accepted, suppressed = msg.suppressed + cardinality(append_recipients.suppressed)
+  where msg.message_id = p_message;
+  status := 'ok';
+end $$;
+
+-- Calls a message back. What is in hand may still go out; nothing new starts.
+create function postrider.cancel_message(p_tenant bigint, p_message bigint) returns boolean
+language plpgsql as $$
+begin
+  perform set_config('postrider.tenant', p_tenant::text, true);
+  update postrider.message set cancelled_at = coalesce(cancelled_at, now())
+  where message_id = p_message and tenant_id = p_tenant;
+  if not found then return false; end if;
+  insert into postrider.cancellation(message_id, tenant_id) values (p_message, p_tenant) on conflict do nothing;
+  return true;
+end $$;
+
+-- For applications on the same Postgres: submit inside your own transaction.
+--
+--   select postrider.send('{"from": "Shop <orders@shop.example>", "subject": "Hello {{ name }}",
+--     "text": "Hi {{ name }}", "stream": "transactional",
+--     "recipients": [{"to": "ann@example.org", "vars": {"name": "Ann"}}]}');
+--
+-- Takes the fields of POST /v1/messages and gives back the message id. The mail exists
+-- if and only if your transaction commits. Your login is bound to a tenant by
+-- `postrider tenant login`; it needs no right but to call this function.
+create function postrider.send(message json, idempotency_key text default null) returns text
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+  v_tenant bigint;
+  v_before text := coalesce(current_setting('postrider.tenant', true), '');
+  v_stream text := coalesce(message ->> 'stream', 'transactional');
+  v_field  text;
+  v_entry  json;
+  v_n      int := 0;
+  v_one    text;
+  v_all    text[];
+  v_to     text[] := '{}';
+  v_load   text[] := '{}';
+  v_result record;
+begin
+  select l.tenant_id into v_tenant from postrider.tenant_login l where l.login = session_user;
+  if v_tenant is null then
+    raise exception 'login "%" is not bound to a tenant', session_user
+      using errcode = 'insufficient_privilege', hint = 'Bind it: postrider tenant login TENANT LOGIN';
+  end if;
+  if json_typeof(message) is distinct from 'object' then
+    raise exception 'message: expected a JSON object' using errcode = 'invalid_parameter_value';
+  end if;
+  for v_field in select k from json_object_keys(message) k where k not in
+    ('from', 'subject', 'html', 'text', 'reply_to', 'headers', 'vars', 'stream', 'recipients',
+     'send_at', 'expires_at', 'attachments', 'metadata')
+  loop
+    raise exception 'message.%: unknown field', v_field using errcode = 'invalid_parameter_value';
+  end loop;
+  foreach v_field in array array['from', 'subject'] loop
+    if coalesce(message ->> v_field, '') = '' then
+      raise exception 'message.%: missing', v_field using errcode = 'invalid_parameter_value';
+    end if;
+    if message ->> v_field ~ '[[:cntrl:]]' then
+      raise exception 'message.%: control characters are not allowed', v_field using errcode = 'invalid_parameter_value';
+    end if;
+  end loop;
+  if coalesce(message ->> 'html', message ->> 'text', '') = '' then
+    raise exception 'message: give html, text or both' using errcode = 'invalid_parameter_value';
+  end if;
+  if v_stream !~ '^[a-z0-9][a-z0-9_-]{0,62}$' then
+    raise exception 'message.stream: expected lower-case letters, digits, - and _, found %', quote_literal(left(v_stream, 80))
+      using errcode = 'invalid_parameter_value';
+  end if;
+  if json_typeof(message -> 'recipients') is distinct from 'array'
+     or json_array_length(message -> 'recipients') not between 1 and 10000 then
+    raise exception 'message.recipients: expected an array of 1 to 10000' using errcode = 'invalid_parameter_value';
+  end if;
+
+  for v_entry in select e from json_array_elements(message -> 'recipients') e loop
+    v_all := array[v_entry ->> 'to']
+      || coalesce((select array_agg(c) from json_array_elements_text(v_entry -> 'cc') c), '{}');
+    foreach v_one in array v_all loop
+      v_one := coalesce(substring(v_one from '<([^<>]*)>\s*$'), v_one);
+      v_one := substring(v_one from '^(.*@)') || lower(postrider.domain_of(v_one));
+      if v_one is null or octet_length(v_one) > 254
+         or v_one !~ '^[^][[:space:][:cntrl:]<>@",;:\\()]{1,64}@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$' then
+        raise exception 'message.recipients[%]: expected an address, found %', v_n, quote_nullable(left(v_entry ->> 'to', 80))
+          using errcode = 'invalid_parameter_value';
+      end if;
+      v_to := v_to || v_one;
+      v_load := v_load || json_strip_nulls(json_build_object(
+        'vars', v_entry -> 'vars', 'to', v_entry ->> 'to', 'cc', v_entry -> 'cc'))::text;
+    end loop;
+    v_n := v_n + 1;
+  end loop;
+
+  select * into v_result from postrider.submit(
+    v_tenant, lower(rtrim(postrider.domain_of(message ->> 'from'), '> ')), v_stream,
+    (select json_object_agg(k, v) from json_each(message) e(k, v)
+     where k not in ('recipients', 'stream', 'send_at', 'expires_at')),
+    (message ->> 'send_at')::timestamptz, (message ->> 'expires_at')::timestamptz, v_to, v_load,
+    sha256(convert_to(idempotency_key, 'UTF8')),
+    case when idempotency_key is not null then sha256(convert_to(message::text, 'UTF8')) end);
+  perform set_config('postrider.tenant', v_before, true);
+  case v_result.status
+    when 'ok', 'replayed' then return postrider.written_id('msg_', v_result.message_id);
+    when 'conflict' then raise exception 'idempotency key was used before with another message'
+      using errcode = 'unique_violation';
+    when 'foreign_domain' then raise exception 'message.from: the domain is not one of this tenant''s'
+      using errcode = 'insufficient_privilege', hint = 'Add it: postrider domain add --tenant NAME DOMAIN';
+    else raise exception 'the tenant is suspended' using errcode = 'insufficient_privilege';
+  end case;
+end $$;
+
+-- Runs with the API role's rights and no more (row-level security applies inside).
+grant create on schema postrider to postrider_api;
+alter function postrider.send(json, text) owner to postrider_api;
+revoke create on schema postrider from postrider_api;

@@ -1,0 +1,22 @@
+//! One file per section of the configuration: a sentence on each key, the
+//! default beside it.
+
+mod api;
+mod database;
+mod queue;
+mod route;
+mod smtp;
+mod stream;
+mod telemetry;
+mod throttle;
+mod worker;
+
+pub use api::{Api, Secrets};
+pub use database::Database;
+pub use queue::Queue;
+pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Source, TlsMode};
+pub use smtp::Smtp;
+pub use stream::{Retry, Stream};
+pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
+pub use throttle::{ThrottleRule, ThrottleScope};
+pub use worker::Worker;

@@ -1,0 +1,52 @@
+//! `[smtp]`: deadlines and bounds of the SMTP client (RFC 5321 4.5.3.2).
+
+use std::time::Duration;
+
+/// Each deadline is for the whole phase, however slowly bytes trickle in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Smtp {
+    /// TCP connect (30 s).
+    pub connect_timeout: Duration,
+    /// The peer's greeting (5 min by the RFC; 2 min).
+    pub banner_timeout: Duration,
+    /// EHLO (5 min).
+    pub ehlo_timeout: Duration,
+    /// STARTTLS and the handshake (60 s).
+    pub tls_timeout: Duration,
+    /// AUTH (2 min).
+    pub auth_timeout: Duration,
+    /// MAIL (5 min).
+    pub mail_timeout: Duration,
+    /// RCPT (5 min).
+    pub rcpt_timeout: Duration,
+    /// DATA until the 354 (2 min).
+    pub data_timeout: Duration,
+    /// Sending the body (3 min per 64 KiB block; in total 10 min).
+    pub body_timeout: Duration,
+    /// The reply to the final dot (10 min; a lower value makes duplicates).
+    pub dot_timeout: Duration,
+    /// How long an idle connection is kept (20 s).
+    pub idle_timeout: Duration,
+    /// Open connections of the whole daemon (2000).
+    pub max_connections: u32,
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            banner_timeout: minutes(2),
+            ehlo_timeout: minutes(5),
+            tls_timeout: minutes(1),
+            auth_timeout: minutes(2),
+            mail_timeout: minutes(5),
+            rcpt_timeout: minutes(5),
+            data_timeout: minutes(2),
+            body_timeout: minutes(10),
+            dot_timeout: minutes(10),
+            idle_timeout: Duration::from_secs(20),
+            max_connections: 2000,
+        }
+    }
+}

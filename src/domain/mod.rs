@@ -1,0 +1,11 @@
+//! The words that more than one feature speaks: ids, outcomes, verdicts, time.
+//!
+//! Bottom shelf: imports nothing of ours, and of others only the standard
+//! library and serde. A type that a single feature uses belongs to that feature.
+
+pub mod backoff;
+pub mod clock;
+pub mod ids;
+pub mod outcome;
+pub mod receipt;
+pub mod verdict;

@@ -1,0 +1,251 @@
+//! What was refused, by whom, and how far the refusal reaches.
+//!
+//! A verdict keeps the peer's words apart from ours: `Cause::Reply` holds only
+//! what was read from the wire; a timeout or a broken connection is a cause of
+//! its own and never dressed up as a reply.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The step of a delivery at which something happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Finding out where to go (MX, A, AAAA).
+    Resolve,
+    /// TCP connect.
+    Connect,
+    /// The peer's 220.
+    Banner,
+    /// EHLO or HELO.
+    Ehlo,
+    /// STARTTLS and the handshake.
+    StartTls,
+    /// AUTH.
+    Auth,
+    /// MAIL FROM.
+    Mail,
+    /// RCPT TO.
+    Rcpt,
+    /// DATA up to the 354, or the body before the final dot.
+    Data,
+    /// After the final dot.
+    Dot,
+}
+
+impl Stage {
+    /// The name used in logs, metrics and the attempt history.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Banner => "banner",
+            Self::Ehlo => "ehlo",
+            Self::StartTls => "start_tls",
+            Self::Auth => "auth",
+            Self::Mail => "mail",
+            Self::Rcpt => "rcpt",
+            Self::Data => "data",
+            Self::Dot => "dot",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An enhanced status code (RFC 3463). Three digits each: Microsoft uses 5.7.509.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnhancedStatus {
+    /// 2, 4 or 5.
+    pub class: u8,
+    /// 0 to 999.
+    pub subject: u16,
+    /// 0 to 999.
+    pub detail: u16,
+}
+
+impl fmt::Display for EnhancedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+    }
+}
+
+/// A reply as it was read from the wire, bounded and free of control characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerReply {
+    /// 200 to 599.
+    pub code: u16,
+    /// The enhanced status, when the text starts with one of the code's class.
+    pub enhanced: Option<EnhancedStatus>,
+    /// The lines' text joined with single spaces, without codes.
+    pub text: String,
+}
+
+impl fmt::Display for PeerReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(enhanced) = self.enhanced {
+            write!(f, " {enhanced}")?;
+        }
+        if !self.text.is_empty() {
+            write!(f, " {}", self.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a refusal comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The peer said so.
+    Reply(PeerReply),
+    /// A deadline of ours ran out.
+    Timeout,
+    /// The connection could not be made or broke; the text is the system's.
+    Connection(String),
+    /// The peer broke the protocol (a reply too long, not a reply, …).
+    Protocol(String),
+    /// TLS could not be had where the policy demands it.
+    Tls(String),
+    /// The DNS gave an answer that forbids or hinders delivery.
+    Dns(String),
+    /// The peer cannot take this mail (size, SMTPUTF8): found before sending it.
+    Capability(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reply(reply) => reply.fmt(f),
+            Self::Timeout => f.write_str("timed out"),
+            Self::Connection(text) => write!(f, "connection: {text}"),
+            Self::Protocol(text) => write!(f, "protocol: {text}"),
+            Self::Tls(text) => write!(f, "TLS: {text}"),
+            Self::Dns(text) => write!(f, "DNS: {text}"),
+            Self::Capability(text) => write!(f, "peer cannot take this mail: {text}"),
+        }
+    }
+}
+
+/// May it still succeed?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finality {
+    /// Worth another try later.
+    Passing,
+    /// Trying again would not help.
+    Final,
+}
+
+/// How far a refusal reaches, from the narrowest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// This recipient only.
+    Recipient,
+    /// This message's content, for any recipient.
+    Message,
+    /// This session: another connection may do better.
+    Session,
+    /// This host: another host of the destination may do better.
+    Host,
+    /// Our source address or identity at this mailbox provider.
+    Source,
+    /// The whole destination.
+    Destination,
+}
+
+impl Reach {
+    /// The name used in logs, metrics and the attempt history.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recipient => "recipient",
+            Self::Message => "message",
+            Self::Session => "session",
+            Self::Host => "host",
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+/// What kind of refusal it is: the one taxonomy for replies, reports and callbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The mailbox does not exist or is disabled for good.
+    AddressBad,
+    /// The domain does not exist or takes no mail.
+    DomainBad,
+    /// The mailbox is full.
+    MailboxFull,
+    /// Refused for policy or reputation.
+    Policy,
+    /// Asked to slow down.
+    Throttled,
+    /// Refused for what the mail contains.
+    Content,
+    /// Authentication or configuration between us and the peer.
+    Configuration,
+    /// Network, timeouts, greylisting, overload: passes by itself.
+    Transient,
+    /// The mail is too large.
+    Size,
+    /// None of the rules knows it.
+    Unknown,
+}
+
+impl Class {
+    /// The name used in logs, metrics and the attempt history.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AddressBad => "address_bad",
+            Self::DomainBad => "domain_bad",
+            Self::MailboxFull => "mailbox_full",
+            Self::Policy => "policy",
+            Self::Throttled => "throttled",
+            Self::Content => "content",
+            Self::Configuration => "configuration",
+            Self::Transient => "transient",
+            Self::Size => "size",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A refusal, judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Where in the delivery it happened.
+    pub stage: Stage,
+    /// What was said or what broke.
+    pub cause: Cause,
+    /// What kind of refusal it is.
+    pub class: Class,
+    /// Whether another try makes sense.
+    pub finality: Finality,
+    /// How far it reaches.
+    pub reach: Reach,
+    /// The wait that the peer asked for, if it did.
+    pub retry_after: Option<Duration>,
+}
+
+impl Verdict {
+    /// Whether this says that the address itself is dead (and so may be suppressed).
+    /// Policy, blocks and content never do.
+    pub fn condemns_address(&self) -> bool {
+        self.finality == Finality::Final && self.class == Class::AddressBad
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}: {}", self.class.as_str(), self.stage, self.cause)
+    }
+}

@@ -1,0 +1,15 @@
+//! postrider: high-throughput email delivery for many tenants.
+//!
+//! The modules in reading order of their shelves; imports go down only
+//! (`tests/layers.rs` checks). To understand the program, start with
+//! `worker::pipeline`.
+
+pub mod domain;
+
+pub mod config;
+
+pub mod message;
+
+pub mod tenant;
+
+pub mod route;

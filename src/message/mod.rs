@@ -1,0 +1,4 @@
+//! What is sent: from data to signed bytes. Pure, no I/O.
+
+pub mod address;
+pub mod letter;

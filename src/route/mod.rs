@@ -1,0 +1,3 @@
+//! Where to, and how safely.
+
+pub mod plan;

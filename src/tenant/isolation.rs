@@ -1,0 +1,51 @@
+//! [`TenantScope`]: the value that every query on a tenant's rows must be given.
+
+use futures_util::future::BoxFuture;
+use sqlx::{PgConnection, PgPool};
+
+use crate::domain::ids::TenantId;
+
+/// The right to read and write one tenant's rows, and nobody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantScope {
+    tenant: TenantId,
+}
+
+impl TenantScope {
+    pub(super) const fn new(tenant: TenantId) -> Self {
+        Self { tenant }
+    }
+
+    /// Whose rows.
+    pub const fn tenant(self) -> TenantId {
+        self.tenant
+    }
+
+    /// Runs `work` in one transaction that sees this tenant's rows only: as the role
+    /// `role` (nothing is switched when it is `None` because the connection already
+    /// acts as the API's role) with `postrider.tenant` set for the transaction.
+    ///
+    /// The transaction runs in a task of its own that is never aborted: dropping
+    /// the caller cannot leave a connection inside a transaction (sqlx 0.9.0 loses
+    /// later writes on such a connection; docs/adr/0005).
+    pub async fn run<T, F>(self, pool: &PgPool, work: F) -> Result<T, sqlx::Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
+            + Send
+            + 'static,
+    {
+        let pool = pool.clone();
+        let transaction = tokio::spawn(async move {
+            let mut tx = pool.begin().await?;
+            sqlx::query("select set_config('postrider.tenant', $1, true), set_config('role', 'postrider_api', true)")
+                .bind(self.tenant.get().to_string())
+                .execute(&mut *tx)
+                .await?;
+            let value = work(&mut tx).await?;
+            tx.commit().await?;
+            Ok(value)
+        });
+        transaction.await.map_err(|error| sqlx::Error::Protocol(error.to_string()))?
+    }
+}

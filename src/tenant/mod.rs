@@ -1,0 +1,10 @@
+//! Who is asking, and what is theirs.
+//!
+//! Every query on a tenant's rows needs a [`isolation::TenantScope`], and only
+//! this folder makes one: from an API key, or for an operator who names the
+//! tenant. Isolation is thus a matter of types here and of row-level security
+//! in the database, not of memory.
+
+pub mod auth;
+pub mod isolation;
+pub mod key;
