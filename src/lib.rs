@@ -13,3 +13,7 @@ pub mod message;
 pub mod tenant;
 
 pub mod route;
+
+pub mod queue;
+
+pub mod cli;

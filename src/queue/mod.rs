@@ -1,0 +1,4 @@
+//! The job's life in Postgres.
+
+pub mod admin;
+pub mod migrate;
