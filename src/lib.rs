@@ -12,4 +12,5 @@ pub mod message;
 
 pub mod tenant;
 
+pub mod queue;
 pub mod route;
