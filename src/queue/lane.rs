@@ -115,3 +115,17 @@ pub async fn hint_waiting(pool: &PgPool) -> Result<u64, sqlx::Error> {
     }
     Ok(hinted)
 }
+
+/// Records that mail for `domain` goes to `provider`, as its MX told; a configured rule wins.
+pub async fn learn_domain(
+    pool: &PgPool,
+    domain: &str,
+    provider: &MailboxProvider,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(include_str!("sql/learn_domain.sql"))
+        .bind(domain)
+        .bind(provider.as_str())
+        .execute(pool)
+        .await
+        .map(drop)
+}
