@@ -14,4 +14,6 @@ pub mod tenant;
 
 pub mod route;
 
+pub mod sink;
+
 pub mod cli;
