@@ -14,3 +14,7 @@ pub mod tenant;
 
 pub mod queue;
 pub mod route;
+
+pub mod sink;
+
+pub mod cli;
