@@ -123,7 +123,7 @@ pub async fn audit(pool: &PgPool, extent: Extent) -> Result<Audit, sqlx::Error> 
         )
         .execute(&mut *tx)
         .await?;
-        let row = sqlx::query(include_str!("../sql/audit.sql"))
+        let row = sqlx::query(include_str!("sql/audit.sql"))
             .bind(extent.tenant.map(TenantId::get))
             .bind(extent.message.map(MessageId::get))
             .bind(extent.most)

@@ -74,7 +74,7 @@ pub async fn list(
 ) -> Result<Vec<DeadLetter>, sqlx::Error> {
     let asked = selection.clone();
     let rows = within(pool, selection.scope, move |conn| {
-        let query = sqlx::query(include_str!("../sql/dead_letters.sql"));
+        let query = sqlx::query(include_str!("sql/dead_letters.sql"));
         bind(query, &asked, after, most).fetch_all(conn).boxed()
     })
     .await?;
@@ -90,7 +90,7 @@ pub async fn replay(
 ) -> Result<Batch, sqlx::Error> {
     let asked = selection.clone();
     let row = within(pool, selection.scope, move |conn| {
-        let query = sqlx::query(include_str!("../sql/replay.sql"));
+        let query = sqlx::query(include_str!("sql/replay.sql"));
         bind(query, &asked, after, most).fetch_one(conn).boxed()
     })
     .await?;
@@ -107,7 +107,7 @@ pub async fn discard(
 ) -> Result<Batch, sqlx::Error> {
     let (asked, why) = (selection.clone(), why.to_owned());
     let row = within(pool, selection.scope, move |conn| {
-        let query = sqlx::query(include_str!("../sql/discard.sql"));
+        let query = sqlx::query(include_str!("sql/discard.sql"));
         bind(query, &asked, after, most).bind(why).fetch_one(conn).boxed()
     })
     .await?;

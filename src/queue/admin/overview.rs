@@ -63,7 +63,7 @@ pub async fn lanes(
     scope: Option<TenantScope>,
 ) -> Result<Vec<LaneDepth>, sqlx::Error> {
     within(pool, scope, move |conn| {
-        sqlx::query_as(include_str!("../sql/overview.sql"))
+        sqlx::query_as(include_str!("sql/overview.sql"))
             .bind(MOST)
             .bind(scope.map(|scope| scope.tenant().get()))
             .fetch_all(conn)

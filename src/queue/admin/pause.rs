@@ -68,7 +68,7 @@ pub async fn pause(
     seconds: Option<f64>,
 ) -> Result<(), PauseError> {
     let (scope, key) = key_of(pool, target).await?;
-    let done = sqlx::query(include_str!("../sql/pause.sql"))
+    let done = sqlx::query(include_str!("sql/pause.sql"))
         .bind(scope)
         .bind(key)
         .bind(seconds)
@@ -81,7 +81,7 @@ pub async fn pause(
 /// Lets go. Says whether anything was held back.
 pub async fn resume(pool: &PgPool, target: &Target) -> Result<bool, PauseError> {
     let (scope, key) = key_of(pool, target).await?;
-    let (held, suspended): (bool, bool) = sqlx::query_as(include_str!("../sql/resume.sql"))
+    let (held, suspended): (bool, bool) = sqlx::query_as(include_str!("sql/resume.sql"))
         .bind(scope)
         .bind(key)
         .fetch_one(pool)
@@ -91,7 +91,7 @@ pub async fn resume(pool: &PgPool, target: &Target) -> Result<bool, PauseError> 
 
 /// What is held back at present.
 pub async fn blocks(pool: &PgPool) -> Result<Vec<Block>, sqlx::Error> {
-    sqlx::query_as(include_str!("../sql/blocks.sql")).fetch_all(pool).await
+    sqlx::query_as(include_str!("sql/blocks.sql")).fetch_all(pool).await
 }
 
 async fn key_of(pool: &PgPool, target: &Target) -> Result<(&'static str, i64), PauseError> {
