@@ -12,4 +12,9 @@ pub mod message;
 
 pub mod tenant;
 
+pub mod queue;
 pub mod route;
+
+pub mod sink;
+
+pub mod cli;

@@ -1,0 +1,5 @@
+//! What the behaviour tests share.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+
+pub mod postgres;
