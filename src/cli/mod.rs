@@ -1,3 +1,112 @@
 //! The operator's commands, one file per noun.
+//!
+//! A command reads its arguments, acts, and ends in an [`print::Answer`] or a
+//! [`error::CliError`]; only `print` writes. Exit codes: 0 done, 1 it did not work
+//! (or an audit or a check found a fault), 2 the command line makes no sense.
 
+mod audit;
+mod config;
+pub mod context;
+mod dead_letter;
 pub mod dev;
+mod domain;
+mod error;
+mod file;
+mod key;
+mod migrate;
+mod print;
+mod queue;
+mod send;
+mod suppression;
+mod tenant;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use context::{Connect, Context};
+use error::CliError;
+use print::{Answer, Format, Verdict};
+
+/// The operator's tool of postrider
+#[derive(Debug, Parser)]
+#[command(name = "postrider", version, about, after_help = "\
+First steps:
+  postrider migrate                                  make the schema
+  postrider tenant create shop                       a tenant
+  postrider domain add --tenant shop shop.example    its domain, with the DNS records to publish
+  postrider key create --tenant shop                 a key for the HTTP API
+  postrider send --tenant shop --from a@shop.example --to you@example.org \\
+                 --subject Hello --text 'It works.'
+  postrider queue status                             what waits
+
+Every command has --help with an example, and --json for scripts.
+Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense.")]
+pub struct Cli {
+    /// Configuration file [else POSTRIDER_CONFIG, else /etc/postrider/postrider.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Database to use instead of the configured one (keep passwords out of it: others see
+    /// the command line)
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Answer in JSON on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Tenant(tenant::Args),
+    Key(key::Args),
+    Domain(domain::Args),
+    Send(Box<send::Args>),
+    Queue(queue::Args),
+    DeadLetter(dead_letter::Args),
+    Suppression(suppression::Args),
+    Audit(audit::Args),
+    Migrate(migrate::Args),
+    Config(config::Args),
+    /// Show the version of this program and of the schema it needs
+    #[command(after_help = "Example:\n  postrider version --json")]
+    Version,
+}
+
+/// Does what the command line asks.
+pub async fn run(cli: Cli, connect: Connect) -> ExitCode {
+    let format = if cli.json { Format::Json } else { Format::Words };
+    let context = Context::new(cli.config, cli.database_url, connect);
+    match dispatch(cli.command, &context).await {
+        Ok(answer) => {
+            answer.show(format);
+            match answer.verdict() {
+                Verdict::Fine => ExitCode::SUCCESS,
+                Verdict::Bad => ExitCode::from(1),
+            }
+        }
+        Err(error) => {
+            print::error(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result<Answer, CliError> {
+    match command {
+        Command::Tenant(args) => tenant::run(args, context).await,
+        Command::Key(args) => key::run(args, context).await,
+        Command::Domain(args) => domain::run(args, context).await,
+        Command::Send(args) => send::run(*args, context).await,
+        Command::Queue(args) => queue::run(args, context).await,
+        Command::DeadLetter(args) => dead_letter::run(args, context).await,
+        Command::Suppression(args) => suppression::run(args, context).await,
+        Command::Audit(args) => audit::run(args, context).await,
+        Command::Migrate(args) => migrate::run(args, context).await,
+        Command::Config(args) => config::run(args, context),
+        Command::Version => version::run(),
+    }
+}
