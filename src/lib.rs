@@ -18,3 +18,5 @@ pub mod route;
 pub mod sink;
 
 pub mod cli;
+
+pub mod maintenance;
