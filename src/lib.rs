@@ -12,6 +12,12 @@ pub mod message;
 
 pub mod tenant;
 
+pub mod queue;
 pub mod route;
-
 pub mod throttle;
+
+pub mod sink;
+
+pub mod cli;
+
+pub mod maintenance;
