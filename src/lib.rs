@@ -14,7 +14,10 @@ pub mod tenant;
 
 pub mod queue;
 pub mod route;
+pub mod throttle;
 
 pub mod sink;
 
 pub mod cli;
+
+pub mod maintenance;
