@@ -8,6 +8,8 @@ pub mod domain;
 
 pub mod config;
 
+pub mod telemetry;
+
 pub mod message;
 
 pub mod tenant;
@@ -18,3 +20,5 @@ pub mod route;
 pub mod sink;
 
 pub mod cli;
+
+pub mod boot;
