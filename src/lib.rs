@@ -8,6 +8,8 @@ pub mod domain;
 
 pub mod config;
 
+pub mod telemetry;
+
 pub mod message;
 
 pub mod tenant;
@@ -21,3 +23,5 @@ pub mod sink;
 pub mod cli;
 
 pub mod maintenance;
+
+pub mod boot;
