@@ -12,6 +12,13 @@ pub mod message;
 
 pub mod tenant;
 
+pub mod queue;
 pub mod route;
 
-pub mod queue;
+pub mod sink;
+
+pub mod api;
+
+pub mod cli;
+
+pub mod maintenance;

@@ -272,7 +272,7 @@ impl Enqueue {
         message: MessageId,
     ) -> Result<(), EnqueueError> {
         let row = repeat(|| {
-            sqlx::query(include_str!("sql/cancel.sql"))
+            sqlx::query(include_str!("sql/cancel_message.sql"))
                 .bind(scope.tenant().get())
                 .bind(message.get())
                 .fetch_one(&self.pool)

@@ -1,56 +1,77 @@
-//! Telling the daemons that there is work.
-//!
-//! A hint: daemons also poll, so a lost notification costs one poll interval.
-//! `notify` takes a lock that all committing notifiers share, so it is never
-//! part of a submission; one task sends at most one every [`INTERVAL`].
+//! Wake-ups. NOTIFY is sent by a task of its own after the commit and never more
+//! often than [`COALESCE`]: in a submitting transaction it would take a lock that all
+//! commits of the database share. It is a courtesy; polling stands behind it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::mpsc;
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
 
-/// The channel that daemons listen on.
-pub const CHANNEL: &str = "postrider_wake";
+/// The channel's name.
+const CHANNEL: &str = "postrider_wake";
 
-/// Shortest time between two notifications.
-const INTERVAL: Duration = Duration::from_millis(20);
+/// Least time between two notifications of one process.
+const COALESCE: Duration = Duration::from_millis(20);
 
-/// Wait after the database refused.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Wait before listening again after the connection was lost.
+const RELISTEN: Duration = Duration::from_secs(2);
 
-/// Asks for a wake-up; cheap, never waits, many requests become one.
+/// Tells daemons that there is work.
 #[derive(Debug, Clone)]
 pub struct Waker {
-    asked: mpsc::Sender<()>,
+    asked: Arc<Notify>,
 }
 
 impl Waker {
-    /// Starts the task that notifies; it ends when the last `Waker` is gone.
+    /// Starts the task that notifies; it ends with the last `Waker`.
     pub fn spawn(pool: PgPool) -> Self {
-        // Room for one: a request that waits already speaks for all later ones.
-        let (asked, mut requests) = mpsc::channel(1);
+        let asked = Arc::new(Notify::new());
+        let weak = Arc::downgrade(&asked);
         tokio::spawn(async move {
-            while requests.recv().await.is_some() {
-                let pause = match notify(&pool).await {
-                    Ok(()) => INTERVAL,
-                    Err(error) => {
-                        tracing::warn!(%error, "could not wake the daemons; they will poll");
-                        PAUSE
+            while let Some(asked) = weak.upgrade() {
+                // Wakes now and then to see whether anyone is left to ask.
+                let woken = tokio::time::timeout(RELISTEN, asked.notified()).await.is_ok();
+                drop(asked);
+                if woken {
+                    if let Err(error) =
+                        sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(&pool).await
+                    {
+                        tracing::debug!(%error, "could not notify; daemons will find the work by polling");
                     }
-                };
-                tokio::time::sleep(pause).await;
+                    tokio::time::sleep(COALESCE).await;
+                }
             }
         });
         Self { asked }
     }
 
-    /// Asks; call it after a commit.
+    /// Asks for a notification, soon. Costs nothing.
     pub fn wake(&self) {
-        // Full: a request waits already. Closed: the runtime is stopping.
-        let _ = self.asked.try_send(());
+        self.asked.notify_one();
     }
 }
 
-async fn notify(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(pool).await.map(drop)
+/// Hears wake-ups for as long as `heard` has other owners.
+pub fn listen(pool: PgPool, heard: &Arc<Notify>) {
+    let weak = Arc::downgrade(heard);
+    tokio::spawn(async move {
+        while weak.strong_count() > 0 {
+            match PgListener::connect_with(&pool).await {
+                Ok(mut listener) => {
+                    if listener.listen(CHANNEL).await.is_ok() {
+                        while let Ok(_notification) = listener.recv().await {
+                            match weak.upgrade() {
+                                Some(heard) => heard.notify_one(),
+                                None => return,
+                            }
+                        }
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "cannot listen; polling goes on"),
+            }
+            tokio::time::sleep(RELISTEN).await;
+        }
+    });
 }

@@ -9,19 +9,22 @@ with m as materialized (
   order by j.job_id limit $3
 ), bounds as materialized (
   select min(job_id) as low, max(job_id) as high, count(*) as n from stretch
-), ends as (
-  select a.job_id, a.kind, a.at, a.attempt, a.code
+), history as (
+  -- A delivery has one end at most (kinds 1 to 5), so max only picks it.
+  select a.job_id, max(a.attempt) as attempts, max(a.kind) filter (where a.kind <= 5) as kind,
+    max(a.at) filter (where a.kind <= 5) as at, max(a.code) filter (where a.kind <= 5) as code
   from postrider.attempt a
-  where a.message_id = $1 and a.kind = any('{1,2,3,4,5}'::smallint[])
+  where a.message_id = $1 and a.kind = any('{1,2,3,4,5,6,7,8}'::smallint[])
     and a.job_id between (select low from bounds) and (select high from bounds)
     and a.at >= (select created_at from m)
+  group by a.job_id
 ), sending as materialized (
-  select l.job_id, l.attempt
+  select l.job_id
   from postrider.worker_session w join postrider.lease l using (session_id)
 ), known as (
   select s.job_id, s.recipient, e.code, f.due_at,
     coalesce(e.at, d.dead_at) as ended_at,
-    coalesce(e.attempt, d.attempts, l.attempt, f.attempt, 0)::int as attempts,
+    coalesce(e.attempts, 0)::int as attempts,
     case
       when e.kind is not null then (array['delivered', 'bounced', 'expired', 'suppressed', 'cancelled'])[e.kind]
       when d.job_id is not null then 'dead_lettered'
@@ -30,7 +33,7 @@ with m as materialized (
       else 'queued'
     end as state
   from stretch s
-  left join ends e using (job_id)
+  left join history e using (job_id)
   left join postrider.dead_letter d on d.message_id = $1 and d.job_id = s.job_id
   left join sending l on l.job_id = s.job_id
   left join postrider.deferred f on f.job_id = s.job_id

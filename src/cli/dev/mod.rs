@@ -1,0 +1,4 @@
+//! `postrider dev`: the whole of postrider on one machine, with nothing needed beforehand.
+
+pub mod binaries;
+pub mod cluster;

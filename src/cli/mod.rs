@@ -1,0 +1,3 @@
+//! The operator's commands, one file per noun.
+
+pub mod dev;

@@ -1,0 +1,6 @@
+//! What the behaviour tests share.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+
+pub mod postgres;
+pub mod builders;
