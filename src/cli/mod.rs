@@ -17,6 +17,7 @@ mod migrate;
 mod print;
 mod queue;
 mod send;
+mod show;
 mod suppression;
 mod tenant;
 mod version;
@@ -38,7 +39,7 @@ First steps:
   postrider tenant create shop                       a tenant
   postrider domain add --tenant shop shop.example    its domain, with the DNS records to publish
   postrider key create --tenant shop                 a key for the HTTP API
-  postrider send --tenant shop --from a@shop.example --to you@example.org \\
+  postrider send --key-file shop.key --from a@shop.example --to you@example.org \\
                  --subject Hello --text 'It works.'
   postrider queue status                             what waits
 
