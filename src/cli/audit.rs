@@ -5,6 +5,7 @@ use super::error::CliError;
 use super::print::{self, Answer, Table, Verdict};
 use crate::domain::ids::MessageId;
 use crate::queue::admin::audit::{self, Audit, Extent};
+use crate::tenant::isolation::TenantScope;
 
 /// Prove that every accepted delivery is in exactly one place
 ///
@@ -33,7 +34,7 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     let pool = context.operator().await?;
-    let tenant = scope_of(&pool, args.tenant.as_deref()).await?.map(|scope| scope.tenant());
+    let tenant = scope_of(&pool, args.tenant.as_deref()).await?.map(TenantScope::tenant);
     let extent = Extent { tenant, message: args.message, most: args.limit };
     let audit = audit::audit(&pool, extent).await?;
     if audit.messages == 0 && audit.adds_up() && args.message.is_some() {

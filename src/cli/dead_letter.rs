@@ -113,7 +113,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let one = Selection { scope, deliveries: Some(vec![delivery]), ..Selection::default() };
             let letters = dead_letter::list(&pool, &one, None, 1).await?;
             let letter = letters.first().ok_or_else(|| {
-                CliError::failed(format!("{delivery} is not a dead letter: see `postrider queue show {delivery}`"))
+                CliError::failed(format!(
+                    "{delivery} is not a dead letter: see `postrider queue show {delivery}`"
+                ))
             })?;
             Answer::new(show(letter), letter)
         }
@@ -125,9 +127,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             .await
         }
         Verb::Discard { chosen, why } => {
-            work(chosen, context, Pace::UNHURRIED, "discarded", async |pool, selection, after, most| {
-                dead_letter::discard(pool, selection, after, most, &why).await
-            })
+            work(
+                chosen,
+                context,
+                Pace::UNHURRIED,
+                "discarded",
+                async |pool, selection, after, most| {
+                    dead_letter::discard(pool, selection, after, most, &why).await
+                },
+            )
             .await
         }
     }
@@ -162,12 +170,13 @@ async fn work(
              list`), or their message was cancelled or is no longer kept"
         )));
     }
-    let mut words = format!("{done} {verb}");
-    if kept > 0 {
-        words.push_str(&format!(
-            "; {kept} stay: their message was cancelled or is no longer kept (discard them)"
-        ));
-    }
+    let words = match kept {
+        0 => format!("{done} {verb}"),
+        _ => format!(
+            "{done} {verb}; {kept} stay: their message was cancelled or is no longer kept \
+             (discard them)"
+        ),
+    };
     Answer::new(words, &serde_json::json!({ verb: done, "kept": kept }))
 }
 

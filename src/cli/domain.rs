@@ -98,8 +98,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     match args.verb {
         Verb::Add { tenant, domain, selector, algorithm } => {
             // Before anything is stored: without the key nothing can be.
-            let sealer =
-                Sealer::new(&settings.secrets).map_err(|error| CliError::failed(error.to_string()))?;
+            let sealer = Sealer::new(&settings.secrets)
+                .map_err(|error| CliError::failed(error.to_string()))?;
             let pool = context.operator().await?;
             let scope = store::scope(&pool, &tenant).await?;
             let algorithms = algorithm.algorithms();
@@ -124,7 +124,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let pool = context.operator().await?;
             let scope = store::scope(&pool, &tenant).await?;
             domain::remove(&pool, scope, &domain).await?;
-            let words = format!("{domain} is removed; its DNS records may go when its queue is empty");
+            let words =
+                format!("{domain} is removed; its DNS records may go when its queue is empty");
             Answer::new(words, &serde_json::json!({"removed": domain}))
         }
     }
@@ -142,14 +143,16 @@ impl Keys {
 
 fn answer(words: &str, domain: &SendingDomain, sources: &[Source]) -> Result<Answer, CliError> {
     let records = records(domain, sources);
-    let mut text = words.to_owned();
-    for record in &records {
-        text.push_str(&format!("\n\n{}.  {}\n  {}", record.name, record.r#type, quoted(&record.value)));
-    }
-    text.push_str(
-        "\n\nThe last two are suggestions. SPF is looked up at the domain of the return path (the\n\
+    let written = records
+        .iter()
+        .map(|record| format!("{}.  {}\n  {}", record.name, record.r#type, quoted(&record.value)));
+    let written: Vec<String> = written.collect();
+    let text = format!(
+        "{words}\n\n{}\n\n\
+         The last two are suggestions. SPF is looked up at the domain of the return path (the\n\
          envelope sender), so this record counts where that is this domain: let it name every\n\
          address you send from. Begin DMARC with p=none, read its reports, then tighten it.",
+        written.join("\n\n")
     );
     Answer::new(text, &serde_json::json!({"domain": domain, "dns": records}))
 }
@@ -191,11 +194,7 @@ fn table(domains: &[SendingDomain]) -> Table {
     );
     for domain in domains {
         let selectors: Vec<&str> = domain.keys.iter().map(|key| &*key.selector).collect();
-        table.row([
-            domain.domain.clone(),
-            print::time(domain.created_at),
-            selectors.join(", "),
-        ]);
+        table.row([domain.domain.clone(), print::time(domain.created_at), selectors.join(", ")]);
     }
     table
 }
@@ -217,8 +216,11 @@ mod tests {
             address: address.map(|ip| ip.parse().expect("an address")),
             ehlo: "mta.shop.example".into(),
         };
-        let terms: Vec<String> =
-            [None, Some("192.0.2.1"), Some("2001:db8::1")].map(source).iter().map(spf_term).collect();
+        let terms: Vec<String> = [None, Some("192.0.2.1"), Some("2001:db8::1")]
+            .map(source)
+            .iter()
+            .map(spf_term)
+            .collect();
         assert_eq!(terms, ["a:mta.shop.example", "ip4:192.0.2.1", "ip6:2001:db8::1"]);
     }
 }

@@ -55,8 +55,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         Verb::Create { tenant, name } => {
             let scope = store::scope(&pool, &tenant).await?;
             let key = store::create_key(&pool, scope, &name).await?;
-            let words =
-                format!("{}\nKeep it now: it is stored as a hash and not shown again.", key.reveal());
+            let words = format!(
+                "{}\nKeep it now: it is stored as a hash and not shown again.",
+                key.reveal()
+            );
             let facts = serde_json::json!({
                 "key": key.reveal(), "prefix": key.prefix(), "tenant": tenant, "name": name,
             });

@@ -49,8 +49,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let wanted = migrate::wanted();
             let (found, fits, words) = match migrate::state(&pool).await? {
                 SchemaState::Current => (wanted, true, "current".to_owned()),
-                SchemaState::Newer { found } => (found, true, "one version newer: works".to_owned()),
-                SchemaState::Behind { found } => (found, false, "run: postrider migrate".to_owned()),
+                SchemaState::Newer { found } => {
+                    (found, true, "one version newer: works".to_owned())
+                }
+                SchemaState::Behind { found } => {
+                    (found, false, "run: postrider migrate".to_owned())
+                }
                 SchemaState::TooNew { found } => {
                     (found, false, "too new for this program: install a newer postrider".to_owned())
                 }

@@ -4,36 +4,40 @@
 //! [`error::CliError`]; only `print` writes. Exit codes: 0 done, 1 it did not work
 //! (or an audit or a check found a fault), 2 the command line makes no sense.
 
-mod audit;
-mod config;
+pub mod audit;
+pub mod config;
 pub mod context;
-mod dead_letter;
+pub mod dead_letter;
 pub mod dev;
-mod domain;
-mod error;
-mod file;
-mod key;
-mod migrate;
-mod print;
-mod queue;
-mod send;
-mod show;
-mod suppression;
-mod tenant;
-mod version;
+pub mod domain;
+pub mod error;
+pub mod file;
+pub mod key;
+pub mod migrate;
+pub mod print;
+pub mod queue;
+pub mod send;
+pub mod show;
+pub mod suppression;
+pub mod tenant;
+pub mod version;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use context::{Connect, Context};
-use error::CliError;
-use print::{Answer, Format, Verdict};
+use self::context::{Connect, Context};
+use self::error::CliError;
+use self::print::{Answer, Format, Verdict};
 
 /// The operator's tool of postrider
 #[derive(Debug, Parser)]
-#[command(name = "postrider", version, about, after_help = "\
+#[command(
+    name = "postrider",
+    version,
+    about,
+    after_help = "\
 First steps:
   postrider migrate                                  make the schema
   postrider tenant create shop                       a tenant
@@ -44,7 +48,8 @@ First steps:
   postrider queue status                             what waits
 
 Every command has --help with an example, and --json for scripts.
-Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense.")]
+Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense."
+)]
 pub struct Cli {
     /// Configuration file [else POSTRIDER_CONFIG, else /etc/postrider/postrider.toml]
     #[arg(long, global = true, value_name = "FILE")]

@@ -31,7 +31,9 @@ enum Verb {
     ///
     /// Counts are bounded so that asking stays cheap: at most 100000 ready deliveries per line
     /// (then marked +), and the first 100000 of what is deferred, in hand, or dead.
-    #[command(after_help = "Example:\n  postrider queue status --json | jq '.lanes[] | select(.ready > 0)'")]
+    #[command(
+        after_help = "Example:\n  postrider queue status --json | jq '.lanes[] | select(.ready > 0)'"
+    )]
     Status {
         /// One tenant's only
         #[arg(long)]
@@ -66,7 +68,9 @@ Examples:
         time: Option<Duration>,
     },
     /// Let mail go again that was held back
-    #[command(after_help = "Example:\n  postrider queue resume --tenant shop --stream spring-campaign")]
+    #[command(
+        after_help = "Example:\n  postrider queue resume --tenant shop --stream spring-campaign"
+    )]
     Resume {
         #[command(flatten)]
         what: What,
@@ -123,9 +127,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let target = what.target(&pool).await?;
             pause::pause(&pool, &target, &reason, time.map(|time| time.as_secs_f64())).await?;
             let name = what.name();
-            let until = time.map_or("until resumed".to_owned(), |time| {
-                format!("for {}", unit::written(time))
-            });
+            let until = time
+                .map_or("until resumed".to_owned(), |time| format!("for {}", unit::written(time)));
             let facts = serde_json::json!({
                 "paused": name, "reason": reason, "seconds": time.map(|time| time.as_secs()),
             });
@@ -190,8 +193,17 @@ async fn status(pool: &PgPool, scope: Option<TenantScope>) -> Result<Answer, Cli
 
 fn lane_table(lanes: &[LaneDepth]) -> Table {
     let titles = [
-        "tenant", "mailbox provider", "stream", "prio", "ready", "oldest", "in hand", "deferred", "next due",
-        "dead", "held back",
+        "tenant",
+        "mailbox provider",
+        "stream",
+        "prio",
+        "ready",
+        "oldest",
+        "in hand",
+        "deferred",
+        "next due",
+        "dead",
+        "held back",
     ];
     let mut table = Table::new(&titles, "nothing waits");
     for lane in lanes {
@@ -250,9 +262,9 @@ impl What {
                 Ok(Target::Stream(store::scope(pool, tenant).await?, stream.clone()))
             }
             (None, _, Some(name)) => Ok(Target::MailboxProvider(name.clone())),
-            (None, _, None) => {
-                Err(CliError::usage("say what: --tenant, --tenant with --stream, or --mailbox-provider"))
-            }
+            (None, _, None) => Err(CliError::usage(
+                "say what: --tenant, --tenant with --stream, or --mailbox-provider",
+            )),
         }
     }
 
@@ -273,7 +285,8 @@ impl std::str::FromStr for Subject {
             return Ok(Self::Message(id));
         }
         text.parse().map(Self::Delivery).map_err(|_| {
-            "expected a message (msg_ and 13 characters) or a delivery (dlv_ and 13 characters)".to_owned()
+            "expected a message (msg_ and 13 characters) or a delivery (dlv_ and 13 characters)"
+                .to_owned()
         })
     }
 }

@@ -85,7 +85,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         ));
     }
     let api = Api {
-        client: Client::builder().no_proxy().build().map_err(unreached)?,
+        client: Client::builder().no_proxy().build().map_err(|error| unreached(&error))?,
         base: match &args.api {
             Some(url) => url.clone(),
             None => base_of(context.settings()?.api.listen)?,
@@ -117,7 +117,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         facts["recipients"] = sent;
     }
     let Sums { accepted, suppressed, refused, faults } = sums;
-    let mut words = format!("{id}\n{accepted} accepted, {suppressed} suppressed, {refused} refused");
+    let mut words =
+        format!("{id}\n{accepted} accepted, {suppressed} suppressed, {refused} refused");
     for fault in faults {
         words.push_str("\n  ");
         words.push_str(&fault);
@@ -132,9 +133,13 @@ impl Args {
             None => Map::new(),
             Some(path) => match serde_json::from_str(&file::text(path)?) {
                 Ok(Value::Object(body)) => body,
-                Ok(_) => return Err(CliError::failed("the --message file must hold a JSON object")),
+                Ok(_) => {
+                    return Err(CliError::failed("the --message file must hold a JSON object"));
+                }
                 Err(error) => {
-                    return Err(CliError::failed(format!("the --message file is not JSON: {error}")));
+                    return Err(CliError::failed(format!(
+                        "the --message file is not JSON: {error}"
+                    )));
                 }
             },
         };
@@ -199,7 +204,7 @@ impl Api {
             .post(url)
             .bearer_auth(self.key.expose())
             .header("idempotency-key", &self.idempotency_key);
-        let response = with(request).send().await.map_err(unreached)?;
+        let response = with(request).send().await.map_err(|error| unreached(&error))?;
         let status = response.status();
         let body: Value = response.json().await.unwrap_or_default();
         if status.is_success() { Ok(body) } else { Err(problem(status.as_u16(), &body)) }
@@ -247,16 +252,16 @@ const FAULTS_SHOWN: usize = 20;
 
 fn problem(status: u16, body: &Value) -> CliError {
     let detail = body["detail"].as_str().or_else(|| body["title"].as_str()).unwrap_or("no reason");
-    let mut text = format!("the API refused ({status}): {detail}");
-    for fault in body["errors"].as_array().into_iter().flatten().take(FAULTS_SHOWN) {
+    let faults = body["errors"].as_array().into_iter().flatten().take(FAULTS_SHOWN).map(|fault| {
         let (field, reason) = (fault["field"].as_str(), fault["reason"].as_str());
-        text.push_str(&format!("\n  {}: {}", field.unwrap_or("?"), reason.unwrap_or("?")));
-    }
-    CliError::Failed(text)
+        format!("\n  {}: {}", field.unwrap_or("?"), reason.unwrap_or("?"))
+    });
+    let faults: String = faults.collect();
+    CliError::Failed(format!("the API refused ({status}): {detail}{faults}"))
 }
 
-fn unreached(error: reqwest::Error) -> CliError {
-    let mut cause: &dyn std::error::Error = &error;
+fn unreached(error: &reqwest::Error) -> CliError {
+    let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
@@ -291,9 +296,9 @@ fn random_key() -> String {
 /// A line is an address or JSON already; read and sent piece by piece.
 async fn recipients(path: &Path) -> Result<reqwest::Body, CliError> {
     let source = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
-    let file = tokio::fs::File::open(source).await.map_err(|error| {
-        CliError::failed(format!("cannot read {}: {error}", path.display()))
-    })?;
+    let file = tokio::fs::File::open(source)
+        .await
+        .map_err(|error| CliError::failed(format!("cannot read {}: {error}", path.display())))?;
     let lines = BufReader::new(file).lines();
     let stream = futures_util::stream::try_unfold(lines, async |mut lines| {
         let Some(line) = lines.next_line().await? else { return Ok::<_, std::io::Error>(None) };
@@ -347,7 +352,9 @@ mod tests {
         let mut sums = Sums::of(&json!({"accepted": 2, "suppressed": [{"index": 0}], "refused": [
             {"index": 1, "to": "x", "reason": "to: no"}]}));
         let refusals = json!([{"line": 9, "reason": "not JSON"}]);
-        sums.add(&Sums::of(&json!({"accepted": 5, "suppressed": 1, "refused": 3, "refusals": refusals})));
+        sums.add(&Sums::of(
+            &json!({"accepted": 5, "suppressed": 1, "refused": 3, "refusals": refusals}),
+        ));
         assert_eq!((sums.accepted, sums.suppressed, sums.refused), (7, 2, 4));
         assert_eq!(sums.faults, ["x: to: no", "a line: not JSON"]);
     }

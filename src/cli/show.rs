@@ -11,11 +11,7 @@ use crate::queue::lookup::{Delivery, Lookup, MessageStatus};
 use crate::tenant::isolation::TenantScope;
 
 /// A message with its counts.
-pub async fn message(
-    pool: &PgPool,
-    scope: TenantScope,
-    id: MessageId,
-) -> Result<Answer, CliError> {
+pub async fn message(pool: &PgPool, scope: TenantScope, id: MessageId) -> Result<Answer, CliError> {
     let status = Lookup::new(pool.clone()).message(&scope, id).await?;
     let status =
         status.ok_or_else(|| CliError::failed(format!("the tenant has no message {id}")))?;
@@ -96,7 +92,8 @@ fn delivery_words(delivery: &Delivery) -> String {
                 None => value.to_string(),
             }))
         };
-        let said = if attempt.detail.contains_key("reply") { detail("reply") } else { detail("cause") };
+        let said =
+            if attempt.detail.contains_key("reply") { detail("reply") } else { detail("cause") };
         let outcome = serde_json::to_value(attempt.outcome).unwrap_or_default();
         let doubt = if attempt.in_doubt { " (in doubt)" } else { "" };
         table.row([

@@ -57,7 +57,9 @@ Example:
         after: String,
     },
     /// Take an address off the list
-    #[command(after_help = "Example:\n  postrider suppression remove --tenant shop ann@example.org")]
+    #[command(
+        after_help = "Example:\n  postrider suppression remove --tenant shop ann@example.org"
+    )]
     Remove {
         /// The tenant
         #[arg(long)]

@@ -10,7 +10,9 @@ use crate::tenant::store::{self, Tenant, TenantState};
 
 /// Tenants: make, list, suspend, and bind database logins to them
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  postrider tenant create shop\n  postrider key create --tenant shop")]
+#[command(
+    after_help = "Example:\n  postrider tenant create shop\n  postrider key create --tenant shop"
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,

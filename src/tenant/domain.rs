@@ -430,7 +430,8 @@ mod tests {
     fn a_domain_is_read_as_in_an_address() {
         assert_eq!(read_domain("Shop.EXAMPLE").expect("a domain"), "shop.example");
         assert_eq!(read_domain("bücher.example").expect("a domain"), "xn--bcher-kva.example");
-        for bad in ["", "example", "a b.example", "x@shop.example", "shop.example\r\n", "10.0.0.1"] {
+        for bad in ["", "example", "a b.example", "x@shop.example", "shop.example\r\n", "10.0.0.1"]
+        {
             assert!(read_domain(bad).is_err(), "{bad:?}");
         }
     }

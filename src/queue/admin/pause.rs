@@ -53,7 +53,9 @@ pub enum PauseError {
         known: Vec<String>,
     },
     /// The tenant is suspended.
-    #[error("the tenant is suspended, which holds back all its mail: see `postrider tenant activate`")]
+    #[error(
+        "the tenant is suspended, which holds back all its mail: see `postrider tenant activate`"
+    )]
     Suspended,
     /// The database did not do it.
     #[error(transparent)]
