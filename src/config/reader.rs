@@ -344,7 +344,7 @@ impl<'d> Reader<'d> {
     }
 
     /// Whether the key was set by a variable rather than in the file.
-    pub(super) fn from_variable(&self, key: &'static str) -> bool {
+    pub(super) fn is_from_variable(&self, key: &'static str) -> bool {
         self.node(key).is_some_and(|node| matches!(node.value, Value::Variable(_)))
     }
 

@@ -53,7 +53,7 @@ impl Database {
         let url = section
             .checked("url", "a URL like postgres://user@host:5432/name", is_postgres_url)
             .filter(|url| {
-                let exposed = holds_password(url) && !section.from_variable("url");
+                let exposed = holds_password(url) && !section.is_from_variable("url");
                 if exposed {
                     section.fault(
                         "url",
