@@ -1,6 +1,6 @@
 //! postrider: high-throughput email delivery for many tenants.
 //!
-//! The modules in reading order of their shelves; imports go down only
+//! The modules by shelf, from the bottom; imports go down only
 //! (`tests/layers.rs` checks). To understand the program, start with
 //! `worker::pipeline`.
 
@@ -11,14 +11,15 @@ pub mod config;
 pub mod telemetry;
 
 pub mod message;
-
 pub mod tenant;
 
 pub mod queue;
 pub mod route;
+pub mod throttle;
 
 pub mod sink;
 
 pub mod cli;
+pub mod maintenance;
 
 pub mod boot;
