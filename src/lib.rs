@@ -13,3 +13,5 @@ pub mod message;
 pub mod tenant;
 
 pub mod route;
+
+pub mod smtp;
