@@ -139,8 +139,15 @@ mod tests {
     #[test]
     fn keywords_are_read_in_any_case() {
         let found = ehlo(&[
-            "Pipelining", "8bitMIME", "smtputf8", "StartTLS", "size 35882577", "auth plain Login",
-            "EnhancedStatusCodes", "chunking", "limits mailmax=20 RCPTMAX=100",
+            "Pipelining",
+            "8bitMIME",
+            "smtputf8",
+            "StartTLS",
+            "size 35882577",
+            "auth plain Login",
+            "EnhancedStatusCodes",
+            "chunking",
+            "limits mailmax=20 RCPTMAX=100",
         ]);
         assert_eq!(
             found,

@@ -15,11 +15,17 @@ use crate::domain::verdict::{Cause, Class, Finality, PeerReply, Reach, Stage, Ve
 pub fn classify(stage: Stage, cause: Cause) -> Verdict {
     let judged = match &cause {
         Cause::Reply(reply) => return classify_reply(stage, reply.clone()),
-        Cause::Timeout | Cause::Connection(_) | Cause::Protocol(_) => {
-            (Class::Transient, Finality::Passing, if stage < Stage::Mail { Reach::Host } else { Reach::Session })
-        }
+        _ if stage == Stage::Auth => (Class::Configuration, Finality::Passing, Reach::Host),
+        Cause::Timeout | Cause::Connection(_) | Cause::Protocol(_) => (
+            Class::Transient,
+            Finality::Passing,
+            if stage < Stage::Mail { Reach::Host } else { Reach::Session },
+        ),
         Cause::Tls(_) => (Class::Configuration, Finality::Passing, Reach::Host),
         Cause::Dns(_) => (Class::Transient, Finality::Passing, Reach::Destination),
+        Cause::Capability(_) if stage < Stage::Mail => {
+            (Class::Configuration, Finality::Passing, Reach::Host)
+        }
         Cause::Capability(_) => (Class::Content, Finality::Final, Reach::Recipient),
     };
     let (class, finality, reach) = judged;
@@ -91,7 +97,8 @@ fn wait_asked_for(text: &str) -> Option<Duration> {
             at += 1;
             continue;
         }
-        let end = text[at..].iter().position(|b| !b.is_ascii_digit()).map_or(text.len(), |n| at + n);
+        let end =
+            text[at..].iter().position(|b| !b.is_ascii_digit()).map_or(text.len(), |n| at + n);
         let stands_alone = at == 0 || !is_word_byte(text[at - 1]);
         if let Some(unit) = unit_at(&text[end..]).filter(|_| stands_alone && end - at <= 6) {
             let number = text[at..end].iter().fold(0u64, |sum, b| sum * 10 + u64::from(b - b'0'));

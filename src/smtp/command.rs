@@ -262,7 +262,9 @@ mod tests {
         let mut out = Vec::new();
         assert!(Command::AuthAnswer("a\r\nQUIT").write(&mut out).is_err());
         assert!(out.is_empty());
-        for bad in ["a\r\n@example.com", "a b@example.com", "a>@example.com", "\"a\r\n\"@example.com"] {
+        for bad in
+            ["a\r\n@example.com", "a b@example.com", "a>@example.com", "\"a\r\n\"@example.com"]
+        {
             assert!(Address::try_new(bad).is_err(), "{bad:?}");
         }
     }
@@ -294,8 +296,15 @@ mod tests {
 
     /// Byte sequences that some receiver takes for the end of data.
     const SMUGGLERS: [&[u8]; 9] = [
-        b"\n.\n", b"\n.\r", b"\r.\n", b"\r.\r", b"\n.\r\n", b"\r.\r\n", b"\r\n.\r\r\n",
-        b"\r\r\n.\r\r\n", b"\r\n\0.\r\n",
+        b"\n.\n",
+        b"\n.\r",
+        b"\r.\n",
+        b"\r.\r",
+        b"\n.\r\n",
+        b"\r.\r\n",
+        b"\r\n.\r\r\n",
+        b"\r\r\n.\r\r\n",
+        b"\r\n\0.\r\n",
     ];
 
     fn assert_ends_once(wire: &[u8]) {

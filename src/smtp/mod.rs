@@ -12,7 +12,7 @@
 //! - A reply is only ever what was read from the peer.
 //!
 //! [`reply`], [`capability`], [`command`], [`transaction`] and [`classify`] are
-//! pure; [`connection`] and [`pool`] talk to the network. Retry, pace and
+//! pure; [`connection`], [`session`] and [`pool`] talk to the network. Retry, pace and
 //! suppression are decided by others.
 
 pub mod auth;
@@ -26,6 +26,8 @@ pub mod metrics;
 pub mod pool;
 pub mod reply;
 pub mod rules;
+pub mod session;
 pub mod slots;
+pub mod stream;
 pub mod tls;
 pub mod transaction;

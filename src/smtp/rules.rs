@@ -46,8 +46,7 @@ impl Rule {
             && (self.statuses.is_empty()
                 || reply.enhanced.is_some_and(|found| {
                     self.statuses.iter().any(|(subject, detail)| {
-                        *subject == found.subject
-                            && (*detail == found.detail || *detail == ANY)
+                        *subject == found.subject && (*detail == found.detail || *detail == ANY)
                     })
                 }))
             && (self.texts.is_empty() || self.texts.iter().any(|piece| text.contains(piece)))
@@ -91,13 +90,21 @@ macro_rules! rules {
 }
 
 macro_rules! either {
-    () => { &[] };
-    ($given:expr) => { $given };
+    () => {
+        &[]
+    };
+    ($given:expr) => {
+        $given
+    };
 }
 
 macro_rules! maybe {
-    () => { None };
-    ($given:expr) => { Some($given) };
+    () => {
+        None
+    };
+    ($given:expr) => {
+        Some($given)
+    };
 }
 
 rules! {

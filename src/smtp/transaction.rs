@@ -41,6 +41,17 @@ pub enum Verb {
     Data,
 }
 
+impl Verb {
+    /// The stage of its reply.
+    pub fn stage(self) -> Stage {
+        match self {
+            Self::Reset | Self::Mail => Stage::Mail,
+            Self::Rcpt => Stage::Rcpt,
+            Self::Data => Stage::Data,
+        }
+    }
+}
+
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Move {
@@ -126,7 +137,7 @@ impl Transaction {
                     self.said += 1;
                     Move::Say(verb)
                 } else {
-                    Move::Hear(stage_of(self.verbs[self.heard]))
+                    Move::Hear(self.verbs[self.heard].stage())
                 }
             }
             Phase::Go if self.ending.is_none() => Move::SendBody,
@@ -150,7 +161,7 @@ impl Transaction {
         let verb = self.verbs[self.heard];
         self.heard += 1;
         if reply.code() == 421 {
-            return self.end_session(Ending::Refused(stage_of(verb), reply));
+            return self.end_session(Ending::Refused(verb.stage(), reply));
         }
         match verb {
             Verb::Reset if !reply.is_positive() => {
@@ -159,7 +170,7 @@ impl Transaction {
             Verb::Reset => {}
             Verb::Mail | Verb::Rcpt if reply.is_refusal() => self.note_refusal(verb, reply),
             Verb::Mail | Verb::Rcpt if !reply.is_positive() => {
-                return self.end_session(Ending::Nonsense(stage_of(verb), reply));
+                return self.end_session(Ending::Nonsense(verb.stage(), reply));
             }
             Verb::Mail => self.mail_accepted = true,
             Verb::Rcpt => self.recipient_accepted = true,
@@ -226,7 +237,7 @@ impl Transaction {
 
     fn note_refusal(&mut self, verb: Verb, reply: Reply) {
         if self.ending.is_none() {
-            self.ending = Some(Ending::Refused(stage_of(verb), reply));
+            self.ending = Some(Ending::Refused(verb.stage(), reply));
         }
     }
 
@@ -242,14 +253,6 @@ impl Transaction {
         if self.ending.is_none() {
             self.ending = Some(ending);
         }
-    }
-}
-
-fn stage_of(verb: Verb) -> Stage {
-    match verb {
-        Verb::Reset | Verb::Mail => Stage::Mail,
-        Verb::Rcpt => Stage::Rcpt,
-        Verb::Data => Stage::Data,
     }
 }
 
