@@ -1,6 +1,6 @@
 //! postrider: high-throughput email delivery for many tenants.
 //!
-//! The modules in reading order of their shelves; imports go down only
+//! The modules by shelf, from the bottom; imports go down only
 //! (`tests/layers.rs` checks). To understand the program, start with
 //! `worker::pipeline`.
 
@@ -11,7 +11,6 @@ pub mod config;
 pub mod telemetry;
 
 pub mod message;
-
 pub mod tenant;
 
 pub mod queue;
@@ -19,11 +18,11 @@ pub mod route;
 pub mod throttle;
 
 pub mod sink;
+pub mod smtp;
 
 pub mod api;
 
 pub mod cli;
-
 pub mod maintenance;
 
 pub mod boot;

@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod config;
+mod console;
 pub mod context;
 pub mod dead_letter;
 pub mod dev;
@@ -18,6 +19,7 @@ pub mod print;
 pub mod queue;
 pub mod send;
 pub mod show;
+pub mod sink;
 pub mod suppression;
 pub mod tenant;
 pub mod version;
@@ -27,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::context::{Connect, Context};
+use self::context::{Context, Lent};
 use self::error::CliError;
 use self::print::{Answer, Format, Verdict};
 
@@ -67,6 +69,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Dev(Box<dev::DevArgs>),
+    Sink(sink::SinkArgs),
+    #[command(flatten)]
+    One(One),
+}
+
+/// The commands that ask or do one thing and end in an answer.
+#[derive(Debug, Subcommand)]
+enum One {
     Tenant(tenant::Args),
     Key(key::Args),
     Domain(domain::Args),
@@ -83,10 +94,16 @@ enum Command {
 }
 
 /// Does what the command line asks.
-pub async fn run(cli: Cli, connect: Connect) -> ExitCode {
+pub async fn run(cli: Cli, lent: Lent) -> ExitCode {
     let format = if cli.json { Format::Json } else { Format::Words };
-    let context = Context::new(cli.config, cli.database_url, connect);
-    match dispatch(cli.command, &context).await {
+    let ended = match cli.command {
+        Command::Dev(args) => return whole(dev::run(*args, (lent.shutdown)()).await),
+        Command::Sink(args) => return whole(sink::run(args, (lent.shutdown)()).await),
+        Command::One(command) => {
+            dispatch(command, &Context::new(cli.config, cli.database_url, lent.connect)).await
+        }
+    };
+    match ended {
         Ok(answer) => {
             answer.show(format);
             match answer.verdict() {
@@ -101,18 +118,26 @@ pub async fn run(cli: Cli, connect: Connect) -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command, context: &Context) -> Result<Answer, CliError> {
+/// The end of a command that ran until it was told to stop and spoke for itself.
+fn whole(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        print::error(&CliError::failed(format!("{error:#}")));
+        ExitCode::FAILURE
+    })
+}
+
+async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
     match command {
-        Command::Tenant(args) => tenant::run(args, context).await,
-        Command::Key(args) => key::run(args, context).await,
-        Command::Domain(args) => domain::run(args, context).await,
-        Command::Send(args) => send::run(*args, context).await,
-        Command::Queue(args) => queue::run(args, context).await,
-        Command::DeadLetter(args) => dead_letter::run(args, context).await,
-        Command::Suppression(args) => suppression::run(args, context).await,
-        Command::Audit(args) => audit::run(args, context).await,
-        Command::Migrate(args) => migrate::run(args, context).await,
-        Command::Config(args) => config::run(args, context),
-        Command::Version => version::run(),
+        One::Tenant(args) => tenant::run(args, context).await,
+        One::Key(args) => key::run(args, context).await,
+        One::Domain(args) => domain::run(args, context).await,
+        One::Send(args) => send::run(*args, context).await,
+        One::Queue(args) => queue::run(args, context).await,
+        One::DeadLetter(args) => dead_letter::run(args, context).await,
+        One::Suppression(args) => suppression::run(args, context).await,
+        One::Audit(args) => audit::run(args, context).await,
+        One::Migrate(args) => migrate::run(args, context).await,
+        One::Config(args) => config::run(args, context),
+        One::Version => version::run(),
     }
 }
