@@ -19,6 +19,8 @@ pub mod throttle;
 
 pub mod sink;
 
+pub mod api;
+
 pub mod cli;
 pub mod maintenance;
 
