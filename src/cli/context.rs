@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
 
 use super::error::CliError;
 use crate::config::load::Loader;
@@ -22,16 +21,7 @@ pub enum Access {
     Owner,
 }
 
-/// What the binary lends the commands, which lie below `boot`.
-#[derive(Debug, Clone, Copy)]
-pub struct Lent {
-    /// How to connect.
-    pub connect: Connect,
-    /// Cancelled when the process is told to stop.
-    pub shutdown: fn() -> CancellationToken,
-}
-
-/// How to connect to a database.
+/// How to connect; the binary knows it.
 pub type Connect = fn(Database, Access) -> BoxFuture<'static, Result<PgPool, sqlx::Error>>;
 
 /// Settings and the way to the database.
