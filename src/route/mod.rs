@@ -18,3 +18,4 @@ mod reachable;
 mod relay;
 mod source;
 mod tls_policy;
+mod way;

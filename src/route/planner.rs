@@ -5,19 +5,17 @@
 //! before a reload keeps the way it named, so deliveries in hand finish as
 //! they began. A reload keeps what the DNS said unless `[dns]` itself changed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use super::dns::ResolverError;
 use super::mailbox_provider::MailboxProviders;
-use super::mx::{Exchanger, MxLookup};
+use super::mx::Exchanger;
 use super::plan::{Hop, RoutePlan};
-use super::relay::{RelayLookup, literal};
-use super::source::Sources;
-use super::tls_policy::{Login, asked};
-use crate::config::{Auth, Dns, Route, RouteKind, RouteRule, Settings, Source};
+use super::way::{Lead, Lookups, Place, Way};
+use crate::config::{Dns, RouteRule, Settings, Source};
 use crate::domain::ids::MailboxProvider;
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 
@@ -115,8 +113,8 @@ impl Planner {
             MailboxProvider::OTHER => providers.of_domain(domain),
             _ => Some(known),
         };
-        let hops: Vec<Hop> = match &way.kind {
-            WayKind::Mx { lookup, .. } => {
+        let hops: Vec<Hop> = match &way.lead {
+            Lead::Mx { lookup, .. } => {
                 let exchangers = lookup.find(domain).await?;
                 mailbox_provider = mailbox_provider
                     .or_else(|| exchangers.first_choice().find_map(|host| providers.of_mx(host)));
@@ -126,12 +124,12 @@ impl Planner {
                 };
                 exchangers.in_turn().into_iter().flat_map(hops).take(MAX_HOPS).collect()
             }
-            WayKind::Relay { host, place: Place::Name(lookup), .. } => {
+            Lead::Relay { host, place: Place::Name(lookup), .. } => {
                 let addresses = lookup.find(host).await?;
                 let addresses = addresses.shuffled().filter(fits).take(MAX_HOPS);
                 addresses.map(|ip| way.hop(host, ip)).collect()
             }
-            WayKind::Relay { host, place: Place::Address(ip), .. } => {
+            Lead::Relay { host, place: Place::Address(ip), .. } => {
                 Some(*ip).filter(fits).map(|ip| way.hop(host, ip)).into_iter().collect()
             }
         };
@@ -161,34 +159,6 @@ struct Table {
     dns: Dns,
 }
 
-/// Made when the first route needs them.
-#[derive(Debug, Clone, Default)]
-struct Lookups {
-    mx: Option<Arc<MxLookup>>,
-    relay: Option<Arc<RelayLookup>>,
-}
-
-/// A route, ready to be taken.
-#[derive(Debug)]
-struct Way {
-    name: Arc<str>,
-    kind: WayKind,
-    sources: Sources,
-    route: Route,
-}
-
-#[derive(Debug)]
-enum WayKind {
-    Mx { lookup: Arc<MxLookup>, port: u16 },
-    Relay { host: Arc<str>, place: Place, port: u16, auth: Option<Arc<Auth>> },
-}
-
-#[derive(Debug)]
-enum Place {
-    Address(IpAddr),
-    Name(Arc<RelayLookup>),
-}
-
 impl Table {
     fn read(settings: &Settings, kept: &Lookups) -> Result<Self, PlannerError> {
         let mut lookups = kept.clone();
@@ -207,56 +177,6 @@ impl Table {
         let rules = settings.rules.iter().map(lead).collect::<Result<_, PlannerError>>()?;
         let providers = MailboxProviders::new(&settings.mailbox_providers);
         Ok(Self { rules, default_way, providers, lookups, dns: settings.dns.clone() })
-    }
-}
-
-impl Way {
-    fn read(
-        route: &Route,
-        sources: &[Arc<Source>],
-        dns: &Dns,
-        lookups: &mut Lookups,
-    ) -> Result<Self, PlannerError> {
-        let sources = Sources::try_new(sources, &route.sources).map_err(|source_name| {
-            PlannerError::UnknownSource { route: route.name.clone(), source_name }
-        })?;
-        let kind = match &route.kind {
-            RouteKind::Mx { port } => {
-                let lookup = match &lookups.mx {
-                    Some(lookup) => lookup.clone(),
-                    None => lookups.mx.insert(Arc::new(MxLookup::new(dns)?)).clone(),
-                };
-                WayKind::Mx { lookup, port: *port }
-            }
-            RouteKind::Relay { host, port, auth } => {
-                let place = match (literal(host), &lookups.relay) {
-                    (Some(ip), _) => Place::Address(ip),
-                    (None, Some(lookup)) => Place::Name(lookup.clone()),
-                    (None, None) => {
-                        Place::Name(lookups.relay.insert(Arc::new(RelayLookup::new(dns)?)).clone())
-                    }
-                };
-                let auth = auth.clone().map(Arc::new);
-                WayKind::Relay { host: Arc::from(host.as_str()), place, port: *port, auth }
-            }
-        };
-        Ok(Self { name: Arc::from(route.name.as_str()), kind, sources, route: route.clone() })
-    }
-
-    fn hop(&self, host: &Arc<str>, ip: IpAddr) -> Hop {
-        let (port, auth) = match &self.kind {
-            WayKind::Mx { port, .. } => (*port, None),
-            WayKind::Relay { port, auth, .. } => (*port, auth.clone()),
-        };
-        let login = if auth.is_some() { Login::Password } else { Login::None };
-        Hop {
-            host: host.clone(),
-            address: SocketAddr::new(ip, port),
-            tls: asked(self.route.tls, login, ip),
-            auth,
-            max_connections: self.route.max_connections_per_host,
-            messages_per_connection: self.route.messages_per_connection,
-        }
     }
 }
 
@@ -288,8 +208,8 @@ fn no_common_family(source: &Source) -> Verdict {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::config::TlsMode;
     use crate::config::secret::Secret;
+    use crate::config::{Auth, Route, RouteKind, TlsMode};
 
     fn relay(name: &str, host: &str) -> Route {
         let kind = RouteKind::Relay { host: host.into(), port: 2525, auth: None };
