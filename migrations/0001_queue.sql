@@ -331,6 +331,7 @@ create table postrider.upload_chunk(
   message_id bigint not null,
   upload     bytea not null,                   -- hash of the upload's idempotency key
   chunk      int not null,
+  digest     bytea not null,                   -- of the part's lines: the same place must hold the same part
   accepted   int not null,
   suppressed int not null,
   primary key (tenant_id, message_id, upload, chunk));
@@ -407,6 +408,7 @@ grant select, insert, update on postrider.message, postrider.cancellation, postr
 grant select, insert on postrider.job, postrider.ready, postrider.deferred, postrider.lane,
   postrider.idempotency, postrider.upload_chunk to postrider_api;
 grant update (answer) on postrider.idempotency to postrider_api;
+grant update (accepted, suppressed) on postrider.upload_chunk to postrider_api;
 grant select, insert, delete on postrider.suppression to postrider_api;
 grant select on postrider.attempt, postrider.dead_letter, postrider.lease, postrider.tenant,
   postrider.sending_domain, postrider.generation, postrider.pool, postrider.domain_pool,

@@ -122,22 +122,25 @@ begin
   message_id := v_id;
   status := 'ok';
   if p_key is not null then
-    answer := json_build_object('accepted', accepted, 'suppressed', suppressed, 'given', p_answer);
+    answer := json_build_object('accepted', accepted, 'suppressed', suppressed,
+      'suppressed_to', array(select p_recipients[n + 1] from unnest(suppressed) n order by n), 'given', p_answer);
     update postrider.idempotency i set answer = submit.answer where i.tenant_id = p_tenant and i.key_hash = p_key;
   end if;
 end $$;
 
 -- More recipients for a message, exactly once per (upload, chunk).
--- status: ok, replayed, missing, cancelled, expired.
+-- status: ok, replayed, conflict (this chunk was stored with other lines), missing, cancelled, expired.
+-- A message that is called back while this runs raises object_not_in_prerequisite_state.
 create function postrider.append_recipients(
-  p_tenant bigint, p_message bigint, p_recipients text[], p_payloads text[], p_upload bytea, p_chunk int,
-  out status text, out accepted int, out suppressed int[])
+  p_tenant bigint, p_message bigint, p_recipients text[], p_payloads text[],
+  p_upload bytea, p_chunk int, p_digest bytea,
+  out status text, out accepted int, out suppressed int)
 language plpgsql as $$
 #variable_conflict use_column
 declare m record; v_known postrider.upload_chunk;
 begin
   perform set_config('postrider.tenant', p_tenant::text, true);
-  accepted := 0; suppressed := '{}';
+  accepted := 0; suppressed := 0;
   select msg.stream_id, msg.send_at, msg.expires_at, msg.cancelled_at, coalesce(sp.prio, bulk.prio) as prio into m
   from postrider.message msg
   join postrider.stream s using (stream_id)
@@ -145,30 +148,44 @@ begin
   left join postrider.stream_policy sp on sp.name = s.name
   where msg.message_id = p_message and msg.tenant_id = p_tenant;
   if not found then status := 'missing'; return; end if;
-  if m.cancelled_at is not null then status := 'cancelled'; return; end if;
-  if m.expires_at <= now() then status := 'expired'; return; end if;
+
+  -- A repeated chunk gets its first answer, whatever became of the message since.
+  if (m.cancelled_at is not null or m.expires_at <= now()) and not exists (
+    select 1 from postrider.upload_chunk u
+    where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk)
+  then
+    status := case when m.cancelled_at is not null then 'cancelled' else 'expired' end;
+    return;
+  end if;
 
   if p_upload is not null then
-    insert into postrider.upload_chunk(tenant_id, message_id, upload, chunk, accepted, suppressed)
-    values (p_tenant, p_message, p_upload, p_chunk, 0, 0) on conflict do nothing;
+    insert into postrider.upload_chunk(tenant_id, message_id, upload, chunk, digest, accepted, suppressed)
+    values (p_tenant, p_message, p_upload, p_chunk, p_digest, 0, 0) on conflict do nothing;
     if not found then
       select * into v_known from postrider.upload_chunk u
       where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk;
-      status := 'replayed'; accepted := v_known.accepted;
+      if v_known.digest <> p_digest then status := 'conflict'; return; end if;
+      status := 'replayed'; accepted := v_known.accepted; suppressed := v_known.suppressed;
       return;
     end if;
   end if;
-  select e.accepted, e.suppressed into accepted, suppressed
-  from postrider.enqueue(p_tenant, p_message, m.stream_id, m.prio, m.expires_at,
-    case when m.send_at > now() then m.send_at end, p_recipients, p_payloads) e;
-  if p_upload is not null then
-    update postrider.upload_chunk u set accepted = append_recipients.accepted, suppressed = cardinality(append_recipients.suppressed)
-    where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk;
+  if cardinality(p_recipients) > 0 then
+    select e.accepted, cardinality(e.suppressed) into accepted, suppressed
+    from postrider.enqueue(p_tenant, p_message, m.stream_id, m.prio, m.expires_at,
+      case when m.send_at > now() then m.send_at end, p_recipients, p_payloads) e;
+    if p_upload is not null then
+      update postrider.upload_chunk u set accepted = append_recipients.accepted, suppressed = append_recipients.suppressed
+      where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk;
+    end if;
+    -- Last, so that parallel chunks hold this row for the length of a commit only. A cancellation
+    -- that committed meanwhile may have swept already, so these recipients must not be stored.
+    update postrider.message msg
+    set accepted = msg.accepted + append_recipients.accepted, suppressed = msg.suppressed + append_recipients.suppressed
+    where msg.message_id = p_message and msg.cancelled_at is null;
+    if not found then
+      raise exception 'the message was cancelled' using errcode = 'object_not_in_prerequisite_state';
+    end if;
   end if;
-  -- Last, so that parallel chunks hold this row for the length of a commit only.
-  update postrider.message msg
-  set accepted = msg.accepted + append_recipients.accepted, suppressed = msg.suppressed + cardinality(append_recipients.suppressed)
-  where msg.message_id = p_message;
   status := 'ok';
 end $$;
 

@@ -20,6 +20,8 @@ pub mod throttle;
 pub mod sink;
 pub mod smtp;
 
+pub mod api;
+
 pub mod cli;
 pub mod maintenance;
 

@@ -22,9 +22,11 @@
 pub mod admin;
 pub mod claim;
 pub mod content;
+pub mod enqueue;
 pub mod job;
 pub mod lane;
 pub mod migrate;
+pub mod lookup;
 pub mod retry;
 pub mod session;
 pub mod settle;
