@@ -11,5 +11,7 @@
 pub mod address;
 pub mod fault;
 pub mod header;
+pub mod dkim;
 pub mod letter;
 pub mod mailbox;
+pub mod unsubscribe;

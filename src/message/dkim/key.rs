@@ -1,6 +1,7 @@
 //! Key pairs for DKIM: RSA with 2048 bits and Ed25519, on aws-lc-rs.
 
 use std::fmt;
+use std::str::FromStr;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -27,10 +28,16 @@ impl Algorithm {
             Self::Ed25519Sha256 => "ed25519-sha256",
         }
     }
+}
 
-    /// The algorithm of this name.
-    pub fn by_name(name: &str) -> Option<Self> {
-        [Self::RsaSha256, Self::Ed25519Sha256].into_iter().find(|a| a.as_str() == name)
+impl FromStr for Algorithm {
+    type Err = KeyError;
+
+    fn from_str(name: &str) -> Result<Self, KeyError> {
+        [Self::RsaSha256, Self::Ed25519Sha256]
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == name)
+            .ok_or(KeyError::UnknownAlgorithm)
     }
 }
 
@@ -48,6 +55,9 @@ pub enum KeyError {
     /// The random source or the library failed.
     #[error("a key could not be generated")]
     Generation,
+    /// Not the name of an algorithm we sign with.
+    #[error("expected rsa-sha256 or ed25519-sha256")]
+    UnknownAlgorithm,
     /// Not a private key of this algorithm in PKCS#8.
     #[error("expected an {} private key in PKCS#8, found something else", .0.as_str())]
     Unreadable(Algorithm),

@@ -17,7 +17,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-pub use key::{Algorithm, KeyError, KeyPair};
+pub use key::{Algorithm, KeyError, KeyPair, record};
 
 /// Header fields that are signed, each once more than it occurs.
 const OVERSIGNED: [&str; 12] = [
