@@ -289,7 +289,11 @@ async fn a_transaction_left_open_is_reset_before_the_next() {
 
 #[tokio::test]
 async fn a_connection_that_died_in_the_pool_costs_nothing() {
-    for act in [Act::Drop, Act::ReplyAndDrop("421 4.4.2 idle too long".into())] {
+    for act in [
+        Act::Drop,
+        Act::ReplyAndDrop("421 4.4.2 idle too long".into()),
+        Act::ReplyAndDrop("421 Max message per connection reached".into()),
+    ] {
         let peer =
             Script::pipelining().once("MAIL", Act::reply("250 ok")).once("MAIL", act).start().await;
         let (smtp, plan) = (smtp(), plan(vec![hop(peer.address)]));
@@ -298,6 +302,20 @@ async fn a_connection_that_died_in_the_pool_costs_nothing() {
         assert_eq!(peer.record().connections, 2);
         assert_eq!(peer.record().bodies.len(), 2);
     }
+}
+
+#[tokio::test]
+async fn a_throttle_on_a_reused_connection_is_not_hammered() {
+    let peer = Script::pipelining()
+        .once("MAIL", Act::reply("250 ok"))
+        .on("MAIL", Act::ReplyAndDrop("421 4.7.0 [TSS04] deferred".into()))
+        .start()
+        .await;
+    let (smtp, plan) = (smtp(), plan(vec![hop(peer.address)]));
+    smtp.deliver(&letter(), &plan).await.result.expect("delivered");
+    let refused = verdict(smtp.deliver(&letter(), &plan).await.result.expect_err("throttled"));
+    assert_eq!((refused.class, refused.reach), (Class::Throttled, Reach::Source));
+    assert_eq!(peer.record().connections, 1);
 }
 
 #[tokio::test]

@@ -132,6 +132,14 @@ async fn required_tls_takes_any_certificate() {
 }
 
 #[tokio::test]
+async fn a_certificate_without_its_key_is_never_good_enough() {
+    let peer = Script::with_tls(&Certificate::stolen(NAME)).start().await;
+    let verdict = refusal(deliver(&smtp(), &peer, TlsMode::Required).await);
+    assert!(matches!(verdict.cause, Cause::Tls(_)), "{:?}", verdict.cause);
+    assert!(peer.record().bodies.is_empty());
+}
+
+#[tokio::test]
 async fn verified_tls_wants_a_known_root_and_the_right_name() {
     let right = Certificate::for_name(NAME);
     let wrong = Certificate::for_name("someone.else.test");

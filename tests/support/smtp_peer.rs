@@ -136,6 +136,24 @@ impl Certificate {
         Self { der, config: Arc::new(config) }
     }
 
+    /// Someone else's certificate, shown without having its key.
+    pub fn stolen(name: &str) -> Self {
+        let (theirs, mut ours) = (Self::for_name(name), Self::for_name(name));
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let made = rcgen::KeyPair::generate().expect("a key");
+        let key = PrivateKeyDer::try_from(made.serialize_der()).expect("a key");
+        let key = provider.key_provider.load_private_key(key).expect("a key");
+        let shown = rustls::sign::CertifiedKey::new(vec![theirs.der.clone()], key);
+        let resolver = rustls::sign::SingleCertAndKey::from(shown);
+        let config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .expect("the provider's own")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(resolver));
+        ours.config = Arc::new(config);
+        ours
+    }
+
     pub fn root(&self) -> CertificateDer<'static> {
         self.der.clone()
     }
