@@ -4,4 +4,6 @@
 
 pub mod builders;
 pub mod installation;
+pub mod letters;
 pub mod postgres;
+pub mod smtp_peer;
