@@ -20,7 +20,7 @@ pub mod throttle;
 pub mod sink;
 pub mod smtp;
 
-pub mod api;
+// pub mod api;
 
 pub mod cli;
 pub mod maintenance;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use postrider::boot::{self, Role};
-use postrider::cli::context::{Access, Connect};
+use postrider::cli::context::{Access, Lent};
 use postrider::cli::{self, Cli};
 
 fn main() -> ExitCode {
@@ -12,18 +12,21 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut code = ExitCode::SUCCESS;
     let ended = boot::main(async {
-        code = cli::run(cli, CONNECT, boot::shutdown_signal).await;
+        code = cli::run(cli, LENT).await;
         Ok(())
     });
     if ended == ExitCode::SUCCESS { code } else { ended }
 }
 
-const CONNECT: Connect = |database, access| {
-    Box::pin(async move {
-        let role = match access {
-            Access::Operator => Role::Operator,
-            Access::Owner => Role::Owner,
-        };
-        boot::connect(&database, role).await
-    })
+const LENT: Lent = Lent {
+    connect: |database, access| {
+        Box::pin(async move {
+            let role = match access {
+                Access::Operator => Role::Operator,
+                Access::Owner => Role::Owner,
+            };
+            boot::connect(&database, role).await
+        })
+    },
+    shutdown: boot::shutdown_signal,
 };

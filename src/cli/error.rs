@@ -48,12 +48,6 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-impl From<anyhow::Error> for CliError {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(format!("{error:#}"))
-    }
-}
-
 impl From<sqlx::Error> for CliError {
     fn from(error: sqlx::Error) -> Self {
         let advice = match &error {

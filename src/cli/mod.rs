@@ -19,6 +19,7 @@ pub mod print;
 pub mod queue;
 pub mod send;
 pub mod show;
+pub mod sink;
 pub mod suppression;
 pub mod tenant;
 pub mod version;
@@ -27,9 +28,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tokio_util::sync::CancellationToken;
 
-use self::context::{Connect, Context};
+use self::context::{Context, Lent};
 use self::error::CliError;
 use self::print::{Answer, Format, Verdict};
 
@@ -69,15 +69,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Dev(dev::DevArgs),
+    Dev(Box<dev::DevArgs>),
     Sink(sink::SinkArgs),
     #[command(flatten)]
-    Once(Once),
+    One(One),
 }
 
-/// Commands that do one thing, answer and end.
+/// The commands that ask or do one thing and end in an answer.
 #[derive(Debug, Subcommand)]
-enum Once {
+enum One {
     Tenant(tenant::Args),
     Key(key::Args),
     Domain(domain::Args),
@@ -93,45 +93,51 @@ enum Once {
     Version,
 }
 
-/// Listens for the signals that stop a process from now on; the binary knows how.
-pub type Stop = fn() -> CancellationToken;
-
 /// Does what the command line asks.
-pub async fn run(cli: Cli, connect: Connect, stop: Stop) -> ExitCode {
-    let Cli { config, database_url, json, command } = cli;
-    let format = if json { Format::Json } else { Format::Words };
-    let ended = match command {
-        Command::Dev(args) => dev::run(args, database_url, stop()).await.map_err(CliError::from),
-        Command::Sink(args) => sink::run(args, stop()).await.map_err(CliError::from),
-        Command::Once(command) => {
-            let context = Context::new(config, database_url, connect);
-            dispatch(command, &context).await.map(|answer| {
-                answer.show(format);
-                match answer.verdict() {
-                    Verdict::Fine => ExitCode::SUCCESS,
-                    Verdict::Bad => ExitCode::from(1),
-                }
-            })
+pub async fn run(cli: Cli, lent: Lent) -> ExitCode {
+    let format = if cli.json { Format::Json } else { Format::Words };
+    let ended = match cli.command {
+        Command::Dev(args) => return whole(dev::run(*args, cli.database_url, (lent.shutdown)()).await),
+        Command::Sink(args) => return whole(sink::run(args, (lent.shutdown)()).await),
+        Command::One(command) => {
+            dispatch(command, &Context::new(cli.config, cli.database_url, lent.connect)).await
         }
     };
+    match ended {
+        Ok(answer) => {
+            answer.show(format);
+            match answer.verdict() {
+                Verdict::Fine => ExitCode::SUCCESS,
+                Verdict::Bad => ExitCode::from(1),
+            }
+        }
+        Err(error) => {
+            print::error(&error);
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// The end of a command that ran until it was told to stop and spoke for itself.
+fn whole(ended: anyhow::Result<ExitCode>) -> ExitCode {
     ended.unwrap_or_else(|error| {
-        print::error(&error);
-        ExitCode::from(error.code())
+        print::error(&CliError::failed(format!("{error:#}")));
+        ExitCode::FAILURE
     })
 }
 
-async fn dispatch(command: Once, context: &Context) -> Result<Answer, CliError> {
+async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
     match command {
-        Once::Tenant(args) => tenant::run(args, context).await,
-        Once::Key(args) => key::run(args, context).await,
-        Once::Domain(args) => domain::run(args, context).await,
-        Once::Send(args) => send::run(*args, context).await,
-        Once::Queue(args) => queue::run(args, context).await,
-        Once::DeadLetter(args) => dead_letter::run(args, context).await,
-        Once::Suppression(args) => suppression::run(args, context).await,
-        Once::Audit(args) => audit::run(args, context).await,
-        Once::Migrate(args) => migrate::run(args, context).await,
-        Once::Config(args) => config::run(args, context),
-        Once::Version => version::run(),
+        One::Tenant(args) => tenant::run(args, context).await,
+        One::Key(args) => key::run(args, context).await,
+        One::Domain(args) => domain::run(args, context).await,
+        One::Send(args) => send::run(*args, context).await,
+        One::Queue(args) => queue::run(args, context).await,
+        One::DeadLetter(args) => dead_letter::run(args, context).await,
+        One::Suppression(args) => suppression::run(args, context).await,
+        One::Audit(args) => audit::run(args, context).await,
+        One::Migrate(args) => migrate::run(args, context).await,
+        One::Config(args) => config::run(args, context),
+        One::Version => version::run(),
     }
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
-pub mod postgres;
 pub mod builders;
 pub mod installation;
+pub mod letters;
+pub mod postgres;
+pub mod smtp_peer;
