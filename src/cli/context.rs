@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use futures_util::future::BoxFuture;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use super::error::CliError;
 use crate::config::load::Loader;
@@ -21,7 +22,16 @@ pub enum Access {
     Owner,
 }
 
-/// How to connect; the binary knows it.
+/// What the binary lends the commands, which lie below `boot`.
+#[derive(Debug, Clone, Copy)]
+pub struct Lent {
+    /// How to connect.
+    pub connect: Connect,
+    /// Cancelled when the process is told to stop.
+    pub shutdown: fn() -> CancellationToken,
+}
+
+/// How to connect to a database.
 pub type Connect = fn(Database, Access) -> BoxFuture<'static, Result<PgPool, sqlx::Error>>;
 
 /// Settings and the way to the database.
