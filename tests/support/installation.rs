@@ -108,7 +108,12 @@ max_connections_per_host = 50
     pub async fn drained(&self, daemon: &Daemon) {
         let started = Instant::now();
         while self.waiting().await > 0 {
-            assert!(started.elapsed() < PATIENCE, "{} still wait:\n{}", self.waiting().await, daemon.words());
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{} still wait:\n{}",
+                self.waiting().await,
+                daemon.words()
+            );
             pause().await;
         }
     }
@@ -217,5 +222,7 @@ async fn pause() {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 pub mod builders;
+pub mod command;
 pub mod installation;
 pub mod letters;
 pub mod postgres;
