@@ -40,6 +40,11 @@ impl Installation {
 
     /// Writes the configuration: everything goes to the sink; `more` is added to it.
     pub fn configure(&self, more: &str) -> PathBuf {
+        self.configure_worker("", more)
+    }
+
+    /// The same with other keys in `[worker]`.
+    pub fn configure_worker(&self, worker: &str, more: &str) -> PathBuf {
         let path = self.folder.path().join("postrider.toml");
         let text = format!(
             r#"
@@ -50,6 +55,10 @@ url = "{url}"
 beat_interval = "200ms"
 session_ttl = "2s"
 rescue_delay = "500ms"
+
+[worker]
+shutdown_deadline = "2s"
+{worker}
 
 [[source]]
 name = "default"
