@@ -187,10 +187,11 @@ async fn a_message_row_that_is_gone_is_found_while_something_waits() {
 async fn pruned_history_is_no_fault() {
     let spread = Spread::new().await;
     let api = spread.db.pool(Role::Api).await;
-    let shop: i64 = sqlx::query_scalar("select tenant_id from postrider.tenant where name = 'shop'")
-        .fetch_one(&spread.owner)
-        .await
-        .expect("the shop");
+    let shop: i64 =
+        sqlx::query_scalar("select tenant_id from postrider.tenant where name = 'shop'")
+            .fetch_one(&spread.owner)
+            .await
+            .expect("the shop");
     let to = builders::recipients(2, "example.org");
     builders::submit(&api, shop, "shop", "transactional", &to).await;
     // As if the days before the second message were dropped, with ended deliveries only.
