@@ -151,7 +151,21 @@ impl<'d> Reader<'d> {
         })
     }
 
-    /// The same, and the key must be there.
+    /// The same for a text that may hold a secret: what was found is not shown.
+    pub(super) fn concealed(
+        &self,
+        key: &'static str,
+        expected: impl Display,
+        check: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let text = self.node(key)?.text().filter(|text| check(text));
+        if text.is_none() {
+            self.fault(key, format_args!("expected {expected}, found something else (not shown)"));
+        }
+        text.map(ToOwned::to_owned)
+    }
+
+    /// A checked text that must be there.
     pub(super) fn required(
         &self,
         key: &'static str,
