@@ -24,5 +24,6 @@ pub mod smtp;
 
 pub mod cli;
 pub mod maintenance;
+pub mod worker;
 
 pub mod boot;

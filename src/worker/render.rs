@@ -83,7 +83,7 @@ impl Rendering {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             messages: Cache::with_weighter(expected, cache, ByContent),
-            tokens: settings.secrets.bytes().map(|key| TokenKey::derive(&key)),
+            tokens: settings.secrets.key_bytes().map(|key| TokenKey::derive(&key)),
             keys: DomainKeys::new(pool.clone(), sealer),
             pool,
             terms: RwLock::new(Arc::new(Terms::read(settings))),
@@ -161,7 +161,7 @@ impl Rendering {
         let compiled = Compiled::compile(&content).map_err(|error| malformed(error.to_string()))?;
         // The compiled form is about as large again as the content.
         let bytes = 2 * stored.content.len() as u64 + 1_024;
-        let from = compiled.from().clone();
+        let from = compiled.fixed().from.address().clone();
         Ok(Arc::new(Prepared { compiled, from, dated: stored.dated, bytes }))
     }
 }
