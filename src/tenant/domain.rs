@@ -136,7 +136,7 @@ pub async fn add(
     let domain = read_domain(domain)?;
     let mut keys = Vec::with_capacity(algorithms.len());
     for algorithm in algorithms {
-        keys.push(make_key(sealer, scope.tenant(), &domain, selector, *algorithm)?);
+        keys.push(make_key(sealer, scope.tenant(), &domain, selector, *algorithm).await?);
     }
     match store(pool, scope, &domain, keys).await? {
         Stored::Done => find(pool, scope, &domain).await,
@@ -388,7 +388,7 @@ async fn store(
     Ok(stored)
 }
 
-fn make_key(
+async fn make_key(
     sealer: &Sealer,
     tenant: TenantId,
     domain: &str,
@@ -402,7 +402,10 @@ fn make_key(
     if !is_label(&selector) {
         return Err(DomainError::BadSelector { found: prefix.chars().take(80).collect() });
     }
-    let pair = KeyPair::generate(algorithm)?;
+    // An RSA key takes the processor for some tenths of a second.
+    let pair = tokio::task::spawn_blocking(move || KeyPair::generate(algorithm))
+        .await
+        .map_err(|_| KeyError::Generation)??;
     let owner = Owner { tenant, domain, selector: &selector };
     let sealed = sealer.seal(owner, &pair.to_pkcs8()?)?;
     Ok(NewKey { sealed, public_key: pair.public_key()?, algorithm: algorithm.tag(), selector })

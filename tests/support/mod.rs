@@ -8,6 +8,7 @@
 )]
 
 pub mod builders;
+pub mod command;
 pub mod installation;
 pub mod letters;
 pub mod postgres;
