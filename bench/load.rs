@@ -82,11 +82,14 @@ async fn fill(pool: &PgPool, args: &Args) -> anyhow::Result<()> {
         let mut recipients = Recipients::default();
         for n in first..args.count.min(first + CHUNK) {
             let payload = json!({"vars": {"name": format!("Reader {n}"), "n": n}});
-            recipients.push(format!("reader{n}@{}", DOMAINS[n as usize % 8]), Some(payload.to_string()));
+            recipients
+                .push(format!("reader{n}@{}", DOMAINS[n as usize % 8]), Some(payload.to_string()));
         }
         let digest = sha256(&first.to_be_bytes());
         let number = i32::try_from(number)?;
-        enqueue.append(&scope, message, &Chunk { upload: None, number, digest, recipients }).await?;
+        enqueue
+            .append(&scope, message, &Chunk { upload: None, number, digest, recipients })
+            .await?;
     }
     Ok(())
 }
@@ -113,7 +116,8 @@ fn content(size: Size) -> Value {
         Size::Small => message["text"] = line.repeat(6).into(),
         Size::Large => {
             let paragraph = format!("<p style=\"margin: 0 0 1em\">{}</p>\n", line.trim_end());
-            message["html"] = format!("<html><body>\n{}</body></html>\n", paragraph.repeat(80)).into();
+            message["html"] =
+                format!("<html><body>\n{}</body></html>\n", paragraph.repeat(80)).into();
             message["text"] = line.repeat(12).into();
         }
     }

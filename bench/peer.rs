@@ -101,7 +101,9 @@ pub fn raw_limit(args: &Args) -> anyhow::Result<Option<Raw>> {
 
 fn postfix(args: &Args, program: &str) -> anyhow::Result<Command> {
     let Some(folder) = &args.postfix else {
-        bail!("{program} is needed: name Postfix's unpacked package with --postfix, or use --sink builtin");
+        bail!(
+            "{program} is needed: name Postfix's unpacked package with --postfix, or use --sink builtin"
+        );
     };
     let mut command = Command::new(find(folder, program));
     command.env("LD_LIBRARY_PATH", folder.join("usr/lib/postfix"));
