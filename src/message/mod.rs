@@ -9,9 +9,14 @@
 //! [`mailbox`], [`header`]) which cannot hold a line break.
 
 pub mod address;
+pub mod attachment;
+pub mod content;
+pub mod dkim;
 pub mod fault;
 pub mod header;
-pub mod dkim;
 pub mod letter;
 pub mod mailbox;
+pub mod payload;
+mod plain_text;
+pub mod template;
 pub mod unsubscribe;

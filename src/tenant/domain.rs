@@ -17,7 +17,7 @@ use sqlx::{FromRow, PgPool};
 use super::isolation::TenantScope;
 use super::seal::{Owner, SealError, Sealer};
 use crate::domain::ids::TenantId;
-use crate::message::dkim::{self, Algorithm, KeyError, KeyPair, Signer};
+use crate::message::dkim::{self, Algorithm, KeyPair, KeyRefused, Signer, UnknownAlgorithm};
 
 /// A domain that a tenant may write from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,7 +92,10 @@ pub enum DomainError {
     Seal(#[from] SealError),
     /// A key cannot be made or used.
     #[error(transparent)]
-    Dkim(#[from] KeyError),
+    Dkim(#[from] KeyRefused),
+    /// Stored by another version.
+    #[error("the stored DKIM key: {0}")]
+    Algorithm(#[from] UnknownAlgorithm),
     /// The database did not do it.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -377,7 +380,7 @@ fn make_key(
     let pair = KeyPair::generate(algorithm)?;
     let owner = Owner { tenant, domain, selector: &selector };
     let sealed = sealer.seal(owner, &pair.to_pkcs8()?)?;
-    Ok(NewKey { sealed, public_key: pair.public_key()?, algorithm: algorithm.as_str(), selector })
+    Ok(NewKey { sealed, public_key: pair.public_key()?, algorithm: algorithm.tag(), selector })
 }
 
 async fn published(
