@@ -12,6 +12,7 @@ pub mod message;
 
 pub mod tenant;
 
+pub mod bounce;
 pub mod queue;
 pub mod route;
 

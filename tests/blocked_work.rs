@@ -73,14 +73,19 @@ async fn pauses_cover_tenant_pool_stream_and_lane() {
     for (scope, key) in keys {
         let covers = async || lane::look(&worker, 60.0).await.expect("look").blocks.cover(lane);
         assert!(!covers().await, "{scope} before");
-        sqlx::query("insert into postrider.block values ($1, $2, now() + interval '1 hour', 'test')")
-            .bind(scope)
-            .bind(key)
+        sqlx::query(
+            "insert into postrider.block values ($1, $2, now() + interval '1 hour', 'test')",
+        )
+        .bind(scope)
+        .bind(key)
+        .execute(&owner)
+        .await
+        .expect("pause");
+        assert!(covers().await, "{scope} paused");
+        sqlx::query("update postrider.block set until = now()")
             .execute(&owner)
             .await
-            .expect("pause");
-        assert!(covers().await, "{scope} paused");
-        sqlx::query("update postrider.block set until = now()").execute(&owner).await.expect("lapse");
+            .expect("lapse");
         assert!(!covers().await, "{scope} lapsed");
         sqlx::query("delete from postrider.block").execute(&owner).await.expect("resume");
     }

@@ -17,7 +17,8 @@ const TTL: Duration = Duration::from_secs(20);
 
 async fn age(owner: &PgPool) {
     for table in ["ready", "lease", "deferred"] {
-        let statement = format!("update postrider.{table} set expires_at = now() - interval '1 second'");
+        let statement =
+            format!("update postrider.{table} set expires_at = now() - interval '1 second'");
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(owner).await.expect("age");
     }
 }
@@ -74,7 +75,8 @@ async fn a_cancelled_message_ends_where_it_waits_and_is_barred_where_it_is_in_ha
         (db.pool(Role::Owner).await, db.pool(Role::Api).await, db.pool(Role::Worker).await);
     let tenant = builders::tenant(&owner, "acme").await;
     let message =
-        builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(5, "example.org")).await;
+        builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(5, "example.org"))
+            .await;
     builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(2, "example.org")).await;
     let session = builders::session(&worker, TTL).await;
     let job = builders::claim_all(&worker, session.id(), 1).await.remove(0);

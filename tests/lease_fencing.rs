@@ -94,10 +94,12 @@ async fn rescued_work_is_suspect_and_follows_its_streams_policy() {
     let db = TestDb::new().await;
     let (owner, api, worker) =
         (db.pool(Role::Owner).await, db.pool(Role::Api).await, db.pool(Role::Worker).await);
-    sqlx::query("insert into postrider.stream_policy values ('otp', false, 0, interval '1 hour', 'hold')")
-        .execute(&owner)
-        .await
-        .expect("a stream that holds");
+    sqlx::query(
+        "insert into postrider.stream_policy values ('otp', false, 0, interval '1 hour', 'hold')",
+    )
+    .execute(&owner)
+    .await
+    .expect("a stream that holds");
     let tenant = builders::tenant(&owner, "acme").await;
     builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(2, "example.org")).await;
     builders::submit(&api, tenant, "acme", "otp", &builders::recipients(3, "example.org")).await;

@@ -31,11 +31,13 @@ async fn work(worker: PgPool, owner: PgPool, seed: u64, done: Arc<AtomicBool>) -
     while !done.load(Ordering::Relaxed) {
         let jobs = builders::claim_all(&worker, session.id(), 20).await;
         if rng.random_ratio(1, 12) {
-            sqlx::query("update postrider.worker_session set state = 'fenced' where session_id = $1")
-                .bind(session.id().get())
-                .execute(&owner)
-                .await
-                .expect("fence");
+            sqlx::query(
+                "update postrider.worker_session set state = 'fenced' where session_id = $1",
+            )
+            .bind(session.id().get())
+            .execute(&owner)
+            .await
+            .expect("fence");
             session = builders::session(&worker, Duration::from_secs(20)).await;
             continue;
         }
@@ -56,7 +58,8 @@ async fn work(worker: PgPool, owner: PgPool, seed: u64, done: Arc<AtomicBool>) -
         for (generation, batch) in by_generation {
             let refs: Vec<&Settlement> = batch.iter().collect();
             let settled = settle(&worker, session.id(), generation, &refs).await.expect("settle");
-            let ended = refs.iter().filter(|s| s.ending == Ending::Delivered && settled.contains(&s.job));
+            let ended =
+                refs.iter().filter(|s| s.ending == Ending::Delivered && settled.contains(&s.job));
             mine.extend(ended.map(|s| s.job));
         }
     }
@@ -70,7 +73,8 @@ async fn nothing_is_lost_or_ends_twice_under_crashes_and_turning_generations() {
         (db.pool(Role::Owner).await, db.pool(Role::Api).await, db.pool(Role::Worker).await);
     let tenant = builders::tenant(&owner, "acme").await;
     for domain in ["example.org", "gmail.com"] {
-        builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(JOBS / 2, domain)).await;
+        builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(JOBS / 2, domain))
+            .await;
     }
     let done = Arc::new(AtomicBool::new(false));
     let workers: Vec<_> = (0..4)
@@ -82,7 +86,8 @@ async fn nothing_is_lost_or_ends_twice_under_crashes_and_turning_generations() {
     loop {
         upkeep::promote(&worker, 500).await.expect("promote");
         upkeep::rescue(&worker, 500, Duration::ZERO, 1000).await.expect("rescue");
-        turned += u32::from(upkeep::switch_generation(&worker, Duration::ZERO).await.expect("switch"));
+        turned +=
+            u32::from(upkeep::switch_generation(&worker, Duration::ZERO).await.expect("switch"));
         let live = upkeep::live_generations(&worker).await.expect("live");
         for old in &live[..live.len() - 1] {
             upkeep::compact(&worker, *old, 500).await.expect("compact");

@@ -54,7 +54,8 @@ impl Alarms {
             told.insert(condition.to_owned(), Instant::now());
         }
         tracing::error!(condition, "{text}");
-        metrics::counter!("postrider_alarms_total", "condition" => condition.to_owned()).increment(1);
+        metrics::counter!("postrider_alarms_total", "condition" => condition.to_owned())
+            .increment(1);
         let Some(alarm) = self.settings.borrow().alarm.clone() else { return };
         match tokio::time::timeout(SEND_TIMEOUT, send(&alarm, condition, text)).await {
             Ok(Ok(())) => {}

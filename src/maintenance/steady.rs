@@ -52,18 +52,20 @@ pub fn spawn(
             let (pool, queue) = (pool.clone(), settings.borrow().queue.clone());
             async move {
                 for session in upkeep::fence(&pool, queue.session_ttl).await? {
-                    tracing::warn!(session = session.get(), "fenced a silent session; its deliveries will be rescued");
+                    tracing::warn!(
+                        session = session.get(),
+                        "fenced a silent session; its deliveries will be rescued"
+                    );
                     metrics::counter!("postrider_sessions_fenced_total").increment(1);
                 }
-                let rescued = upkeep::rescue(
-                    &pool,
-                    RESCUE_ROWS,
-                    queue.rescue_delay,
-                    queue.max_interruptions,
-                )
-                .await?;
+                let rescued =
+                    upkeep::rescue(&pool, RESCUE_ROWS, queue.rescue_delay, queue.max_interruptions)
+                        .await?;
                 if rescued > 0 {
-                    tracing::warn!(rescued, "rescued deliveries of a dead worker; their last attempt is in doubt");
+                    tracing::warn!(
+                        rescued,
+                        "rescued deliveries of a dead worker; their last attempt is in doubt"
+                    );
                     metrics::counter!("postrider_rescued_total").increment(rescued);
                 }
                 Ok(more(rescued, RESCUE_ROWS as u64))
@@ -121,7 +123,8 @@ where
             Ok(Pace::Rest) => interval,
             Err(error) => {
                 tracing::warn!(task = name, %error, "maintenance step failed; will be repeated");
-                metrics::counter!("postrider_maintenance_errors_total", "task" => name).increment(1);
+                metrics::counter!("postrider_maintenance_errors_total", "task" => name)
+                    .increment(1);
                 interval * 2
             }
         };

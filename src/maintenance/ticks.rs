@@ -104,11 +104,13 @@ impl Ticks {
         };
         match ran {
             Ok(()) => {
-                metrics::counter!("postrider_maintenance_ticks_total", "task" => task.name()).increment(1);
+                metrics::counter!("postrider_maintenance_ticks_total", "task" => task.name())
+                    .increment(1);
             }
             Err(error) => {
                 tracing::warn!(task = task.name(), %error, "maintenance tick failed; the next one repeats it");
-                metrics::counter!("postrider_maintenance_errors_total", "task" => task.name()).increment(1);
+                metrics::counter!("postrider_maintenance_errors_total", "task" => task.name())
+                    .increment(1);
             }
         }
     }

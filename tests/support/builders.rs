@@ -28,7 +28,13 @@ pub async fn tenant(owner: &PgPool, name: &str) -> i64 {
 }
 
 /// A message of `tenant` in `stream` to `to`, submitted as the API does.
-pub async fn submit(api: &PgPool, tenant: i64, name: &str, stream: &str, to: &[String]) -> MessageId {
+pub async fn submit(
+    api: &PgPool,
+    tenant: i64,
+    name: &str,
+    stream: &str,
+    to: &[String],
+) -> MessageId {
     let row = sqlx::query(
         "select status, message_id, accepted from postrider.submit($1, $2, $3, $4::json, null, null, $5, $6)",
     )

@@ -2,5 +2,5 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
-pub mod postgres;
 pub mod builders;
+pub mod postgres;
