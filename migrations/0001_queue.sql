@@ -5,8 +5,9 @@
 --     and delete only, and their generations are truncated.
 --   * Every table with tenant_id has FORCED row-level security. The API's role
 --     sees the tenant named by the setting postrider.tenant and nothing when it
---     is unset; the daemon and the operator serve all tenants and say so by a
---     policy of their own. No run-time role owns a table.
+--     is unset; the daemon serves all tenants and says so by a policy of its own;
+--     the operator sees all, or only the tenant that the setting names. No
+--     run-time role owns a table.
 --   * Only the clock of this database decides about time.
 
 create schema postrider;
@@ -28,7 +29,16 @@ begin
   end loop;
 end $$;
 
-grant usage on schema postrider to postrider_worker, postrider_api, postrider_operator;
+grant usage on schema postrider to postrider_worker, postrider_api;
+-- The operator lets an application's login in: `postrider tenant login`.
+grant usage on schema postrider to postrider_operator with grant option;
+
+-- Every binary looks at start whether the schema fits it.
+do $$ begin
+  if to_regclass('_sqlx_migrations') is not null then
+    grant select on _sqlx_migrations to postrider_worker, postrider_api, postrider_operator;
+  end if;
+end $$;
 
 -- The tenant this session or transaction acts for; null when unset, and then no row is seen.
 create function postrider.current_tenant() returns bigint
@@ -54,8 +64,13 @@ begin
   execute format('create policy tenant on %s to postrider_api
                     using (tenant_id = (select postrider.current_tenant()))
                     with check (tenant_id = (select postrider.current_tenant()))', t);
-  execute format('create policy every_tenant on %s to postrider_worker, postrider_operator
+  execute format('create policy every_tenant on %s to postrider_worker
                     using (true) with check (true)', t);
+  execute format('create policy named_tenant on %s to postrider_operator
+                    using ((select postrider.current_tenant()) is null
+                           or tenant_id = (select postrider.current_tenant()))
+                    with check ((select postrider.current_tenant()) is null
+                           or tenant_id = (select postrider.current_tenant()))', t);
 end $$;
 
 -- ---------------------------------------------------------------- tenants

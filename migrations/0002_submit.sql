@@ -295,6 +295,9 @@ begin
   end case;
 end $$;
 
+-- Only a login that was let in may call it; the operator lets in.
+revoke all on function postrider.send(json, text) from public;
+grant execute on function postrider.send(json, text) to postrider_operator with grant option;
 -- Runs with the API role's rights and no more (row-level security applies inside).
 grant create on schema postrider to postrider_api;
 alter function postrider.send(json, text) owner to postrider_api;

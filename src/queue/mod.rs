@@ -19,12 +19,14 @@
 //! * A claim names lanes; what is in other lanes costs nothing.
 //! * Hot statements are single statements without `begin` (docs/adr/0005).
 
+pub mod admin;
 pub mod claim;
 pub mod content;
 pub mod enqueue;
 pub mod job;
 pub mod lane;
 pub mod lookup;
+pub mod migrate;
 pub mod retry;
 pub mod session;
 pub mod settle;

@@ -9,6 +9,7 @@ use crate::domain::outcome::{Outcome, WaitReason};
 use crate::queue::lane::Lane;
 use crate::queue::session::Session;
 use crate::route::plan::RoutePlan;
+use crate::route::planner::RouteChoice;
 use crate::throttle::gate::Permit;
 use crate::throttle::key::Plan;
 use crate::throttle::limiter::Limiter;
@@ -30,7 +31,13 @@ pub struct Admission {
 impl Admission {
     /// Lets a planned delivery start, or postpones it. `permit` is exchanged when the MX
     /// showed another mailbox provider than the lane's, or another source was chosen.
-    pub fn admit(&self, lane: &Lane, plan: &RoutePlan, permit: &mut Permit) -> Result<(), Outcome> {
+    pub fn admit(
+        &self,
+        lane: &Lane,
+        choice: &RouteChoice,
+        plan: &RoutePlan,
+        permit: &mut Permit,
+    ) -> Result<(), Outcome> {
         if self.stopping.is_set() {
             return Err(Outcome::Postponed {
                 delay: Duration::ZERO,
@@ -44,15 +51,15 @@ impl Admission {
                 reason: WaitReason::NotReady,
             });
         }
+        if plan.mailbox_provider == lane.mailbox_provider && plan.source.name == *choice.source {
+            return Ok(());
+        }
         let keys = Plan {
             tenant: Arc::clone(&lane.tenant_name),
             mailbox_provider: plan.mailbox_provider.clone(),
             source: Arc::from(plan.source.name.as_str()),
             route: Arc::clone(&plan.route),
         };
-        if permit.covers(&keys) {
-            return Ok(());
-        }
         let mut taken = self.limiter.gate(&keys).take(1);
         let Some(fitting) = taken.permits.pop() else {
             let (delay, reason) = match taken.wait {

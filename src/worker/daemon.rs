@@ -178,9 +178,16 @@ async fn beats(
     fenced: CancellationToken,
     stop: CancellationToken,
 ) {
+    let mut share = Share::WHOLE;
     loop {
         match session.beat(&pool).await {
-            Ok(Beat::Alive { living, rank }) => limiter.set_share(Share { rank, of: living }),
+            Ok(Beat::Alive { living, rank }) => {
+                if let Some(ours) = Share::try_new(rank, living).filter(|ours| *ours != share) {
+                    tracing::info!(rank, of = living, "this process's share of the limits changed");
+                    limiter.set_share(ours);
+                    share = ours;
+                }
+            }
             Ok(Beat::Fenced) => {
                 tracing::error!("this session was fenced; starting anew");
                 fenced.cancel();

@@ -83,7 +83,7 @@ impl Pipeline {
         let job = screen::pass(&claim.job)?;
         let letter = self.rendering.render(job, &claim.lane).await?;
         let plan = self.planning.plan(&claim.choice, &claim.lane, &letter).await?;
-        self.admission.admit(&claim.lane, &plan, &mut claim.permit)?;
+        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit)?;
         self.carrier.deliver(&letter, &plan, &mut claim.permit, trail).await
     }
 }

@@ -103,7 +103,12 @@ impl Pump {
         };
         let mut trouble = TROUBLE_FIRST;
         let mut notified = true;
+        let limiter = Arc::clone(&self.limiter);
         while !stop.is_cancelled() {
+            // Asked for before permits are: what eases in between is not missed.
+            let eased = limiter.eased();
+            tokio::pin!(eased);
+            eased.as_mut().enable();
             match self.turn(&mut view, notified).await {
                 Ok(next) => {
                     trouble = TROUBLE_FIRST;
@@ -111,7 +116,11 @@ impl Pump {
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => return,
-                        woke = self.rest(&mut view, next) => notified = woke,
+                        () = &mut eased => {
+                            view.book.unpark();
+                            notified = false;
+                        }
+                        woke = self.rest(&view, next) => notified = woke,
                     }
                 }
                 Err(error) => {
@@ -269,15 +278,11 @@ impl Pump {
     }
 
     /// Waits for the next reason to turn; true when it was a notification.
-    async fn rest(&self, view: &mut View, next: Instant) -> bool {
+    async fn rest(&self, view: &View, next: Instant) -> bool {
         let full = self.slots.free() == 0;
         let until = tokio::time::Instant::from_std(next);
         tokio::select! {
             () = self.woken.notified() => true,
-            () = self.limiter.freed() => {
-                view.book.unpark();
-                false
-            }
             () = async {
                 // Slots come back one by one; wait for a batch of them, but not for long.
                 if full {

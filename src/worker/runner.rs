@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use apalis_core::backend::finalize::Ephemeral;
 use apalis_core::backend::{Backend, BackendConfig};
+use apalis_core::layers::Identity;
 use apalis_core::monitor::Monitor;
 use apalis_core::task::Task;
 use apalis_core::task::builder::TaskBuilder;
@@ -20,8 +21,7 @@ use apalis_core::worker::builder::WorkerBuilder;
 use apalis_core::worker::context::WorkerContext;
 use apalis_core::worker::ext::parallelize::ParallelizeExt;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
-use tower::layer::util::Identity;
+use tokio::sync::{Notify, mpsc};
 
 use super::pipeline::{Claim, Pipeline};
 use super::settle::Settlements;
@@ -42,6 +42,8 @@ impl Parcel {
 #[derive(Debug)]
 pub struct ClaimedJobs {
     inbox: mpsc::Receiver<Parcel>,
+    /// Told when the pump is gone and all it sent was taken.
+    ended: Arc<Notify>,
 }
 
 impl Backend for ClaimedJobs {
@@ -57,9 +59,11 @@ impl Backend for ClaimedJobs {
         cx: &mut Context<'_>,
         _: &WorkerContext,
     ) -> Poll<Option<Result<Self::Task, Infallible>>> {
-        self.inbox
-            .poll_recv(cx)
-            .map(|parcel| parcel.map(|parcel| Ok(TaskBuilder::new(parcel).build())))
+        let polled = self.inbox.poll_recv(cx);
+        if matches!(polled, Poll::Ready(None)) {
+            self.ended.notify_one();
+        }
+        polled.map(|parcel| parcel.map(|parcel| Ok(TaskBuilder::new(parcel).build())))
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -85,12 +89,15 @@ impl BackendConfig for ClaimedJobs {
 
 /// Runs handlers until the channel's sender is gone and every handler is done.
 pub async fn run(inbox: mpsc::Receiver<Parcel>, pipeline: Arc<Pipeline>, settlements: Settlements) {
-    let mut backend = Some(ClaimedJobs { inbox });
+    let ended = Arc::new(Notify::new());
     let hands = Hands { pipeline, settlements };
+    let backend = Mutex::new(Some(ClaimedJobs { inbox, ended: Arc::clone(&ended) }));
     let monitor = Monitor::new().register(move |_restart| {
-        let backend = backend.take().unwrap_or_else(|| {
-            // A restart after an error: the backend has none, so this is an empty inbox.
-            ClaimedJobs { inbox: mpsc::channel(1).1 }
+        // A worker restarts only after an error of its backend, and ours has none; should
+        // it happen all the same, the new one finds an empty inbox and ends.
+        let backend = backend.lock().take().unwrap_or_else(|| ClaimedJobs {
+            inbox: mpsc::channel(1).1,
+            ended: Arc::new(Notify::new()),
         });
         WorkerBuilder::new("postrider-deliver")
             .backend(backend)
@@ -98,7 +105,13 @@ pub async fn run(inbox: mpsc::Receiver<Parcel>, pipeline: Arc<Pipeline>, settlem
             .parallelize(tokio::spawn)
             .build(deliver)
     });
-    if let Err(error) = monitor.run().await {
+    // A worker whose backend has ended waits for the monitor to be told; the monitor then
+    // waits for the handlers in flight.
+    let all_taken = async move {
+        ended.notified().await;
+        Ok(())
+    };
+    if let Err(error) = monitor.run_with_signal(all_taken).await {
         tracing::error!(%error, "the delivery workers ended in disorder");
     }
 }

@@ -1,0 +1,1 @@
+//! The demonstration tenant: its API key and its signed domain.
