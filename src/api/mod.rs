@@ -36,7 +36,6 @@ use crate::queue::enqueue::Enqueue;
 use crate::queue::lookup::Lookup;
 use crate::queue::wake::Waker;
 
-pub use self::access::describe_metrics;
 pub use self::router::router;
 pub use self::serve::serve;
 

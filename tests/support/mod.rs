@@ -2,5 +2,6 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod api;
 pub mod builders;
 pub mod postgres;
