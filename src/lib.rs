@@ -19,6 +19,7 @@ pub mod route;
 pub mod throttle;
 
 pub mod sink;
+pub mod smtp;
 
 pub mod api;
 

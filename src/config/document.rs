@@ -51,13 +51,15 @@ impl Node {
             let place = Place { origin: Arc::clone(&lines.origin), line: None };
             return Ok(Self { place, value: Value::Table(lines.table(table.get_ref())) });
         }
-        Err(errors
+        let mut faults: Vec<Fault> = errors
             .iter()
             .map(|error| Fault {
                 place: lines.place(error.span().map_or(0, |span| span.start)),
                 message: format!("not TOML: {}", error.message()),
             })
-            .collect())
+            .collect();
+        faults.sort_by_key(|fault| fault.place.line);
+        Err(faults)
     }
 
     /// Lays one variable over the document: `POSTRIDER__SECTION__KEY`, lower-cased;
@@ -195,8 +197,8 @@ mod tests {
     #[test]
     fn every_fault_of_syntax_is_reported() {
         let faults = Node::parse("x.toml", "a = \n[b\nc = 1\nc = 2\n").expect_err("not TOML");
-        assert!(faults.len() >= 2, "{faults:?}");
-        assert_eq!(faults[0].place.line, Some(1));
+        let lines: Vec<_> = faults.iter().map(|fault| fault.place.line).collect();
+        assert_eq!(lines, [Some(1), Some(2)], "{faults:?}");
     }
 
     #[test]

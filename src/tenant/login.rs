@@ -23,7 +23,9 @@ pub struct Login {
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// No such role in this cluster.
-    #[error("there is no database role {login:?} that may log in: create it first (create role … login)")]
+    #[error(
+        "there is no database role {login:?} that may log in: create it first (create role … login)"
+    )]
     NoLogin {
         /// The name that was given.
         login: String,
@@ -38,7 +40,9 @@ pub enum LoginError {
         login: String,
     },
     /// It acts for another tenant.
-    #[error("the database role {login:?} is bound to another tenant: free it there first (--unbind)")]
+    #[error(
+        "the database role {login:?} is bound to another tenant: free it there first (--unbind)"
+    )]
     Taken {
         /// The name that was given.
         login: String,

@@ -4,4 +4,5 @@
 
 pub mod api;
 pub mod builders;
+pub mod installation;
 pub mod postgres;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
 use super::within;
+use crate::domain::ids::{DeliveryId, MessageId};
 use crate::tenant::isolation::TenantScope;
 
 /// Rows that are counted at most.
@@ -79,5 +80,33 @@ pub async fn workers(pool: &PgPool) -> Result<Vec<WorkerSession>, sqlx::Error> {
          from postrider.worker_session where state <> 'fenced' order by session_id",
     )
     .fetch_all(pool)
+    .await
+}
+
+/// The name of the tenant whose message it is.
+pub async fn tenant_of_message(
+    pool: &PgPool,
+    id: MessageId,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select t.name from postrider.message m join postrider.tenant t using (tenant_id)
+         where m.message_id = $1",
+    )
+    .bind(id.get())
+    .fetch_optional(pool)
+    .await
+}
+
+/// The name of the tenant whose delivery it is.
+pub async fn tenant_of_delivery(
+    pool: &PgPool,
+    id: DeliveryId,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select t.name from postrider.job j join postrider.tenant t using (tenant_id)
+         where j.job_id = $1",
+    )
+    .bind(id.get())
+    .fetch_optional(pool)
     .await
 }

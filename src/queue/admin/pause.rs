@@ -37,7 +37,7 @@ pub struct Block {
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
     /// The tenant has no such stream.
-    #[error("the tenant has no stream {name:?}{}", known(.known))]
+    #[error("the tenant has no stream {name:?}{}", said(.known))]
     NoStream {
         /// What was given.
         name: String,
@@ -45,7 +45,7 @@ pub enum PauseError {
         known: Vec<String>,
     },
     /// No such mailbox provider.
-    #[error("there is no mailbox provider {name:?}{}", known(.known))]
+    #[error("there is no mailbox provider {name:?}{}", said(.known))]
     NoMailboxProvider {
         /// What was given.
         name: String,
@@ -53,7 +53,9 @@ pub enum PauseError {
         known: Vec<String>,
     },
     /// The tenant is suspended.
-    #[error("the tenant is suspended, which holds back all its mail: see `postrider tenant activate`")]
+    #[error(
+        "the tenant is suspended, which holds back all its mail: see `postrider tenant activate`"
+    )]
     Suspended,
     /// The database did not do it.
     #[error(transparent)]
@@ -127,7 +129,7 @@ fn find(there: Vec<(String, i64)>, name: &str) -> Result<i64, Vec<String>> {
     }
 }
 
-fn known(names: &[String]) -> String {
+fn said(names: &[String]) -> String {
     if names.is_empty() {
         ": it has none yet".into()
     } else {
