@@ -21,7 +21,7 @@ pub mod throttle;
 pub mod sink;
 pub mod smtp;
 
-pub mod api;
+// pub mod api;
 
 pub mod cli;
 pub mod maintenance;

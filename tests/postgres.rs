@@ -1,5 +1,7 @@
 //! The private Postgres and the databases that tests get from it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use postrider::cli::dev::binaries::Binaries;

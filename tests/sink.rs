@@ -1,5 +1,7 @@
 //! The sink over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::net::SocketAddr;
 
 use postrider::sink::{FaultMix, Options, Sink};

@@ -68,8 +68,7 @@ fn finality_of(stage: Stage, code: u16) -> Finality {
 
 fn class_of(stage: Stage, code: u16) -> Class {
     match (stage, code) {
-        (Stage::Auth, _) => Class::Configuration,
-        (Stage::StartTls, _) => Class::Configuration,
+        (Stage::Auth | Stage::StartTls, _) => Class::Configuration,
         (_, 400..=499) => Class::Transient,
         (Stage::Banner | Stage::Ehlo, _) => Class::Policy,
         _ => Class::Unknown,

@@ -349,7 +349,7 @@ mod tests {
         fn a_receiver_gets_back_what_a_clean_letter_holds(
             lines in prop::collection::vec("[a.]{0,6}", 0..8), cut in 0usize..60,
         ) {
-            let body: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+            let body: String = lines.iter().flat_map(|line| [line.as_str(), "\r\n"]).collect();
             let cut = cut.min(body.len());
             let wire = on_the_wire(&[&body.as_bytes()[..cut], &body.as_bytes()[cut..]]);
             let text = std::str::from_utf8(&wire[..wire.len() - 3]).expect("text");

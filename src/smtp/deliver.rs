@@ -19,8 +19,9 @@ use tokio::time::Instant;
 use super::broken_tls::BrokenTls;
 use super::classify::classify;
 use super::command::EhloName;
-use super::connection::{Connection, OpenFailure, Opening};
+use super::connection::Connection;
 use super::metrics::Metrics;
+use super::open::{OpenFailure, Opening};
 use super::pool::{Key, Leave, Lent, Loan, PATIENCE, Pool, Unavailable};
 use super::session::{Carried, carry, unfit};
 use super::tls::{Tls, TlsFault};
@@ -206,14 +207,17 @@ fn not_opened(failure: OpenFailure) -> Ended {
     by_reach(classify(failure.stage, failure.cause))
 }
 
-/// Whether a connection had died in the pool: it broke, or the peer closed it, before
-/// a word was said about this letter.
+/// Whether a connection had died in the pool or was used up: nothing of this letter was
+/// accepted, and a fresh connection to the same host may take it.
 fn went_stale(carried: &Carried) -> bool {
     match carried {
         Carried::Lost { mail_was_answered, cause, .. } => {
             !mail_was_answered && matches!(cause, Cause::Connection(_) | Cause::Protocol(_))
         }
-        Carried::Refused(Stage::Mail, reply) => reply.code == 421,
+        Carried::Refused(Stage::Mail, reply) => {
+            let verdict = classify(Stage::Mail, Cause::Reply(reply.clone()));
+            verdict.finality == Finality::Passing && may_do_better_elsewhere(&verdict)
+        }
         _ => false,
     }
 }
@@ -229,12 +233,16 @@ fn ending(carried: Carried) -> Result<Receipt, Ended> {
 }
 
 fn by_reach(verdict: Verdict) -> Ended {
-    let may_do_better_elsewhere = matches!(verdict.reach, Reach::Host | Reach::Session);
+    let try_next = may_do_better_elsewhere(&verdict);
     let outcome = match verdict.cause {
         Cause::Reply(_) | Cause::Capability(_) => Outcome::Refused(verdict),
         _ => Outcome::Unreached(verdict),
     };
-    if may_do_better_elsewhere { Ended::NextHop(outcome) } else { Ended::Stop(outcome) }
+    if try_next { Ended::NextHop(outcome) } else { Ended::Stop(outcome) }
+}
+
+fn may_do_better_elsewhere(verdict: &Verdict) -> bool {
+    matches!(verdict.reach, Reach::Host | Reach::Session)
 }
 
 fn is_passing(outcome: &Outcome) -> bool {

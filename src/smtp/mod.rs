@@ -12,7 +12,7 @@
 //! - A reply is only ever what was read from the peer.
 //!
 //! [`reply`], [`capability`], [`command`], [`transaction`] and [`classify`] are
-//! pure; [`connection`], [`session`] and [`pool`] talk to the network. Retry, pace and
+//! pure; [`open`], [`connection`], [`session`] and [`pool`] talk to the network. Retry, pace and
 //! suppression are decided by others.
 
 pub mod auth;
@@ -23,6 +23,7 @@ pub mod command;
 pub mod connection;
 pub mod deliver;
 pub mod metrics;
+pub mod open;
 pub mod pool;
 pub mod reply;
 pub mod rules;

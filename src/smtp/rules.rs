@@ -163,7 +163,7 @@ rules! {
     }
     "yahoo-blocklist" {
         codes: &[553];
-        texts: &["[bl"];
+        texts: &["[bl1", "[bl2"];
         says: Policy => Source;
         matches: ["553 5.7.1 [BL21] Connections will not be accepted from 192.0.2.1"];
         differs: ["553 5.1.3 bad address [blue]"];

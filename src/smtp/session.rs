@@ -69,7 +69,7 @@ pub async fn carry(connection: &mut Connection, letter: &Letter, limits: &config
     let mut transaction = Transaction::new(flow, standing);
     let mut body_was_sent = false;
     loop {
-        let (stage, done) = match transaction.next() {
+        let (stage, done) = match transaction.next_move() {
             Move::Say(verb) => match connection.say(command(verb, mail, letter)) {
                 Err(Fault::Unwritable(error)) => return Carried::Unsayable(error),
                 said => (verb.stage(), said),

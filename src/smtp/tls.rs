@@ -12,7 +12,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore,
+    SignatureScheme,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -102,7 +103,11 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 
 /// Protocol version and cipher suite, for the trail.
 pub fn describe(session: &ClientConnection) -> Arc<str> {
-    let version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("TLS");
+    let version = match session.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLS",
+    };
     let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
     format!("{version} {}", suite.unwrap_or("unknown")).into()
 }

@@ -128,7 +128,7 @@ impl Transaction {
     }
 
     /// What to do next.
-    pub fn next(&mut self) -> Move {
+    pub fn next_move(&mut self) -> Move {
         match self.phase {
             Phase::Envelope => {
                 let may_say = self.flow == Flow::Pipelined || self.said == self.heard;
@@ -271,27 +271,27 @@ mod tests {
     fn run(flow: Flow, standing: Standing, codes: &[u16]) -> (String, String) {
         let mut tx = Transaction::new(flow, standing);
         let mut codes = codes.iter();
-        let mut log = String::new();
+        let mut log = Vec::new();
         loop {
-            match tx.next() {
-                Move::Say(verb) => log.push_str(&format!("{verb:?} ")),
+            match tx.next_move() {
+                Move::Say(verb) => log.push(format!("{verb:?}")),
                 Move::Hear(_) => {
                     let code = *codes.next().expect("a code for each reply");
-                    log.push_str(&format!("{code} "));
+                    log.push(code.to_string());
                     tx.heard(reply(code));
                 }
                 Move::SendBody => {
-                    log.push_str("body ");
+                    log.push("body".into());
                     tx.dot_sent();
                 }
                 Move::SendLoneDot => {
-                    log.push_str("dot ");
+                    log.push("dot".into());
                     tx.dot_sent();
                 }
                 Move::Finish => break,
             }
         }
-        assert!(codes.next().is_none(), "stopped too early: {log}");
+        assert!(codes.next().is_none(), "stopped too early: {log:?}");
         let (ending, aftermath) = tx.finish();
         let ending = match ending.expect("every transaction has an ending") {
             Ending::Accepted(_) => "accepted".into(),
@@ -303,7 +303,7 @@ mod tests {
             Aftermath::Usable(Standing::Open) => "open",
             Aftermath::Broken => "broken",
         };
-        (log.trim_end().into(), format!("{ending}, {after}"))
+        (log.join(" "), format!("{ending}, {after}"))
     }
 
     #[test]
@@ -375,8 +375,8 @@ mod tests {
             let replies = if standing == Standing::Open { 2 } else { 1 };
             for _ in 0..replies {
                 assert!(!tx.has_answer_to_mail());
-                assert!(matches!(tx.next(), Move::Say(_)));
-                assert!(matches!(tx.next(), Move::Hear(Stage::Mail)));
+                assert!(matches!(tx.next_move(), Move::Say(_)));
+                assert!(matches!(tx.next_move(), Move::Hear(Stage::Mail)));
                 tx.heard(reply(250));
             }
             assert!(tx.has_answer_to_mail());
@@ -396,7 +396,7 @@ mod tests {
             let mut tx = Transaction::new(flow, Standing::Clean);
             let (mut heard, mut body) = (Vec::new(), false);
             loop {
-                match tx.next() {
+                match tx.next_move() {
                     Move::Say(_) => {}
                     Move::Hear(_) => {
                         heard.push(codes[heard.len()]);

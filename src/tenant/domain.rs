@@ -17,7 +17,7 @@ use sqlx::{FromRow, PgPool};
 use super::isolation::TenantScope;
 use super::seal::{Owner, SealError, Sealer};
 use crate::domain::ids::TenantId;
-use crate::message::dkim::{Algorithm, DkimError, KeyPair, Signer};
+use crate::message::dkim::{self, Algorithm, KeyPair, KeyRefused, Signer, UnknownAlgorithm};
 
 /// A domain that a tenant may write from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,7 +92,10 @@ pub enum DomainError {
     Seal(#[from] SealError),
     /// A key cannot be made or used.
     #[error(transparent)]
-    Dkim(#[from] DkimError),
+    Dkim(#[from] KeyRefused),
+    /// Stored by another version.
+    #[error("the stored DKIM key: {0}")]
+    Algorithm(#[from] UnknownAlgorithm),
     /// The database did not do it.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -268,8 +271,8 @@ impl DomainKeys {
         let open = |row: &SealedRow| {
             let owner = Owner { tenant, domain, selector: &row.selector };
             let private = self.sealer.open(owner, &row.sealed)?;
-            let pair = KeyPair::from_private(row.algorithm.parse()?, &private)?;
-            Ok(Arc::new(Signer::new(domain, &row.selector, &pair)?))
+            let pair = KeyPair::from_pkcs8(row.algorithm.parse()?, &private)?;
+            Ok(Arc::new(Signer::new(domain, &row.selector, pair)))
         };
         rows.iter().map(open).collect()
     }
@@ -376,8 +379,8 @@ fn make_key(
     }
     let pair = KeyPair::generate(algorithm)?;
     let owner = Owner { tenant, domain, selector: &selector };
-    let sealed = sealer.seal(owner, &pair.private())?;
-    Ok(NewKey { sealed, public_key: pair.public(), algorithm: algorithm.as_str(), selector })
+    let sealed = sealer.seal(owner, &pair.to_pkcs8()?)?;
+    Ok(NewKey { sealed, public_key: pair.public_key()?, algorithm: algorithm.tag(), selector })
 }
 
 async fn published(
@@ -400,7 +403,7 @@ async fn published(
         .await?;
     let publish = |row: KeyRow| {
         let algorithm: Algorithm = row.algorithm.parse()?;
-        let record = algorithm.dns_record(&row.public_key);
+        let record = dkim::record(algorithm, &row.public_key);
         Ok(PublishedKey { selector: row.selector, algorithm: row.algorithm, record })
     };
     rows.into_iter().map(publish).collect()

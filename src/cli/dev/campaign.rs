@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::cli::console::Console;
 use super::place::Ports;
 use super::progress::{Status, Summary};
+use crate::cli::console::Console;
 
 /// Lines of one piece of the upload.
 const LINES: u64 = 1_000;
@@ -55,11 +55,7 @@ struct Upload {
 
 impl Campaign {
     /// Hands in the message, then its recipients.
-    pub(super) async fn submit(
-        ports: &Ports,
-        key: &str,
-        recipients: u64,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn submit(ports: Ports, key: &str, recipients: u64) -> anyhow::Result<Self> {
         let submitted = Instant::now();
         let client = Client::builder().no_proxy().build()?;
         let base = format!("http://{}/v1/messages", ports.api());
@@ -87,8 +83,7 @@ impl Campaign {
     pub(super) async fn follow(&self, console: &mut Console) -> anyhow::Result<Summary> {
         let mut moved = (Instant::now(), Status::default());
         loop {
-            let status: Status =
-                answer(self.client.get(&self.url).bearer_auth(&self.key)).await?;
+            let status: Status = answer(self.client.get(&self.url).bearer_auth(&self.key)).await?;
             console.update(&status.to_string());
             if status != moved.1 {
                 moved = (Instant::now(), status);

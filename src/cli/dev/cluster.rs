@@ -265,7 +265,7 @@ impl Server {
         let mut command = self.command("pg_ctl");
         command.arg("-D").arg(&self.data).arg("status");
         // 0: runs; 3: does not.
-        Ok(self.output(command)?.status.success())
+        Ok(output(command)?.status.success())
     }
 
     fn start(&self) -> Result<(), ClusterError> {
@@ -304,7 +304,7 @@ impl Server {
     }
 
     fn run(&self, program: &'static str, command: Command) -> Result<(), ClusterError> {
-        let out = self.output(command)?;
+        let out = output(command)?;
         if out.status.success() {
             return Ok(());
         }
@@ -315,14 +315,6 @@ impl Server {
         })
     }
 
-    fn output(&self, mut command: Command) -> Result<Output, ClusterError> {
-        command.stdin(std::process::Stdio::null());
-        command.output().map_err(|source| ClusterError::File {
-            path: PathBuf::from(command.get_program()),
-            source,
-        })
-    }
-
     fn log_tail(&self) -> String {
         let path = self.log();
         let Ok(text) = fs::read_to_string(&path) else { return String::new() };
@@ -330,6 +322,13 @@ impl Server {
         let tail = lines[lines.len().saturating_sub(15)..].join("\n");
         format!("\nthe end of {}:\n{tail}", path.display())
     }
+}
+
+fn output(mut command: Command) -> Result<Output, ClusterError> {
+    command.stdin(std::process::Stdio::null());
+    command
+        .output()
+        .map_err(|source| ClusterError::File { path: PathBuf::from(command.get_program()), source })
 }
 
 /// Settings for every use: room for many pools, and nothing of a cluster's network life.
@@ -410,7 +409,9 @@ fn own_folder(path: &Path, user: ServerUser) -> Result<(), ClusterError> {
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let found = fs::symlink_metadata(path).map_err(failed)?;
-            if found.is_dir() && found.uid() == user.uid()? && found.mode() & 0o077 == 0 {
+            // No bit of group and others.
+            let closed = found.mode().trailing_zeros() >= 6;
+            if found.is_dir() && found.uid() == user.uid()? && closed {
                 return Ok(());
             }
             Err(ClusterError::ForeignFolder {

@@ -7,8 +7,8 @@ use sqlx::{Connection, PgConnection, PgPool};
 use super::DevArgs;
 use super::binaries::Binaries;
 use super::cluster::{Cluster, Durability};
-use crate::cli::console::Console;
 use super::place::Place;
+use crate::cli::console::Console;
 use crate::queue::migrate;
 
 /// Migrated, with a pool that acts as the operator.
@@ -23,16 +23,16 @@ pub(super) struct Database {
 impl Database {
     pub(super) async fn open(
         args: &DevArgs,
+        named: Option<String>,
         place: &Place,
         console: &mut Console,
     ) -> anyhow::Result<Self> {
-        let (url, cluster) = match &args.database_url {
-            Some(url) => (url.clone(), None),
-            None => {
-                let cluster = private(args, place).await?;
-                console.line(&format!("private Postgres in {}", cluster.folder().display()));
-                (cluster.url("postrider"), Some(cluster))
-            }
+        let (url, cluster) = if let Some(url) = named {
+            (url, None)
+        } else {
+            let cluster = private(args, place).await?;
+            console.line(&format!("private Postgres in {}", cluster.folder().display()));
+            (cluster.url("postrider"), Some(cluster))
         };
         let options: PgConnectOptions =
             url.parse().context("--database-url: expected postgres://user@host/name")?;
@@ -85,8 +85,7 @@ async fn private(args: &DevArgs, place: &Place) -> anyhow::Result<Cluster> {
     };
     let cluster = tokio::task::spawn_blocking(start).await??;
     let mut admin = PgConnection::connect(&cluster.url("postgres")).await?;
-    for statement in
-        ["drop database if exists postrider with (force)", "create database postrider"]
+    for statement in ["drop database if exists postrider with (force)", "create database postrider"]
     {
         sqlx::raw_sql(statement).execute(&mut admin).await.context(statement)?;
     }

@@ -26,11 +26,11 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use self::campaign::Campaign;
-use crate::cli::console::Console;
 use self::database::Database;
 use self::demo::Demo;
 use self::place::{Place, Ports};
 use self::service::Service;
+use crate::cli::console::Console;
 use crate::sink::{FaultMix, Options, Sink};
 
 /// Everything on this machine: database, daemon, API, a mailbox, and a first campaign.
@@ -45,9 +45,6 @@ pub struct DevArgs {
     /// Let the mailbox refuse, delay and hang up, the same way each time.
     #[arg(long)]
     faults: bool,
-    /// Use this Postgres and leave it running; its schema `postrider` is migrated.
-    #[arg(long, value_name = "URL")]
-    database_url: Option<String>,
     /// First of four ports on 127.0.0.1: API, daemon, mailbox (SMTP), mailbox (HTTP).
     #[arg(long, default_value_t = 8025, value_name = "PORT",
           value_parser = clap::value_parser!(u16).range(1..=65_532))]
@@ -62,12 +59,19 @@ const FAULT_SEED: u64 = 1;
 
 /// Runs until the campaign is over (`--exit`) or `stop` is cancelled. Call it on the
 /// main thread: the children's lives are bound to the thread that started them.
-pub async fn run(args: DevArgs, stop: CancellationToken) -> anyhow::Result<ExitCode> {
+///
+/// `database_url` names a Postgres that is used and left running; its schema
+/// `postrider` is migrated. Without it, a private one is started.
+pub async fn run(
+    args: DevArgs,
+    database_url: Option<String>,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
     let mut console = Console::new();
     let place = Place::open()?;
     let ports = Ports::from(args.port_base);
     ports.check()?;
-    let database = Database::open(&args, &place, &mut console).await?;
+    let database = Database::open(&args, database_url, &place, &mut console).await?;
     let mut stage = Stage { place, ports, database, sink: None, services: Vec::new() };
 
     let played = stop.run_until_cancelled(stage.play(&args, &mut console)).await;
@@ -92,13 +96,13 @@ struct Stage {
 
 impl Stage {
     async fn play(&mut self, args: &DevArgs, console: &mut Console) -> anyhow::Result<ExitCode> {
-        self.place.write_config(&self.database, &self.ports)?;
+        self.place.write_config(&self.database, self.ports)?;
         let demo = Demo::make(self.database.operator(), &self.place).await?;
         self.start_sink(args).await?;
         self.start_services().await?;
         console.line("daemon and API are ready");
 
-        let campaign = Campaign::submit(&self.ports, demo.key(), args.recipients).await?;
+        let campaign = Campaign::submit(self.ports, demo.key(), args.recipients).await?;
         console.line(&campaign.to_string());
         let summary = tokio::select! {
             summary = campaign.follow(console) => summary?,
@@ -110,7 +114,7 @@ impl Stage {
             let done = summary.adds_up() && summary.all_ended();
             return Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        console.line(&self.place.signposts(&self.ports, demo.key()));
+        console.line(&self.place.signposts(self.ports, demo.key()));
         Err(first_death(&mut self.services).await)
     }
 
@@ -126,7 +130,8 @@ impl Stage {
     }
 
     async fn start_services(&mut self) -> anyhow::Result<()> {
-        for (program, port) in [("postriderd", self.ports.daemon()), ("postrider-api", self.ports.api())]
+        for (program, port) in
+            [("postriderd", self.ports.daemon()), ("postrider-api", self.ports.api())]
         {
             self.services.push(Service::start(program, port, &self.place, &self.database)?);
         }

@@ -67,7 +67,7 @@ impl Place {
         write_private(&path, &STANDARD.encode(key))
     }
 
-    pub(super) fn write_config(&self, database: &Database, ports: &Ports) -> anyhow::Result<()> {
+    pub(super) fn write_config(&self, database: &Database, ports: Ports) -> anyhow::Result<()> {
         let mut text = String::from(HEAD);
         // Writing to a String cannot fail.
         let _ = match database.url_for_file() {
@@ -90,7 +90,7 @@ impl Place {
     }
 
     /// Where to go from here.
-    pub(super) fn signposts(&self, ports: &Ports, key: &str) -> String {
+    pub(super) fn signposts(&self, ports: Ports, key: &str) -> String {
         let program = std::env::current_exe()
             .map_or_else(|_| "postrider".into(), |path| path.display().to_string());
         let (config, dns) = (self.config(), self.path("dns.txt"));
@@ -185,36 +185,34 @@ impl Ports {
         Self { base }
     }
 
-    pub(super) fn api(&self) -> SocketAddr {
+    pub(super) fn api(self) -> SocketAddr {
         self.nth(0)
     }
 
-    pub(super) fn daemon(&self) -> SocketAddr {
+    pub(super) fn daemon(self) -> SocketAddr {
         self.nth(1)
     }
 
-    pub(super) fn sink_smtp(&self) -> SocketAddr {
+    pub(super) fn sink_smtp(self) -> SocketAddr {
         self.nth(2)
     }
 
-    pub(super) fn sink_http(&self) -> SocketAddr {
+    pub(super) fn sink_http(self) -> SocketAddr {
         self.nth(3)
     }
 
     /// Better to say so now than in four logs later.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check(self) -> anyhow::Result<()> {
         for n in 0..4 {
             let address = self.nth(n);
             TcpListener::bind(address).with_context(|| {
-                format!(
-                    "cannot listen on {address}: choose four other ports with --port-base"
-                )
+                format!("cannot listen on {address}: choose four other ports with --port-base")
             })?;
         }
         Ok(())
     }
 
-    fn nth(&self, n: u16) -> SocketAddr {
+    fn nth(self, n: u16) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.base + n))
     }
 }

@@ -1,6 +1,6 @@
 //! How far a campaign is, and its sum.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -81,8 +81,16 @@ impl Summary {
 
     /// The sum as a table, with what the mailbox saw.
     pub(super) fn render(&self, sink: Option<&Stats>) -> String {
-        let Counts { delivered, bounced, expired, suppressed, cancelled, dead_lettered, deferred, .. } =
-            self.status.deliveries;
+        let Counts {
+            delivered,
+            bounced,
+            expired,
+            suppressed,
+            cancelled,
+            dead_lettered,
+            deferred,
+            ..
+        } = self.status.deliveries;
         let mut text = format!("\nafter {:.2?}:\n", self.took);
         for (name, count) in [
             ("accepted", self.status.accepted),
@@ -96,7 +104,8 @@ impl Summary {
             ("waiting", self.status.waiting() - deferred),
             ("refused", self.refused),
         ] {
-            text.push_str(&format!("  {name:<14}{count:>10}\n"));
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {name:<14}{count:>10}");
         }
         let verdict = match (self.adds_up(), self.all_ended()) {
             (true, true) => "adds up: every recipient came to an end",
@@ -105,7 +114,8 @@ impl Summary {
         };
         text.push_str(verdict);
         if let Some(sink) = sink {
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "\nthe mailbox got {} mails for {} recipients ({} duplicates); it deferred {}, \
                  refused {} and dropped {} connections",
                 sink.accepted,
@@ -114,7 +124,7 @@ impl Summary {
                 sink.deferred,
                 sink.refused,
                 sink.dropped
-            ));
+            );
         }
         text
     }

@@ -128,17 +128,21 @@ impl KeyPair {
         }
     }
 
+    /// The public key as it is stored and published: SubjectPublicKeyInfo for RSA, which
+    /// every verifier takes, and the bare 32 bytes for Ed25519 (RFC 8463 4).
+    pub fn public_key(&self) -> Result<Vec<u8>, KeyRefused> {
+        match &self.0 {
+            Inner::Rsa(key) => {
+                let der: Result<PublicKeyX509Der<'_>, _> = key.public_key().as_der();
+                der.map(|der| der.as_ref().to_vec()).map_err(|_| KeyRefused::Generate)
+            }
+            Inner::Ed25519(key) => Ok(key.public_key().as_ref().to_vec()),
+        }
+    }
+
     /// The text of the TXT record at `selector._domainkey.domain` (RFC 6376 3.6.1).
     pub fn public_record(&self) -> Result<String, KeyRefused> {
-        let (kind, key) = match &self.0 {
-            Inner::Rsa(key) => {
-                let der: PublicKeyX509Der<'_> =
-                    key.public_key().as_der().map_err(|_| KeyRefused::Generate)?;
-                ("rsa", STANDARD.encode(der.as_ref()))
-            }
-            Inner::Ed25519(key) => ("ed25519", STANDARD.encode(key.public_key().as_ref())),
-        };
-        Ok(format!("v=DKIM1; k={kind}; p={key}"))
+        Ok(record(self.algorithm(), &self.public_key()?))
     }
 
     /// Signs the canonical headers.
@@ -156,6 +160,15 @@ impl KeyPair {
             }
         }
     }
+}
+
+/// The text of the TXT record of a stored public key.
+pub fn record(algorithm: Algorithm, public_key: &[u8]) -> String {
+    let kind = match algorithm {
+        Algorithm::RsaSha256 => "rsa",
+        Algorithm::Ed25519Sha256 => "ed25519",
+    };
+    format!("v=DKIM1; k={kind}; p={}", STANDARD.encode(public_key))
 }
 
 impl fmt::Debug for KeyPair {

@@ -13,7 +13,7 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-pub use key::{Algorithm, KeyPair, KeyRefused};
+pub use key::{Algorithm, KeyPair, KeyRefused, UnknownAlgorithm, record};
 
 /// Signs for one domain under one selector.
 pub struct Signer {
