@@ -86,7 +86,8 @@ pub(crate) fn raw_limit(args: &Args) -> anyhow::Result<Option<Raw>> {
     }
     let peer = Peer::smtp_sink(args, free_port()?)?;
     let mut source = postfix(args, "smtp-source")?;
-    source.args(["-s", &args.connections.to_string(), "-m", &args.count.to_string()]);
+    // -d: many mails over one connection, as ours.
+    source.args(["-d", "-s", &args.connections.to_string(), "-m", &args.count.to_string()]);
     source.args(["-l", &args.size.bytes().to_string(), "-f", "a@bench.example"]);
     source.args(["-t", "b@example.org", &peer.address().to_string()]);
     let (before, started) = (usage::cpu_of_ended_children(), Instant::now());
