@@ -26,16 +26,20 @@ const CHUNK: u32 = 5_000;
 const KEY: &str = "YmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggYiE=";
 
 /// A database with a full queue.
-pub struct Load {
+pub(crate) struct Load {
     /// Its address.
-    pub url: String,
+    pub(crate) url: String,
     /// How long the submission took.
-    pub took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Load {
     /// Makes the database anew and fills the queue.
-    pub async fn submit(cluster: &Cluster, folder: &Path, args: &Args) -> anyhow::Result<Self> {
+    pub(crate) async fn submit(
+        cluster: &Cluster,
+        folder: &Path,
+        args: &Args,
+    ) -> anyhow::Result<Self> {
         let mut admin = PgConnection::connect(&cluster.url("postgres")).await?;
         for statement in ["drop database if exists bench with (force)", "create database bench"] {
             sqlx::raw_sql(statement).execute(&mut admin).await.context(statement)?;

@@ -13,6 +13,7 @@ pub mod telemetry;
 pub mod message;
 pub mod tenant;
 
+pub mod bounce;
 pub mod queue;
 pub mod route;
 pub mod throttle;

@@ -139,6 +139,17 @@ pub const METRICS: &[Description] = &[
     counter("postrider_rescued_total", &[], "Deliveries taken back from sessions that died."),
     counter("postrider_expired_total", &[], "Deliveries given up because their time was over."),
     counter("postrider_alarms_total", &["condition"], "Alarm mails sent to operators."),
+    // api
+    counter(
+        "postrider_api_requests_total",
+        &["route", "status"],
+        "Requests answered; route is the pattern, not the path.",
+    ),
+    seconds(
+        "postrider_api_request_seconds",
+        &["route"],
+        "From a request's head to its answer's head.",
+    ),
     // config
     counter(
         "postrider_config_reloads_total",

@@ -7,6 +7,7 @@
     reason = "each test binary uses a part of it; cargo says by variables where it builds"
 )]
 
+pub mod api;
 pub mod builders;
 pub mod command;
 pub mod installation;
