@@ -405,7 +405,7 @@ async fn make_key(
     // An RSA key takes the processor for some tenths of a second.
     let pair = tokio::task::spawn_blocking(move || KeyPair::generate(algorithm))
         .await
-        .map_err(|_| KeyError::Generation)??;
+        .map_err(|_| KeyRefused::Generate)??;
     let owner = Owner { tenant, domain, selector: &selector };
     let sealed = sealer.seal(owner, &pair.to_pkcs8()?)?;
     Ok(NewKey { sealed, public_key: pair.public_key()?, algorithm: algorithm.tag(), selector })

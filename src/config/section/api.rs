@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_key_is_32_bytes() {
-        assert!(is_key(&Secret::new("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")));
-        assert!(!is_key(&Secret::new("MDEyMzQ1Njc4OWFiY2Rl")));
-        assert!(!is_key(&Secret::new("not base64")));
+        assert!(decode(&Secret::new("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")).is_some());
+        assert!(decode(&Secret::new("MDEyMzQ1Njc4OWFiY2Rl")).is_none());
+        assert!(decode(&Secret::new("not base64")).is_none());
     }
 }
