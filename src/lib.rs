@@ -13,6 +13,7 @@ pub mod telemetry;
 pub mod message;
 pub mod tenant;
 
+pub mod bounce;
 pub mod queue;
 pub mod route;
 pub mod throttle;
@@ -24,5 +25,6 @@ pub mod smtp;
 
 pub mod cli;
 pub mod maintenance;
+pub mod worker;
 
 pub mod boot;

@@ -257,6 +257,7 @@ fn what_cannot_work_is_refused() {
 fn no_fault_shows_a_secret() {
     for text in [
         "[database]\nurl='postgres://u:hunter2@h/d'\n",
+        "[database]\nurl='mysql://u:hunter2@h/d'\n",
         "[database]\npassword='hunter2'\n",
         "[secrets]\nkey='hunter2'\n",
         "[[route]]\nname='r'\nkind='relay'\nhost='a.b'\nusername='u'\npassword='hunter2'\n",

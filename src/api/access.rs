@@ -33,16 +33,6 @@ impl Seen {
     }
 }
 
-/// Says what the metrics mean.
-pub fn describe_metrics() {
-    metrics::describe_counter!("postrider_api_requests_total", "Requests by route and status");
-    metrics::describe_histogram!(
-        "postrider_api_request_seconds",
-        metrics::Unit::Seconds,
-        "Time from a request's head to its answer's head, by route"
-    );
-}
-
 /// The outermost step of every request.
 pub async fn note(mut request: Request, next: Next) -> Response {
     let begun = Instant::now();

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{Problem, short};
@@ -113,7 +113,7 @@ pub async fn next_frame(frames: &mut BodyDataStream) -> Result<Option<Bytes>, Pr
 
 /// Reads JSON: 400 with line and column for what is no JSON, 422 with the field's
 /// path for what is not the JSON we expect.
-pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     use serde_json::error::Category;
 
     let error = match serde_json::from_slice(bytes) {
@@ -150,7 +150,6 @@ fn field_of(path: &str, message: &str) -> String {
 mod tests {
     use axum::http::StatusCode;
     use axum::response::IntoResponse;
-    use serde::Deserialize;
 
     use super::*;
 
@@ -216,7 +215,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_body_is_given_up() {
-        let body = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let body =
+            Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
         let problem =
             read(&Budget::new(10), &HeaderMap::new(), body, 10).await.expect_err("timed out");
         assert_eq!(problem.into_response().status(), StatusCode::REQUEST_TIMEOUT);

@@ -70,9 +70,7 @@ enum Kind {
 impl Kind {
     const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Malformed => {
-                (StatusCode::BAD_REQUEST, "malformed", "The request cannot be read")
-            }
+            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The request cannot be read"),
             Self::Unauthorized => {
                 (StatusCode::UNAUTHORIZED, "unauthorized", "A valid API key is needed")
             }
@@ -274,9 +272,9 @@ fn is_away(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => error
-            .code()
-            .is_some_and(|code| ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))),
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+        }),
         _ => false,
     }
 }

@@ -107,6 +107,15 @@ impl Node {
         }
     }
 
+    /// The whole number written there, if it is one.
+    pub(super) fn integer(&self) -> Option<i64> {
+        match &self.value {
+            Value::Integer(number) => Some(*number),
+            Value::Variable(text) => text.trim().parse().ok(),
+            _ => None,
+        }
+    }
+
     /// Where `path` (`throttle[0].rate`) was written, or the nearest thing around it.
     pub(super) fn place_of(&self, path: &str) -> Place {
         let mut node = self;
@@ -124,6 +133,23 @@ impl Node {
             }
         }
         node.place.clone()
+    }
+}
+
+impl Value {
+    /// What stands there, cut short, as it would be written.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Text(text) | Self::Variable(text) => {
+                format!("{:?}", text.chars().take(60).collect::<String>())
+            }
+            Self::Integer(number) => number.to_string(),
+            Self::Number(number) => number.to_string(),
+            Self::Switch(switch) => switch.to_string(),
+            Self::List(_) => "a list".into(),
+            Self::Table(_) => "a section".into(),
+            Self::Unsupported(what) => (*what).into(),
+        }
     }
 }
 

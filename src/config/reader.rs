@@ -55,7 +55,7 @@ impl<'d> Reader<'d> {
             other => {
                 notes.fault(
                     node.place.clone(),
-                    format!("{path}: expected a section, found {}", found(other)),
+                    format!("{path}: expected a section, found {}", other.shown()),
                 );
                 None
             }
@@ -100,7 +100,7 @@ impl<'d> Reader<'d> {
             let message = format!(
                 "{}: expected [[{key}]] entries, found {}",
                 self.name(key),
-                found(&node.value)
+                node.value.shown()
             );
             self.notes.fault(node.place.clone(), message);
             return None;
@@ -151,7 +151,21 @@ impl<'d> Reader<'d> {
         })
     }
 
-    /// The same, and the key must be there.
+    /// The same for a text that may hold a secret: what was found is not shown.
+    pub(super) fn concealed(
+        &self,
+        key: &'static str,
+        expected: impl Display,
+        check: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let text = self.node(key)?.text().filter(|text| check(text));
+        if text.is_none() {
+            self.fault(key, format_args!("expected {expected}, found something else (not shown)"));
+        }
+        text.map(ToOwned::to_owned)
+    }
+
+    /// A checked text that must be there.
     pub(super) fn required(
         &self,
         key: &'static str,
@@ -208,7 +222,7 @@ impl<'d> Reader<'d> {
     {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.value(key, expected, |node| {
-            integer_of(node).and_then(|n| T::try_from(n).ok()).filter(|n| range.contains(n))
+            node.integer().and_then(|n| T::try_from(n).ok()).filter(|n| range.contains(n))
         })
     }
 
@@ -223,7 +237,7 @@ impl<'d> Reader<'d> {
             let number = match &node.value {
                 Value::Number(number) => *number,
                 Value::Variable(text) => text.parse().ok()?,
-                _ => integer_of(node)? as f64,
+                _ => node.integer()? as f64,
             };
             range.contains(&number).then_some(number)
         })
@@ -248,7 +262,7 @@ impl<'d> Reader<'d> {
         let expected =
             format!("a size like \"20MiB\" from {} to {} bytes", range.start(), range.end());
         self.value(key, expected, |node| {
-            let size = match integer_of(node) {
+            let size = match node.integer() {
                 Some(bytes) => u64::try_from(bytes).ok(),
                 None => node.text().and_then(unit::size),
             };
@@ -350,7 +364,7 @@ impl<'d> Reader<'d> {
 
     fn wrong(&self, key: &str, node: &Node, expected: impl Display) {
         let message =
-            format!("{}: expected {expected}, found {}", self.name(key), found(&node.value));
+            format!("{}: expected {expected}, found {}", self.name(key), node.value.shown());
         self.notes.fault(node.place.clone(), message);
     }
 
@@ -367,28 +381,5 @@ impl<'d> Reader<'d> {
 
     fn name(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
-    }
-}
-
-fn integer_of(node: &Node) -> Option<i64> {
-    match &node.value {
-        Value::Integer(number) => Some(*number),
-        Value::Variable(text) => text.trim().parse().ok(),
-        _ => None,
-    }
-}
-
-/// What stands there, cut short, as it would be written.
-fn found(value: &Value) -> String {
-    match value {
-        Value::Text(text) | Value::Variable(text) => {
-            format!("{:?}", text.chars().take(60).collect::<String>())
-        }
-        Value::Integer(number) => number.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::Switch(switch) => switch.to_string(),
-        Value::List(_) => "a list".into(),
-        Value::Table(_) => "a section".into(),
-        Value::Unsupported(what) => (*what).into(),
     }
 }

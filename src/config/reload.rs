@@ -14,9 +14,6 @@ use super::fault::ConfigError;
 use super::load::Loader;
 use super::{Log, Settings};
 
-/// Counts reloads by `outcome`: applied, unchanged, refused, needs_restart.
-pub const RELOADS: &str = "postrider_config_reloads_total";
-
 /// How a reload ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReloadOutcome {
@@ -77,7 +74,8 @@ impl Reloader {
             }
             Err(error) => ReloadOutcome::Refused(error),
         };
-        metrics::counter!(RELOADS, "outcome" => outcome.as_str()).increment(1);
+        metrics::counter!("postrider_config_reloads_total", "outcome" => outcome.as_str())
+            .increment(1);
         report(&outcome);
         outcome
     }

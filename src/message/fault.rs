@@ -42,9 +42,9 @@ impl std::error::Error for FieldError {}
 pub struct InvalidContent(Vec<FieldError>);
 
 impl InvalidContent {
-    /// `Ok` when nothing was found wrong.
-    pub(crate) fn unless_empty(faults: Vec<FieldError>) -> Result<(), Self> {
-        if faults.is_empty() { Ok(()) } else { Err(Self(faults)) }
+    /// A message with these faults.
+    pub(crate) fn new(faults: Vec<FieldError>) -> Self {
+        Self(faults)
     }
 
     /// Every fault, in the order of the fields.

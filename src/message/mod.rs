@@ -9,9 +9,16 @@
 //! [`mailbox`], [`header`]) which cannot hold a line break.
 
 pub mod address;
+pub mod attachment;
+pub mod content;
+pub mod dkim;
 pub mod fault;
 pub mod header;
-pub mod dkim;
 pub mod letter;
 pub mod mailbox;
+mod mime;
+pub mod payload;
+mod plain_text;
+pub mod render;
+pub mod template;
 pub mod unsubscribe;

@@ -1,91 +1,129 @@
-//! Unsubscribe links (RFC 8058): an opaque token for each delivery that only this
-//! installation can make.
+//! One-click unsubscribe links (RFC 8058): a token that names a delivery.
 //!
-//! The token names the delivery and nothing else; who is unsubscribed from what is looked
-//! up when it comes back. It holds no address and cannot be turned into another's.
+//! The token is opaque and cannot be guessed or altered: the delivery's number and
+//! an HMAC over it. Nothing is stored for it, so links work as long as the
+//! installation keeps its key.
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
+use std::fmt;
+
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use subtle::ConstantTimeEq;
 
 use crate::domain::ids::DeliveryId;
 
-/// Keeps this use of the installation's key apart from others.
-const LABEL: &[u8] = b"postrider unsubscribe v1";
-
-/// Octets of the code that are kept: 128 bits cannot be guessed.
-const TAG_LEN: usize = 16;
+/// Proof that a link was made here, for this delivery.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
 
 /// Makes and reads tokens.
-pub struct Tokens {
-    key: hmac::Key,
-}
+#[derive(Clone)]
+pub struct TokenKey(hmac::Key);
 
-/// A token that was not made with this key, or not at all.
+/// A text that is no token of this installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this unsubscribe link is not valid")]
+#[error("this is not an unsubscribe link of ours, or it was changed on the way")]
 pub struct InvalidToken;
 
-impl Tokens {
-    /// Derives the tokens' key from the installation's.
-    pub fn new(installation_key: &[u8]) -> Self {
+/// Keeps this use of the installation's key apart from every other.
+const PURPOSE: &[u8] = b"postrider unsubscribe token v1";
+
+/// 128 bits: nobody guesses one (RFC 2104 5 asks for at least half of the hash).
+const TAG_LEN: usize = 16;
+
+const ID_LEN: usize = 8;
+
+impl TokenKey {
+    /// Derives the key from the installation's 32 bytes.
+    pub fn derive(installation_key: &[u8; 32]) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
-        let derived = hmac::sign(&root, LABEL);
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) }
+        let derived = hmac::sign(&root, PURPOSE);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
     }
 
-    /// The token of a delivery: 32 characters that are safe in a URL.
-    pub fn token(&self, delivery: DeliveryId) -> String {
+    /// The token of a delivery; always the same one.
+    pub fn token(&self, delivery: DeliveryId) -> Token {
         let id = delivery.get().to_be_bytes();
-        let tag = hmac::sign(&self.key, &id);
-        let mut bytes = Vec::with_capacity(id.len() + TAG_LEN);
-        bytes.extend_from_slice(&id);
-        bytes.extend_from_slice(&tag.as_ref()[..TAG_LEN]);
-        URL_SAFE_NO_PAD.encode(bytes)
+        let mut bytes = [0; ID_LEN + TAG_LEN];
+        bytes[..ID_LEN].copy_from_slice(&id);
+        bytes[ID_LEN..].copy_from_slice(&hmac::sign(&self.0, &id).as_ref()[..TAG_LEN]);
+        Token(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// The link for a delivery under the API's public address.
-    pub fn link(&self, public_url: &str, delivery: DeliveryId) -> String {
-        format!("{}/u/{}", public_url.trim_end_matches('/'), self.token(delivery))
-    }
-
-    /// Which delivery a token stands for. Compares in constant time.
+    /// The delivery that a token names. Takes the same time whatever is wrong with the tag.
     pub fn read(&self, token: &str) -> Result<DeliveryId, InvalidToken> {
-        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| InvalidToken)?;
-        let (id, tag) = bytes.split_first_chunk::<8>().ok_or(InvalidToken)?;
-        let expected = hmac::sign(&self.key, id);
-        verify_slices_are_equal(tag, &expected.as_ref()[..TAG_LEN]).map_err(|_| InvalidToken)?;
-        Ok(DeliveryId::new(i64::from_be_bytes(*id)))
+        let mut bytes = [0; ID_LEN + TAG_LEN];
+        match URL_SAFE_NO_PAD.decode_slice(token, &mut bytes) {
+            Ok(len) if len == bytes.len() => {}
+            _ => return Err(InvalidToken),
+        }
+        let (id, tag) = bytes.split_at(ID_LEN);
+        let expected = hmac::sign(&self.0, id);
+        if !bool::from(expected.as_ref()[..TAG_LEN].ct_eq(tag)) {
+            return Err(InvalidToken);
+        }
+        let id = id.try_into().map_err(|_| InvalidToken)?;
+        Ok(DeliveryId::new(i64::from_be_bytes(id)))
     }
 }
 
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tokens(…)")
+impl Token {
+    /// As it stands in a link.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The address that List-Unsubscribe names: `{public_url}/u/{token}`.
+pub fn link(public_url: &str, token: &Token) -> String {
+    format!("{}/u/{}", public_url.trim_end_matches('/'), token.0)
+}
+
+impl fmt::Debug for Token {
+    /// Whoever has it can unsubscribe someone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenKey(…)")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn a_token_reads_back_and_no_other_does() {
-        let tokens = Tokens::new(&[7; 32]);
-        let token = tokens.token(DeliveryId::new(42));
-        assert_eq!(tokens.read(&token), Ok(DeliveryId::new(42)));
-        assert_eq!(Tokens::new(&[8; 32]).read(&token), Err(InvalidToken), "another key");
-        for at in 0..token.len() {
-            let mut forged = token.clone().into_bytes();
-            forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
-            let forged = String::from_utf8(forged).expect("text");
-            assert_eq!(tokens.read(&forged), Err(InvalidToken), "changed at {at}");
+    fn a_link_names_its_delivery() {
+        let key = TokenKey::derive(&[7; 32]);
+        let token = key.token(DeliveryId::new(42));
+        assert_eq!(key.read(token.as_str()), Ok(DeliveryId::new(42)));
+        assert_eq!(
+            link("https://mail.shop.example/", &token),
+            format!("https://mail.shop.example/u/{}", token.as_str())
+        );
+        assert_eq!(token.as_str().len(), 32);
+        assert!(TokenKey::derive(&[8; 32]).read(token.as_str()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_token_is_refused(id in any::<i64>(), at in 0_usize..32, to in "[A-Za-z0-9_-]") {
+            let key = TokenKey::derive(&[1; 32]);
+            let token = key.token(DeliveryId::new(id));
+            let mut changed = token.as_str().to_owned();
+            changed.replace_range(at..=at, &to);
+            prop_assert_eq!(key.read(&changed).is_ok(), changed == token.as_str());
         }
-        for text in ["", "x", "%%%", &token[..30], &format!("{token}AAAA")] {
-            assert_eq!(tokens.read(text), Err(InvalidToken), "{text}");
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in ".*") {
+            prop_assert!(TokenKey::derive(&[1; 32]).read(&text).is_err());
         }
-        let link = tokens.link("https://mail.example.org/", DeliveryId::new(42));
-        assert_eq!(link, format!("https://mail.example.org/u/{token}"));
     }
 }

@@ -222,7 +222,7 @@ impl Enqueue {
         match known {
             None => Ok(None),
             Some((hash, ..)) if hash != body => Err(EnqueueError::Conflict),
-            Some((_, id, answer)) => replayed(id, answer).map(Some),
+            Some((_, id, answer)) => replayed(id, answer.as_deref()).map(Some),
         }
     }
 
@@ -327,8 +327,8 @@ struct KeptAnswer {
     given: Option<Box<RawValue>>,
 }
 
-fn replayed(id: i64, answer: Option<String>) -> Result<Submitted, EnqueueError> {
-    let kept: KeptAnswer = serde_json::from_str(answer.as_deref().unwrap_or_default())
+fn replayed(id: i64, answer: Option<&str>) -> Result<Submitted, EnqueueError> {
+    let kept: KeptAnswer = serde_json::from_str(answer.unwrap_or_default())
         .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
     Ok(Submitted {
         id: MessageId::new(id),

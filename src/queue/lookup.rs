@@ -236,17 +236,6 @@ pub enum AttemptOutcome {
     Interrupted,
 }
 
-/// What recipients that are added later are checked against.
-#[derive(Debug, Clone)]
-pub struct StoredTemplate {
-    /// The content without attachments: JSON.
-    pub content: String,
-    /// Whether the message was called back.
-    pub cancelled: bool,
-    /// Whether its time is over.
-    pub expired: bool,
-}
-
 /// Reads what became of messages.
 #[derive(Debug, Clone)]
 pub struct Lookup {
@@ -306,27 +295,18 @@ impl Lookup {
         row.map(|row| delivery_of(id, &row)).transpose()
     }
 
-    /// What later recipients of a message are checked against; `None` when this
-    /// tenant has no such message.
+    /// A message's content without its attachments (JSON), to check further recipients
+    /// against; `None` when this tenant has no such message.
     pub async fn template(
         &self,
         scope: &TenantScope,
         id: MessageId,
-    ) -> Result<Option<StoredTemplate>, sqlx::Error> {
-        let row = self
-            .read(scope, move |c| {
-                let query = sqlx::query(include_str!("sql/lookup_template.sql"));
-                Box::pin(async move { query.bind(id.get()).fetch_optional(c).await })
-            })
-            .await?;
-        row.map(|row| {
-            Ok(StoredTemplate {
-                content: row.try_get("content")?,
-                cancelled: row.try_get("cancelled")?,
-                expired: row.try_get("expired")?,
-            })
+    ) -> Result<Option<String>, sqlx::Error> {
+        self.read(scope, move |c| {
+            let query = sqlx::query_scalar(include_str!("sql/lookup_template.sql"));
+            Box::pin(async move { query.bind(id.get()).fetch_optional(c).await })
         })
-        .transpose()
+        .await
     }
 
     async fn read<T, F>(&self, scope: &TenantScope, query: F) -> Result<T, sqlx::Error>

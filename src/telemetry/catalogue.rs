@@ -1,9 +1,12 @@
-//! Every metric by name: what it counts, in which unit, with which labels.
+//! Metrics by name: what they count, in which unit, with which labels.
+//!
+//! Those of worker/, maintenance/ and config/; other folders describe theirs beside the code
+//! that counts. docs/metrics.md has them all.
 //!
 //! Names begin with `postrider_`; counters end in `_total`, times are seconds and end in
 //! `_seconds`. Labels take values from configuration or from an enum of ours, never a
 //! recipient, a domain or a tenant: their number is bounded. `tests/metric_names.rs` holds the
-//! source and docs/metrics.md against this list.
+//! source, the descriptions and docs/metrics.md against each other.
 
 use metrics::Unit;
 
@@ -58,7 +61,7 @@ const fn seconds(
     Description { name, kind: Kind::Histogram, unit: Unit::Seconds, labels, help }
 }
 
-/// All of them, by folder.
+/// In the order of docs/metrics.md.
 pub const METRICS: &[Description] = &[
     // worker
     counter("postrider_claims_total", &["result"], "Claims made; result is work or empty."),
@@ -136,9 +139,20 @@ pub const METRICS: &[Description] = &[
     counter("postrider_rescued_total", &[], "Deliveries taken back from sessions that died."),
     counter("postrider_expired_total", &[], "Deliveries given up because their time was over."),
     counter("postrider_alarms_total", &["condition"], "Alarm mails sent to operators."),
+    // api
+    counter(
+        "postrider_api_requests_total",
+        &["route", "status"],
+        "Requests answered; route is the pattern, not the path.",
+    ),
+    seconds(
+        "postrider_api_request_seconds",
+        &["route"],
+        "From a request's head to its answer's head.",
+    ),
     // config
     counter(
-        crate::config::reload::RELOADS,
+        "postrider_config_reloads_total",
         &["outcome"],
         "Reloads of the configuration: applied, unchanged, refused, needs_restart.",
     ),

@@ -3,11 +3,11 @@
 //! Histograms have buckets (one set for all, so that panels can be compared); what they
 //! record waits in memory until upkeep or a scrape folds it in, so upkeep must run.
 
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::catalogue::{Kind, METRICS};
@@ -30,13 +30,14 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// # Errors
 /// Another recorder was installed before.
 pub fn install() -> Result<MetricsHandle, BuildError> {
-    static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
-    if let Some(handle) = INSTALLED.get() {
-        return Ok(MetricsHandle(handle.clone()));
+    static INSTALLED: Mutex<Option<MetricsHandle>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock();
+    if let Some(handle) = &*installed {
+        return Ok(handle.clone());
     }
-    let handle = PrometheusBuilder::new().set_buckets(&SECONDS)?.install_recorder()?;
+    let recorder = PrometheusBuilder::new().set_buckets(&SECONDS)?.install_recorder()?;
     describe();
-    Ok(MetricsHandle(INSTALLED.get_or_init(|| handle).clone()))
+    Ok(installed.insert(MetricsHandle(recorder)).clone())
 }
 
 fn describe() {

@@ -5,8 +5,8 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -25,14 +25,15 @@ pub struct LogHandle {
 /// # Errors
 /// Another subscriber was installed before.
 pub fn install(log: &Log) -> Result<LogHandle, TryInitError> {
-    static INSTALLED: OnceLock<LogHandle> = OnceLock::new();
-    if let Some(handle) = INSTALLED.get() {
+    static INSTALLED: Mutex<Option<LogHandle>> = Mutex::new(None);
+    let mut installed = INSTALLED.lock();
+    if let Some(handle) = &*installed {
         handle.set_level(&log.level);
         return Ok(handle.clone());
     }
     let (filter, handle) = reload::Layer::new(targets(&log.level));
     tracing_subscriber::registry().with(filter).with(layer(log.format, io::stderr)).try_init()?;
-    Ok(INSTALLED.get_or_init(|| LogHandle { filter: handle }).clone())
+    Ok(installed.insert(LogHandle { filter: handle }).clone())
 }
 
 /// The lines of one format, written to `out`.
@@ -91,8 +92,6 @@ impl fmt::Display for Shown<'_> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use parking_lot::Mutex;
 
     use super::*;
 

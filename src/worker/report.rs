@@ -12,7 +12,7 @@ pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
         ($level:ident, $text:literal, $reason:expr) => {
             tracing::$level!(
                 delivery = %job.id,
-                message = %job.message,
+                message_id = %job.message,
                 tenant = %lane.tenant_name,
                 stream = %lane.stream_name,
                 recipient = %shown(&job.recipient),

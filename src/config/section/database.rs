@@ -51,7 +51,7 @@ impl Database {
         let default = Self::default();
         let second = Duration::from_secs(1);
         let url = section
-            .checked("url", "a URL like postgres://user@host:5432/name", is_postgres_url)
+            .concealed("url", "a URL like postgres://user@host:5432/name", is_postgres_url)
             .filter(|url| {
                 let exposed = holds_password(url) && !section.is_from_variable("url");
                 if exposed {

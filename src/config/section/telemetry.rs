@@ -1,6 +1,6 @@
 //! `[telemetry]`, `[log]`, `[alarm]`: what an operator sees.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{Auth, TlsMode};
 use crate::config::fault::perhaps;
@@ -11,11 +11,14 @@ use crate::config::reader::Reader;
 pub struct Telemetry {
     /// `/metrics`, `/livez`, `/readyz` (127.0.0.1:9025).
     pub listen: SocketAddr,
+    /// The same of postrider-api, apart from `api.listen` because metrics are not for its
+    /// callers; absent: nowhere.
+    pub api_listen: Option<SocketAddr>,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9025)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9025)), api_listen: None }
     }
 }
 
@@ -60,9 +63,16 @@ pub struct Alarm {
     pub to: Vec<String>,
 }
 
+/// Stands in for an address that cannot be read; the fault is noted, so nobody uses it.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 impl Telemetry {
     pub(in crate::config) fn read(section: Reader<'_>) -> Self {
-        let telemetry = Self { listen: section.address("listen", Self::default().listen) };
+        let default = Self::default();
+        let telemetry = Self {
+            listen: section.address("listen", default.listen),
+            api_listen: section.has("api_listen").then(|| section.address("api_listen", NOWHERE)),
+        };
         section.end();
         telemetry
     }

@@ -1,12 +1,13 @@
-//! Key pairs for DKIM: RSA with 2048 bits and Ed25519, on aws-lc-rs.
+//! A DKIM key pair.
 
 use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
+use aws_lc_rs::rsa::{self, KeySize};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256};
+use aws_lc_rs::{digest, error::Unspecified};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -14,15 +15,41 @@ use zeroize::Zeroizing;
 /// How a key signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// RSA with 2048 bits: what every receiver verifies.
+    /// RSA of 2048 bits with SHA-256: what every receiver knows.
     RsaSha256,
-    /// Ed25519 (RFC 8463): cheap, ignored by some receivers.
+    /// Ed25519 with SHA-256 (RFC 8463): small and fast, not known everywhere.
     Ed25519Sha256,
 }
 
+/// A private key, and the public one that the DNS shows.
+pub struct KeyPair(Inner);
+
+enum Inner {
+    // Boxed: a parsed RSA key is large beside the other.
+    Rsa(Box<rsa::KeyPair>),
+    Ed25519(Ed25519KeyPair),
+}
+
+/// A private key that cannot be used or made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyRefused {
+    /// Not PKCS#8, or not of the algorithm it is stored under.
+    #[error("expected an {0} private key in PKCS#8")]
+    Unreadable(Algorithm),
+    /// Too short for today's receivers.
+    #[error("expected an RSA key of at least 2048 bits, found {0}")]
+    TooShort(usize),
+    /// The library or the system's randomness failed.
+    #[error("no key could be generated")]
+    Generate,
+}
+
+/// Shortest RSA modulus in bits (RFC 8301 3.2 recommends 2048).
+const MIN_RSA_BITS: usize = 2048;
+
 impl Algorithm {
-    /// The value of `a=`, also used in the database.
-    pub const fn as_str(self) -> &'static str {
+    /// The value of `a=` (RFC 6376 3.3, RFC 8463 3), and the name used in storage.
+    pub const fn tag(self) -> &'static str {
         match self {
             Self::RsaSha256 => "rsa-sha256",
             Self::Ed25519Sha256 => "ed25519-sha256",
@@ -30,74 +57,67 @@ impl Algorithm {
     }
 }
 
-impl FromStr for Algorithm {
-    type Err = KeyError;
-
-    fn from_str(name: &str) -> Result<Self, KeyError> {
-        [Self::RsaSha256, Self::Ed25519Sha256]
-            .into_iter()
-            .find(|algorithm| algorithm.as_str() == name)
-            .ok_or(KeyError::UnknownAlgorithm)
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.tag())
     }
 }
 
-/// A private key with its public part. Prints only its algorithm.
-pub struct KeyPair(Inner);
+/// A name that is no algorithm of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected rsa-sha256 or ed25519-sha256, found {0:?}")]
+pub struct UnknownAlgorithm(String);
 
-enum Inner {
-    Rsa(Box<RsaKeyPair>),
-    Ed25519(Ed25519KeyPair),
-}
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
 
-/// A key that cannot be made or read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// The random source or the library failed.
-    #[error("a key could not be generated")]
-    Generation,
-    /// Not the name of an algorithm we sign with.
-    #[error("expected rsa-sha256 or ed25519-sha256")]
-    UnknownAlgorithm,
-    /// Not a private key of this algorithm in PKCS#8.
-    #[error("expected an {} private key in PKCS#8, found something else", .0.as_str())]
-    Unreadable(Algorithm),
+    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        [Self::RsaSha256, Self::Ed25519Sha256]
+            .into_iter()
+            .find(|algorithm| algorithm.tag() == text)
+            .ok_or_else(|| UnknownAlgorithm(text.chars().take(40).collect()))
+    }
 }
 
 impl KeyPair {
-    /// A new random key.
-    pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
-        let inner = match algorithm {
+    /// Makes a new key. RSA takes some tenths of a second: not for an async task.
+    pub fn generate(algorithm: Algorithm) -> Result<Self, KeyRefused> {
+        let refused = |_: Unspecified| KeyRefused::Generate;
+        Ok(Self(match algorithm {
             Algorithm::RsaSha256 => {
-                RsaKeyPair::generate(KeySize::Rsa2048).map(|key| Inner::Rsa(Box::new(key)))
-            }
-            Algorithm::Ed25519Sha256 => Ed25519KeyPair::generate().map(Inner::Ed25519),
-        };
-        inner.map(Self).map_err(|_| KeyError::Generation)
-    }
-
-    /// Reads a private key from PKCS#8.
-    pub fn from_pkcs8(algorithm: Algorithm, pkcs8: &[u8]) -> Result<Self, KeyError> {
-        let inner = match algorithm {
-            Algorithm::RsaSha256 => {
-                RsaKeyPair::from_pkcs8(pkcs8).map(|key| Inner::Rsa(Box::new(key)))
+                Inner::Rsa(Box::new(rsa::KeyPair::generate(KeySize::Rsa2048).map_err(refused)?))
             }
             Algorithm::Ed25519Sha256 => {
-                Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8).map(Inner::Ed25519)
+                Inner::Ed25519(Ed25519KeyPair::generate().map_err(refused)?)
             }
-        };
-        inner.map(Self).map_err(|_| KeyError::Unreadable(algorithm))
+        }))
     }
 
-    /// The private key in PKCS#8, wiped when dropped; to be sealed before it is stored.
-    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let der = match &self.0 {
-            Inner::Rsa(key) => {
-                let der: Result<Pkcs8V1Der<'_>, _> = key.as_der();
-                der.map(|der| der.as_ref().to_vec())
+    /// Reads a stored key.
+    pub fn from_pkcs8(algorithm: Algorithm, der: &[u8]) -> Result<Self, KeyRefused> {
+        let unreadable = |_| KeyRefused::Unreadable(algorithm);
+        Ok(Self(match algorithm {
+            Algorithm::RsaSha256 => {
+                let key = rsa::KeyPair::from_pkcs8(der).map_err(unreadable)?;
+                let bits = key.public_modulus_len() * 8;
+                if bits < MIN_RSA_BITS {
+                    return Err(KeyRefused::TooShort(bits));
+                }
+                Inner::Rsa(Box::new(key))
             }
-            Inner::Ed25519(key) => key.to_pkcs8v1().map(|der| der.as_ref().to_vec()),
+            Algorithm::Ed25519Sha256 => {
+                Inner::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(unreadable)?)
+            }
+        }))
+    }
+
+    /// The private key as it is stored (encrypted, by the caller); wiped on drop.
+    pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyRefused> {
+        let der = match &self.0 {
+            Inner::Rsa(key) => AsDer::<Pkcs8V1Der<'_>>::as_der(&**key).map(|d| d.as_ref().to_vec()),
+            Inner::Ed25519(key) => key.to_pkcs8v1().map(|d| d.as_ref().to_vec()),
         };
-        der.map(Zeroizing::new).map_err(|_| KeyError::Generation)
+        der.map(Zeroizing::new).map_err(|_| KeyRefused::Generate)
     }
 
     /// How it signs.
@@ -108,35 +128,35 @@ impl KeyPair {
         }
     }
 
-    /// The public key as it stands in `p=` before base64: SubjectPublicKeyInfo for RSA (what
-    /// every verifier takes, RFC 6376 erratum 7001), the bare 32 bytes for Ed25519.
-    pub fn public_key(&self) -> Result<Vec<u8>, KeyError> {
+    /// The public key as it is stored and published: SubjectPublicKeyInfo for RSA, which
+    /// every verifier takes, and the bare 32 bytes for Ed25519 (RFC 8463 4).
+    pub fn public_key(&self) -> Result<Vec<u8>, KeyRefused> {
         match &self.0 {
             Inner::Rsa(key) => {
                 let der: Result<PublicKeyX509Der<'_>, _> = key.public_key().as_der();
-                der.map(|der| der.as_ref().to_vec()).map_err(|_| KeyError::Generation)
+                der.map(|der| der.as_ref().to_vec()).map_err(|_| KeyRefused::Generate)
             }
             Inner::Ed25519(key) => Ok(key.public_key().as_ref().to_vec()),
         }
     }
 
-    /// The text of the TXT record to publish at `selector._domainkey.domain`.
-    pub fn public_record(&self) -> Result<String, KeyError> {
+    /// The text of the TXT record at `selector._domainkey.domain` (RFC 6376 3.6.1).
+    pub fn public_record(&self) -> Result<String, KeyRefused> {
         Ok(record(self.algorithm(), &self.public_key()?))
     }
 
-    /// The signature over `input`; `None` when the library refuses.
-    pub(super) fn sign(&self, input: &[u8]) -> Option<Vec<u8>> {
+    /// Signs the canonical headers.
+    pub(super) fn sign(&self, input: &[u8]) -> Result<Vec<u8>, Unspecified> {
         match &self.0 {
             Inner::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input, &mut signature).ok()?;
-                Some(signature)
+                key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input, &mut signature)?;
+                Ok(signature)
             }
-            // RFC 8463 signs the SHA-256 of the input, not the input.
+            // RFC 8463 3: the hash is what is signed.
             Inner::Ed25519(key) => {
-                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, input);
-                key.try_sign(digest.as_ref()).ok().map(|signature| signature.as_ref().to_vec())
+                let hash = digest::digest(&digest::SHA256, input);
+                Ok(key.try_sign(hash.as_ref())?.as_ref().to_vec())
             }
         }
     }
@@ -153,7 +173,7 @@ pub fn record(algorithm: Algorithm, public_key: &[u8]) -> String {
 
 impl fmt::Debug for KeyPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyPair({})", self.algorithm().as_str())
+        write!(f, "KeyPair({}, …)", self.algorithm())
     }
 }
 
@@ -162,16 +182,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_survives_pkcs8_and_does_not_print_itself() {
+    fn keys_are_stored_and_read_back() {
         for algorithm in [Algorithm::RsaSha256, Algorithm::Ed25519Sha256] {
-            let key = KeyPair::generate(algorithm).expect("generate");
-            let pkcs8 = key.to_pkcs8().expect("write");
-            let again = KeyPair::from_pkcs8(algorithm, &pkcs8).expect("read");
-            assert_eq!(again.public_key(), key.public_key());
-            assert_eq!(format!("{key:?}"), format!("KeyPair({})", algorithm.as_str()));
-            assert!(key.public_record().expect("record").starts_with("v=DKIM1; k="));
+            let key = KeyPair::generate(algorithm).expect("a key");
+            let der = key.to_pkcs8().expect("stored");
+            let again = KeyPair::from_pkcs8(algorithm, &der).expect("read back");
+            assert_eq!(again.public_record(), key.public_record());
+            assert_eq!(again.sign(b"x").expect("signed"), key.sign(b"x").expect("signed"));
+            assert_eq!(algorithm.tag().parse(), Ok(algorithm));
+            let other = match algorithm {
+                Algorithm::RsaSha256 => Algorithm::Ed25519Sha256,
+                Algorithm::Ed25519Sha256 => Algorithm::RsaSha256,
+            };
+            assert!(KeyPair::from_pkcs8(other, &der).is_err());
+            assert!(KeyPair::from_pkcs8(algorithm, &der[1..]).is_err());
+            assert!(!format!("{key:?}").contains(&STANDARD.encode(&**der)[30..40]));
         }
-        let wrong = KeyPair::from_pkcs8(Algorithm::RsaSha256, b"nonsense");
-        assert_eq!(wrong.err(), Some(KeyError::Unreadable(Algorithm::RsaSha256)));
+    }
+
+    #[test]
+    fn records_are_those_of_the_rfcs() {
+        let record = |algorithm| {
+            KeyPair::generate(algorithm).and_then(|key| key.public_record()).expect("a record")
+        };
+        assert!(record(Algorithm::RsaSha256).starts_with("v=DKIM1; k=rsa; p=MIIBIjANBgkqhkiG9w0B"));
+        let ed25519 = record(Algorithm::Ed25519Sha256);
+        let key = ed25519.strip_prefix("v=DKIM1; k=ed25519; p=").expect("the form");
+        assert_eq!(STANDARD.decode(key).expect("base64").len(), 32);
     }
 }

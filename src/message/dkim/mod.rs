@@ -1,235 +1,274 @@
-//! DKIM signatures (RFC 6376, Ed25519 by RFC 8463): relaxed/relaxed, one or more keys.
+//! DKIM (RFC 6376, RFC 8463): signing finished mail, relaxed/relaxed.
 //!
-//! Ours and not a crate's: the release of mail-auth that builds here hashes bodies whose
-//! last lines hold only whitespace wrongly, and we want the body hashed once for several
-//! keys. It serves in the tests as the independent verifier.
-//!
-//! Headers that receivers act on are *over-signed*: named once more than they occur, so
-//! that adding another one breaks the signature.
+//! Promise: what is signed here verifies anywhere, whatever the body ends in, and
+//! no header that a reader sees can be added afterwards: [`OVERSIGNED`] names are
+//! listed once more than they occur. The body is hashed once for all signers.
 
 mod canonical;
 mod key;
 
 use std::fmt;
-use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-pub use key::{Algorithm, KeyError, KeyPair, record};
+pub use key::{Algorithm, KeyPair, KeyRefused, UnknownAlgorithm, record};
 
-/// Header fields that are signed, each once more than it occurs.
-const OVERSIGNED: [&str; 12] = [
-    "From",
-    "To",
-    "Cc",
-    "Subject",
-    "Date",
-    "Message-ID",
-    "Reply-To",
-    "MIME-Version",
-    "Content-Type",
-    "Content-Transfer-Encoding",
-    "List-Unsubscribe",
-    "List-Unsubscribe-Post",
-];
-
-/// Width at which the signature's header is folded (RFC 5322 2.1.1 recommends 78).
-const FOLD_AT: usize = 76;
-
-/// A key that signs for a domain under a selector.
+/// Signs for one domain under one selector.
 pub struct Signer {
     domain: String,
     selector: String,
     key: KeyPair,
 }
 
-/// The signature could not be made; the key is unusable.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the DKIM key {selector}._domainkey.{domain} cannot sign")]
-pub struct SignError {
-    domain: String,
-    selector: String,
+/// A mail that has no end of its header section, so that it cannot be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// There is no blank line after the header.
+    #[error("the mail has no end of its header section")]
+    NoBody,
+    /// The library refused to sign.
+    #[error("the {0} key could not sign")]
+    Key(Algorithm),
 }
 
+/// Headers that decide what a reader sees or clicks: signed if present, and listed
+/// once more, so that an added second one breaks the signature.
+const OVERSIGNED: &[&str] = &[
+    "From",
+    "To",
+    "Cc",
+    "Subject",
+    "Date",
+    "Reply-To",
+    "Message-ID",
+    "MIME-Version",
+    "Content-Type",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
+];
+
+/// Headers signed when they are there.
+const SIGNED: &[&str] =
+    &["Content-Transfer-Encoding", "In-Reply-To", "References", "List-Id", "Feedback-ID"];
+
+/// Columns of the signature's own lines.
+const WIDTH: usize = 76;
+
 impl Signer {
-    /// Signs for `domain` (A-labels) with the key published at `selector._domainkey.domain`.
+    /// A signer; `domain` and `selector` are those of the published record
+    /// `selector._domainkey.domain`.
     pub fn new(domain: impl Into<String>, selector: impl Into<String>, key: KeyPair) -> Self {
         Self { domain: domain.into(), selector: selector.into(), key }
     }
 
-    /// Which signature it makes; RSA costs some 370 µs, Ed25519 some 10.
+    /// The signing domain (`d=`).
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The selector (`s=`).
+    pub fn selector(&self) -> &str {
+        &self.selector
+    }
+
+    /// The key's algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
     }
+}
 
-    /// The header field for a mail with these signed fields and body hash.
-    fn field(
+/// Writes one DKIM-Signature per signer before `mail`, whose lines end in CRLF.
+/// `time` is seconds since 1970 (`t=`).
+pub fn sign<'a>(
+    mail: Vec<u8>,
+    time: u64,
+    signers: impl IntoIterator<Item = &'a Signer>,
+) -> Result<Vec<u8>, SignError> {
+    let mut signers = signers.into_iter().peekable();
+    if signers.peek().is_none() {
+        return Ok(mail);
+    }
+    let (header, body) = canonical::split(&mail).ok_or(SignError::NoBody)?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    canonical::body(body, |piece| hash.update(piece));
+    let body_hash = STANDARD.encode(hash.finish());
+    let signed = SignedHeaders::of(header);
+
+    let mut out = Vec::with_capacity(mail.len() + 1_500);
+    for signer in signers {
+        signer.write(&signed, &body_hash, time, &mut out)?;
+    }
+    out.extend_from_slice(&mail);
+    Ok(out)
+}
+
+impl Signer {
+    fn write(
         &self,
-        names: &str,
-        signed: &[u8],
-        body: &str,
-        now: u64,
-    ) -> Result<Vec<u8>, SignError> {
-        let mut field = Folded::new("DKIM-Signature:");
-        field.tag("v=1;");
-        field.tag(&format!("a={};", self.key.algorithm().as_str()));
-        field.tag("c=relaxed/relaxed;");
-        field.tag(&format!("d={};", self.domain));
-        field.tag(&format!("s={};", self.selector));
-        field.tag(&format!("t={now};"));
-        field.list("h=", names);
-        field.tag(&format!("bh={body};"));
-        field.tag("b=");
+        signed: &SignedHeaders,
+        body_hash: &str,
+        time: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SignError> {
+        let mut folded = Folded::new(format!(
+            "DKIM-Signature: v=1; a={}; c=relaxed/relaxed;",
+            self.algorithm().tag()
+        ));
+        folded.word(&format!("d={};", self.domain));
+        folded.word(&format!("s={};", self.selector));
+        folded.word(&format!("t={time};"));
+        folded.list("h=", &signed.names);
+        folded.word(&format!("bh={body_hash};"));
+        folded.word("b=");
 
-        let mut input = Vec::with_capacity(signed.len() + field.text.len() + 2);
-        input.extend_from_slice(signed);
-        canonical::header(field.text.as_bytes(), &mut input);
-        // The signature's own field is hashed without its line end (RFC 6376 3.7).
+        let mut input = signed.canonical.clone();
+        canonical::header(folded.text.as_bytes(), &mut input);
+        // The signature's own header is hashed without its line end (RFC 6376 3.7).
         input.truncate(input.len() - 2);
-        let signature = self.key.sign(&input).ok_or_else(|| SignError {
-            domain: self.domain.clone(),
-            selector: self.selector.clone(),
-        })?;
-        field.data(&STANDARD.encode(signature));
-        field.text.push_str("\r\n");
-        Ok(field.text.into_bytes())
+        let signature = self.key.sign(&input).map_err(|_| SignError::Key(self.algorithm()))?;
+        folded.long(&STANDARD.encode(signature));
+
+        out.extend_from_slice(folded.text.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+}
+
+/// The headers to sign: their names for `h=`, and their canonical form.
+struct SignedHeaders {
+    names: Vec<&'static str>,
+    canonical: Vec<u8>,
+}
+
+impl SignedHeaders {
+    fn of(header: &[u8]) -> Self {
+        let fields = canonical::fields(header);
+        let mut names = Vec::with_capacity(OVERSIGNED.len() * 2);
+        let mut canonical = Vec::with_capacity(header.len());
+        for (list, once_more) in [(OVERSIGNED, true), (SIGNED, false)] {
+            for name in list {
+                // Of several, the last is taken first (RFC 6376 5.4.2).
+                for field in fields.iter().rev().filter(|field| field.is(name)) {
+                    names.push(*name);
+                    canonical::header(field.bytes, &mut canonical);
+                }
+                if once_more {
+                    names.push(*name);
+                }
+            }
+        }
+        Self { names, canonical }
+    }
+}
+
+/// A header field folded at [`WIDTH`].
+struct Folded {
+    text: String,
+    line_start: usize,
+}
+
+impl Folded {
+    fn new(text: String) -> Self {
+        Self { text, line_start: 0 }
+    }
+
+    fn fold(&mut self) {
+        self.text.push_str("\r\n");
+        self.line_start = self.text.len();
+        self.text.push(' ');
+    }
+
+    fn fits(&self, len: usize) -> bool {
+        self.text.len() - self.line_start + len <= WIDTH
+    }
+
+    fn word(&mut self, word: &str) {
+        if self.fits(word.len() + 1) {
+            self.text.push(' ');
+        } else {
+            self.fold();
+        }
+        self.text.push_str(word);
+    }
+
+    fn list(&mut self, tag: &str, names: &[&str]) {
+        self.fold();
+        self.text.push_str(tag);
+        for (n, name) in names.iter().enumerate() {
+            if !self.fits(name.len() + 1) {
+                self.fold();
+            }
+            self.text.push_str(name);
+            self.text.push(if n + 1 == names.len() { ';' } else { ':' });
+        }
+    }
+
+    /// Base64 may be folded anywhere.
+    fn long(&mut self, text: &str) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let room = WIDTH.saturating_sub(self.text.len() - self.line_start);
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            self.text.push_str(now);
+            rest = later;
+            if !rest.is_empty() {
+                self.fold();
+            }
+        }
     }
 }
 
 impl fmt::Debug for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signer")
-            .field("domain", &self.domain)
-            .field("selector", &self.selector)
-            .field("algorithm", &self.key.algorithm())
-            .finish_non_exhaustive()
-    }
-}
-
-/// The signature fields of a finished mail (CRLF line ends, header section first), one for
-/// each signer, to be put in front of it. `now` is seconds since 1970.
-pub fn sign(mail: &[u8], signers: &[Arc<Signer>], now: u64) -> Result<Vec<u8>, SignError> {
-    let split = memchr::memmem::find(mail, b"\r\n\r\n").map_or(mail.len(), |at| at + 2);
-    let (head, rest) = mail.split_at(split);
-    let body = rest.strip_prefix(b"\r\n").unwrap_or(rest);
-
-    let mut hash = Context::new(&SHA256);
-    canonical::body(body, |bytes| hash.update(bytes));
-    let body = STANDARD.encode(hash.finish());
-
-    let (names, signed) = selected(head);
-    let mut fields = Vec::with_capacity(signers.len() * 800);
-    for signer in signers {
-        fields.extend(signer.field(&names, &signed, &body, now)?);
-    }
-    Ok(fields)
-}
-
-/// The list for `h=` and the canonical form of what it names. Of fields that occur more
-/// than once the lowest comes first (RFC 6376 5.4.2).
-fn selected(head: &[u8]) -> (String, Vec<u8>) {
-    let fields = canonical::fields(head);
-    let mut names = String::with_capacity(300);
-    let mut signed = Vec::with_capacity(head.len());
-    for name in OVERSIGNED {
-        for field in fields.iter().rev() {
-            if canonical::is_named(field, name) {
-                canonical::header(field, &mut signed);
-                names.push_str(name);
-                names.push(':');
-            }
-        }
-        names.push_str(name);
-        names.push(':');
-    }
-    names.pop();
-    (names, signed)
-}
-
-/// A header field under construction, folded before the tag that would pass the width.
-struct Folded {
-    text: String,
-    column: usize,
-}
-
-impl Folded {
-    fn new(name: &str) -> Self {
-        Self { text: name.to_owned(), column: name.len() }
-    }
-
-    fn tag(&mut self, tag: &str) {
-        if self.column + 1 + tag.len() > FOLD_AT {
-            self.text.push_str("\r\n\t");
-            self.column = 1;
-        } else {
-            self.text.push(' ');
-            self.column += 1;
-        }
-        self.text.push_str(tag);
-        self.column += tag.len();
-    }
-
-    /// A colon-separated list; white space may stand after a colon.
-    fn list(&mut self, tag: &str, list: &str) {
-        self.tag(tag);
-        for name in list.split_inclusive(':') {
-            self.piece(name);
-        }
-        self.text.push(';');
-        self.column += 1;
-    }
-
-    /// Base64; white space may stand anywhere in it.
-    fn data(&mut self, data: &str) {
-        let mut rest = data;
-        while !rest.is_empty() {
-            let room = FOLD_AT.saturating_sub(self.column).max(1).min(rest.len());
-            let (now, later) = rest.split_at(room);
-            self.piece(now);
-            rest = later;
-        }
-    }
-
-    fn piece(&mut self, piece: &str) {
-        if self.column + piece.len() > FOLD_AT {
-            self.text.push_str("\r\n\t");
-            self.column = 1;
-        }
-        self.text.push_str(piece);
-        self.column += piece.len();
+        write!(f, "Signer({}._domainkey.{}, {})", self.selector, self.domain, self.algorithm())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use mail_auth::common::parse::TxtRecordParser;
-    use mail_auth::common::verify::DomainKey;
-    use mail_auth::hickory_resolver::config::{ResolverConfig, ResolverOpts};
-    use mail_auth::{
-        AuthenticatedMessage, DkimResult, MessageAuthenticator, Parameters, ResolverCache, Txt,
-    };
-    use proptest::prelude::*;
     use std::borrow::Borrow;
     use std::collections::HashMap;
     use std::hash::Hash;
     use std::sync::LazyLock;
     use std::time::Instant;
 
-    static RSA: LazyLock<Arc<Signer>> = LazyLock::new(|| signer(Algorithm::RsaSha256, "r1"));
-    static ED: LazyLock<Arc<Signer>> = LazyLock::new(|| signer(Algorithm::Ed25519Sha256, "e1"));
+    use mail_auth::common::parse::TxtRecordParser;
+    use mail_auth::common::verify::DomainKey;
+    use mail_auth::{
+        AuthenticatedMessage, DkimResult, MessageAuthenticator, Parameters, ResolverCache, Txt,
+    };
+    use proptest::prelude::*;
 
-    fn signer(algorithm: Algorithm, selector: &str) -> Arc<Signer> {
-        let key = KeyPair::generate(algorithm).expect("generate a key");
-        Arc::new(Signer::new("example.org", selector, key))
+    use super::*;
+
+    /// 2027-01-15: the verifier refuses signatures of the future.
+    const NOW: u64 = 1_768_435_200;
+
+    static RSA: LazyLock<Signer> = LazyLock::new(|| signer("rsa", Algorithm::RsaSha256));
+    static ED25519: LazyLock<Signer> = LazyLock::new(|| signer("ed", Algorithm::Ed25519Sha256));
+
+    fn signer(selector: &str, algorithm: Algorithm) -> Signer {
+        Signer::new("shop.example", selector, KeyPair::generate(algorithm).expect("a key"))
     }
 
-    /// The published records, in place of a resolver.
-    struct Zone(HashMap<Box<str>, Txt>);
+    /// What the DNS would say; the verifier asks no other.
+    struct Published(HashMap<Box<str>, Txt>);
 
-    impl ResolverCache<Box<str>, Txt> for Zone {
+    impl Published {
+        fn of(signers: &[&Signer]) -> Self {
+            let record = |signer: &&Signer| {
+                let name = format!("{}._domainkey.{}.", signer.selector(), signer.domain());
+                let text = signer.key.public_record().expect("a record");
+                let key = DomainKey::parse(text.as_bytes()).expect("parses");
+                (name.into_boxed_str(), Txt::from(key))
+            };
+            Self(signers.iter().map(record).collect())
+        }
+    }
+
+    impl ResolverCache<Box<str>, Txt> for Published {
         fn get<Q>(&self, name: &Q) -> Option<Txt>
         where
             Box<str>: Borrow<Q>,
@@ -237,106 +276,175 @@ mod tests {
         {
             self.0.get(name).cloned()
         }
-        fn remove<Q>(&self, _: &Q) -> Option<Txt>
+
+        fn remove<Q>(&self, _name: &Q) -> Option<Txt>
         where
             Box<str>: Borrow<Q>,
             Q: Hash + Eq + ?Sized,
         {
             None
         }
-        fn insert(&self, _: Box<str>, _: Txt, _: Instant) {}
+
+        fn insert(&self, _name: Box<str>, _value: Txt, _valid_until: Instant) {}
     }
 
-    fn zone() -> Zone {
-        let records = [&*RSA, &*ED].map(|signer| {
-            let record = signer.key.public_record().expect("a record");
-            let key = DomainKey::parse(record.as_bytes()).expect("a valid record");
-            let name = format!("{}._domainkey.{}.", signer.selector, signer.domain);
-            (name.into_boxed_str(), Txt::DomainKey(Arc::new(key)))
-        });
-        Zone(records.into_iter().collect())
+    /// A cache of a kind of record that DKIM has no use for.
+    struct Nothing;
+
+    impl<K, V> ResolverCache<K, V> for Nothing {
+        fn get<Q>(&self, _name: &Q) -> Option<V>
+        where
+            K: Borrow<Q>,
+            Q: Hash + Eq + ?Sized,
+        {
+            None
+        }
+
+        fn remove<Q>(&self, _name: &Q) -> Option<V>
+        where
+            K: Borrow<Q>,
+            Q: Hash + Eq + ?Sized,
+        {
+            None
+        }
+
+        fn insert(&self, _name: K, _value: V, _valid_until: Instant) {}
     }
 
-    /// How many signatures an independent verifier accepts, and how many there are.
-    fn verified(mail: &[u8]) -> (usize, usize) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
-        runtime.block_on(async {
-            let message = AuthenticatedMessage::parse(mail).expect("a mail");
-            let resolver =
-                MessageAuthenticator::new(ResolverConfig::default(), ResolverOpts::default())
-                    .expect("a verifier");
-            let zone = zone();
-            let outputs =
-                resolver.verify_dkim(Parameters::new(&message).with_txt_cache(&zone)).await;
-            let passed = outputs.iter().filter(|out| *out.result() == DkimResult::Pass).count();
-            (passed, outputs.len())
-        })
+    /// The verdict on every signature of a mail, by an independent verifier. (This
+    /// release of it misreads bodies whose last lines hold only white space; those
+    /// are compared with the RFC's words in [`super::canonical`].)
+    fn verify(mail: &[u8], signers: &[&Signer]) -> Vec<bool> {
+        let published = Published::of(signers);
+        let message = AuthenticatedMessage::parse(mail).expect("a message");
+        let parameters: Parameters<'_, _, Published, Nothing, Nothing, Nothing, Nothing> =
+            Parameters {
+                params: &message,
+                cache_txt: Some(&published),
+                cache_mx: None,
+                cache_ptr: None,
+                cache_ipv4: None,
+                cache_ipv6: None,
+            };
+        let verifier = MessageAuthenticator::new_cloudflare_tls().expect("no query is sent");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let results = runtime.expect("a runtime").block_on(verifier.verify_dkim(parameters));
+        results.iter().map(|output| output.result() == &DkimResult::Pass).collect()
     }
 
-    fn signed(mail: &str, signers: &[Arc<Signer>]) -> Vec<u8> {
-        let mut bytes = sign(mail.as_bytes(), signers, 1_700_000_000).expect("sign");
-        bytes.extend_from_slice(mail.as_bytes());
-        bytes
+    fn signed(mail: &str, signers: &[&'static Signer]) -> Vec<u8> {
+        sign(mail.as_bytes().to_vec(), NOW, signers.iter().copied()).expect("signed")
     }
-
-    fn both() -> Vec<Arc<Signer>> {
-        vec![Arc::clone(&RSA), Arc::clone(&ED)]
-    }
-
-    const MAIL: &str = "From: Shop <a@example.org>\r\nTo: b@example.net\r\nSubject: a  long\r\n \
-                        folded subject\r\nDate: Fri, 20 Nov 2026 12:00:00 +0000\r\n\r\n\
-                        Hello\r\n.\r\n..dots\r\ntrailing  \t space \r\n\r\n\r\n";
 
     #[test]
-    fn both_signatures_verify() {
-        assert_eq!(verified(&signed(MAIL, &both())), (2, 2));
-        assert_eq!(verified(&signed(MAIL, &both()[..1])), (1, 1));
-        let empty = &MAIL[..MAIL.find("Hello").expect("body")];
-        assert_eq!(verified(&signed(empty, &both())), (2, 2));
+    fn both_keys_sign_one_mail() {
+        let mail = "From: a@shop.example\r\nSubject: x\r\n\r\nHello \r\n \r\n.\r\n\r\n\r\n";
+        let signed = signed(mail, &[&RSA, &ED25519]);
+        assert_eq!(verify(&signed, &[&RSA, &ED25519]), [true, true]);
+        let text = String::from_utf8(signed).expect("ascii");
+        assert!(text.ends_with(mail));
+        assert!(text.lines().all(|line| line.len() <= 78), "{text}");
     }
 
     #[test]
-    fn what_is_changed_or_added_breaks_them() {
-        let mail = String::from_utf8(signed(MAIL, &both())).expect("text");
-        for (from, to) in [
-            ("Hello", "Hallo"),
-            ("Subject: a", "Subject: b"),
-            ("From: Shop", "From: Other <o@example.com>\r\nFrom: Shop"),
-            ("Date:", "Reply-To: thief@example.com\r\nDate:"),
-            ("Date:", "List-Unsubscribe: <https://thief.example.com>\r\nDate:"),
-        ] {
-            let forged = mail.replacen(from, to, 1);
-            assert_ne!(forged, mail);
-            assert_eq!(verified(forged.as_bytes()).0, 0, "{from:?} -> {to:?}");
+    fn what_was_changed_fails() {
+        let mail = "From: a@shop.example\r\nSubject: x\r\nX-Other: 1\r\n\r\nHello\r\n";
+        let signed = String::from_utf8(signed(mail, &[&ED25519])).expect("ascii");
+        let verdict = |text: String| verify(text.as_bytes(), &[&ED25519]);
+        assert_eq!(verdict(signed.clone()), [true]);
+        assert_eq!(verdict(signed.replace("X-Other: 1", "X-Other: 2")), [true]);
+        assert_eq!(verdict(signed.replace("Hello", "hello")), [false]);
+        assert_eq!(verdict(signed.replace("Subject: x", "Subject: y")), [false]);
+        for added in OVERSIGNED {
+            let text = signed.replace("X-Other: 1", &format!("{added}: z@x.example"));
+            assert_eq!(verdict(text), [false], "{added} was added");
+            let text = format!("{added}: z@x.example\r\n{signed}");
+            assert_eq!(verdict(text), [false], "{added} was put first");
         }
     }
 
     #[test]
-    fn lines_are_folded_and_the_key_is_not_shown() {
-        let fields = sign(MAIL.as_bytes(), &both(), 1).expect("sign");
-        let fields = String::from_utf8(fields).expect("text");
-        assert!(fields.split("\r\n").all(|line| line.len() <= 78), "{fields}");
-        assert!(!format!("{:?}", *RSA).contains("key"));
+    fn names_are_listed_once_more_than_they_occur() {
+        let mail = "From: a@shop.example\r\nTo: b@x.example\r\nTo: c@x.example\r\n\r\n";
+        let text = String::from_utf8(signed(mail, &[&ED25519])).expect("ascii");
+        let names = text.split_once("h=").and_then(|(_, rest)| rest.split_once(';')).expect("h=").0;
+        let count = |name| names.split(':').filter(|n| n.trim() == name).count();
+        assert_eq!((count("From"), count("To"), count("Subject")), (2, 3, 1));
+        assert_eq!(verify(text.as_bytes(), &[&ED25519]), [true]);
+    }
+
+    #[test]
+    fn without_signers_nothing_changes() {
+        assert_eq!(sign(b"x".to_vec(), NOW, []), Ok(b"x".to_vec()));
+        assert_eq!(sign(b"x".to_vec(), NOW, [&*ED25519]), Err(SignError::NoBody));
+    }
+
+    #[test]
+    fn a_signer_prints_no_key() {
+        assert_eq!(
+            format!("{:?}", &*ED25519),
+            "Signer(ed._domainkey.shop.example, ed25519-sha256)"
+        );
+    }
+
+    fn header_value() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[ -~]{1,60}",
+            "[a-zA-ZäöüéÀ漢字 ]{1,40}",
+            "([!-~]{1,60}\r\n[ \t]{1,3}){1,4}[!-~]{1,20}",
+            "[!-~]{200,900}",
+        ]
+    }
+
+    fn mail() -> impl Strategy<Value = String> {
+        let name = prop_oneof![
+            Just("Subject".to_owned()),
+            Just("To".to_owned()),
+            Just("sUBJECT".to_owned()),
+            Just("List-Unsubscribe".to_owned()),
+            "X-[A-Za-z0-9-]{1,20}",
+        ];
+        let line = prop_oneof![
+            Just(String::new()),
+            "[ \t]{1,5}",
+            "\\.{1,3}",
+            "[ -~]{0,80}",
+            "[a-zäöü漢 \t]{0,40}",
+            "[ -~]{900,998}",
+        ];
+        (
+            proptest::collection::vec((name, header_value()), 0..8),
+            proptest::collection::vec(line, 0..12),
+            any::<bool>(),
+        )
+            .prop_map(|(headers, lines, ends)| {
+                let mut mail = String::from("From: \"J\u{fc}rgen\" <a@shop.example>\r\n");
+                for (name, value) in headers {
+                    mail.push_str(&format!("{name}: {value}\r\n"));
+                }
+                mail.push_str("\r\n");
+                mail.push_str(&lines.join("\r\n"));
+                if lines.last().is_some_and(|line| line.trim().is_empty()) {
+                    mail.push('.');
+                }
+                if ends {
+                    mail.push_str("\r\n");
+                }
+                mail
+            })
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(200))]
         #[test]
-        fn any_mail_verifies(
-            subject in "[ -~éü\u{4e2d}]{0,200}",
-            extra in proptest::collection::vec("X-[A-Za-z]{1,9}: [ -~]{0,90}\r\n", 0..4),
-            lines in proptest::collection::vec("([ \t]{0,3}[!-~é][ -~\t]{0,80}|)", 0..12),
-            which in 1..4usize,
-        ) {
-            // Lines of white space only are left out: the verifier's release hashes them wrongly.
-            let mail = format!(
-                "From: a@example.org\r\nSubject: {subject}\r\n{}\r\n{}",
-                extra.concat(),
-                lines.iter().map(|line| format!("{line}\r\n")).collect::<String>()
-            );
-            let signers: Vec<_> = both().into_iter().enumerate()
-                .filter(|(n, _)| which & (n + 1) != 0).map(|(_, signer)| signer).collect();
-            prop_assert_eq!(verified(&signed(&mail, &signers)), (signers.len(), signers.len()));
+        fn whatever_is_signed_verifies(mail in mail(), which in 0..3) {
+            let signers: &[&'static Signer] = match which {
+                0 => &[&RSA],
+                1 => &[&ED25519],
+                _ => &[&RSA, &ED25519],
+            };
+            let signed = signed(&mail, signers);
+            prop_assert_eq!(verify(&signed, signers), vec![true; signers.len()], "{}", String::from_utf8_lossy(&signed));
         }
     }
 }

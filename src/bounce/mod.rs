@@ -1,0 +1,3 @@
+//! What comes back, and what follows from it.
+
+pub mod suppression;
