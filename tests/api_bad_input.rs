@@ -10,7 +10,7 @@ use axum::http::{Method, Request, StatusCode};
 use postrider::config::Settings;
 use postrider::tenant::key::ApiKey;
 use serde_json::{Value, json};
-use support::api::{Answer, TestApi, message, request};
+use support::api::{Answer, TestApi, in_hours, message, request};
 
 /// What could end a line or a string somewhere on the way.
 const CONTROLS: [&str; 6] = ["\r\n", "\n", "\r", "\0", "\u{2028}", "\u{85}"];
@@ -27,8 +27,8 @@ fn full() -> Value {
         "vars": {"name": "friend"},
         "stream": "bulk",
         "recipients": [{"to": "Ann <ann@x.example>", "vars": {"name": "Ann"}, "cc": ["bob@x.example"]}],
-        "send_at": chrono::Utc::now() + chrono::TimeDelta::hours(1),
-        "expires_at": chrono::Utc::now() + chrono::TimeDelta::hours(2),
+        "send_at": in_hours(1),
+        "expires_at": in_hours(2),
         "attachments": [{
             "filename": "a.txt", "content_type": "text/plain", "content": "aGk=", "content_id": "one",
         }],
@@ -163,8 +163,8 @@ async fn no_string_can_smuggle_a_line_break() {
 async fn every_bad_field_is_named() {
     let case = Case::new().await;
     let loops = "{% for i in range(100000) %}{% for j in range(100000) %}x{% endfor %}{% endfor %}";
-    let far = chrono::Utc::now() + chrono::TimeDelta::days(31);
-    let past = chrono::Utc::now() - chrono::TimeDelta::days(1);
+    let far = in_hours(31 * 24);
+    let past = in_hours(-24);
     let many: Vec<Value> = (0..11_000).map(|n| json!({"to": format!("u{n}@x.example")})).collect();
     let cases: Vec<(&str, Value, &str)> = vec![
         ("no from", without("from"), "from"),

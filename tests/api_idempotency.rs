@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use support::api::{TestApi, message};
+use support::api::{TestApi, in_hours, message};
 
 const REPLAYED: &str = "idempotency-replayed";
 
@@ -42,7 +42,7 @@ async fn a_repeat_is_answered_although_its_time_is_over() {
     let api = TestApi::new().await;
     let shop = api.tenant("shop").await;
     let mut body = message("shop", &["ann@x.example"]);
-    let soon = chrono::Utc::now() + chrono::TimeDelta::hours(1);
+    let soon = in_hours(1);
     body["expires_at"] = json!(soon);
     let first = api.submit_once(&shop.key, &body, "k").await;
     let id = first.id().to_owned();

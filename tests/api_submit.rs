@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use postrider::api::Api;
 use postrider::domain::clock::Clock;
 use serde_json::{Value, json};
-use support::api::{TestApi, message};
+use support::api::{TestApi, in_hours, message};
 use support::builders;
 use support::postgres::Role;
 
@@ -142,7 +142,7 @@ async fn states_follow_the_tables() {
     let api = TestApi::new().await;
     let shop = api.tenant("shop").await;
     let mut later = message("shop", &["later@x.example"]);
-    later["send_at"] = json!(chrono::Utc::now() + chrono::TimeDelta::hours(1));
+    later["send_at"] = json!(in_hours(1));
     let scheduled = api.submit(&shop.key, &later).await.id().to_owned();
     assert_eq!(only_state(&api, &shop.key, &scheduled).await, "scheduled");
 

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use chrono::{DateTime, TimeDelta, Utc};
 use postrider::api::{self, Api};
 use postrider::config::Settings;
 use postrider::domain::clock::Clock;
@@ -197,5 +198,14 @@ pub fn message(tenant: &str, recipients: &[&str]) -> Value {
 
 /// Lines of JSON.
 pub fn lines(values: impl IntoIterator<Item = Value>) -> String {
-    values.into_iter().map(|value| format!("{value}\n")).collect()
+    values.into_iter().fold(String::new(), |mut text, value| {
+        text.push_str(&value.to_string());
+        text.push('\n');
+        text
+    })
+}
+
+/// A moment so many hours ahead, or ago where negative.
+pub fn in_hours(hours: i64) -> DateTime<Utc> {
+    DateTime::<Utc>::from(Clock::System.now()) + TimeDelta::hours(hours)
 }
