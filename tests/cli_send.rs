@@ -38,6 +38,7 @@ impl FakeApi {
         (api, address)
     }
 
+    #[allow(clippy::unused_async, reason = "handlers are async")]
     async fn hear(
         State(api): State<Self>,
         uri: Uri,
