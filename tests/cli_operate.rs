@@ -99,6 +99,8 @@ async fn tenants_are_made_listed_suspended_and_activated() {
     house.refused(&["tenant", "suspend", "pub"], "no tenant \"pub\"");
 
     house.mail("shop", 1).await;
+    let status = facts(&house.db, &["queue", "status"]);
+    assert_eq!(status["lanes"][0]["next_due_seconds"], serde_json::Value::Null);
     house.done(&["tenant", "suspend", "shop"]);
     let names = facts(&house.db, &["tenant", "list"]);
     let states: Vec<_> = names.as_array().expect("a list").iter().map(|t| &t["state"]).collect();

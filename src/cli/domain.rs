@@ -168,19 +168,27 @@ fn records(domain: &SendingDomain, sources: &[Source]) -> Vec<DnsRecord> {
         .iter()
         .map(|key| txt(format!("{}._domainkey.{name}", key.selector), key.record.clone()))
         .collect();
-    let senders: Vec<String> = sources.iter().map(spf_term).collect();
+    let mut senders: Vec<String> = sources.iter().filter_map(spf_term).collect();
+    if senders.is_empty() {
+        senders.push("ip4:YOUR-ADDRESS".to_owned());
+    }
     records.push(txt(name.clone(), format!("v=spf1 {} -all", senders.join(" "))));
     let dmarc = format!("v=DMARC1; p=none; rua=mailto:postmaster@{name}");
     records.push(txt(format!("_dmarc.{name}"), dmarc));
     records
 }
 
-/// The address where it is known; else the addresses of the name it greets with.
-fn spf_term(source: &Source) -> String {
+/// The address where it is known; else the addresses of the name it greets with, if that
+/// is one that the world can look up.
+fn spf_term(source: &Source) -> Option<String> {
+    let ehlo = source.ehlo.as_str();
+    let local = ["localhost", "localdomain", "local", "test", "invalid"];
     match source.address {
-        Some(IpAddr::V4(ip)) => format!("ip4:{ip}"),
-        Some(IpAddr::V6(ip)) => format!("ip6:{ip}"),
-        None => format!("a:{}", source.ehlo),
+        Some(ip) if ip.is_loopback() || ip.is_unspecified() => None,
+        Some(IpAddr::V4(ip)) => Some(format!("ip4:{ip}")),
+        Some(IpAddr::V6(ip)) => Some(format!("ip6:{ip}")),
+        None if ehlo.rsplit('.').next().is_none_or(|top| local.contains(&top)) => None,
+        None => Some(format!("a:{ehlo}")),
     }
 }
 
@@ -214,16 +222,20 @@ mod tests {
 
     #[test]
     fn spf_names_every_source() {
-        let source = |address: Option<&str>| Source {
+        let source = |(address, ehlo): (Option<&str>, &str)| Source {
             name: "s".into(),
             address: address.map(|ip| ip.parse().expect("an address")),
-            ehlo: "mta.shop.example".into(),
+            ehlo: ehlo.into(),
         };
-        let terms: Vec<String> = [None, Some("192.0.2.1"), Some("2001:db8::1")]
-            .map(source)
-            .iter()
-            .map(spf_term)
-            .collect();
+        let mta = "mta.shop.example";
+        let sources = [
+            (None, mta),
+            (Some("192.0.2.1"), mta),
+            (Some("2001:db8::1"), mta),
+            (None, "localhost.localdomain"),
+            (Some("127.0.0.1"), mta),
+        ];
+        let terms: Vec<String> = sources.map(source).iter().filter_map(spf_term).collect();
         assert_eq!(terms, ["a:mta.shop.example", "ip4:192.0.2.1", "ip6:2001:db8::1"]);
     }
 }

@@ -254,10 +254,12 @@ fn problem(status: u16, body: &Value) -> CliError {
     let detail = body["detail"].as_str().or_else(|| body["title"].as_str()).unwrap_or("no reason");
     let faults = body["errors"].as_array().into_iter().flatten().take(FAULTS_SHOWN).map(|fault| {
         let (field, reason) = (fault["field"].as_str(), fault["reason"].as_str());
-        format!("\n  {}: {}", field.unwrap_or("?"), reason.unwrap_or("?"))
+        format!("{}: {}", field.unwrap_or("?"), reason.unwrap_or("?"))
     });
-    let faults: String = faults.collect();
-    CliError::Failed(format!("the API refused ({status}): {detail}{faults}"))
+    let mut lines = vec![format!("the API refused ({status}): {detail}")];
+    // A single fault is the detail already.
+    lines.extend(faults.filter(|fault| fault != detail));
+    CliError::Failed(lines.join("\n  "))
 }
 
 fn unreached(error: &reqwest::Error) -> CliError {

@@ -12,7 +12,7 @@ select t.name as tenant, p.name as mailbox_provider, s.name as stream, l.prio as
        r.n as ready, r.n >= $1 as more_ready,
        extract(epoch from now() - r.oldest)::float8 as oldest_seconds,
        coalesce(leased.n, 0) as leased, coalesce(deferred.n, 0) as deferred,
-       greatest(extract(epoch from deferred.next_due - now()), 0)::float8 as next_due_seconds,
+       extract(epoch from greatest(deferred.next_due, case when deferred.n > 0 then now() end) - now())::float8 as next_due_seconds,
        coalesce(dead.n, 0) as dead_letters,
        (select string_agg(b.reason, '; ' order by b.scope) from postrider.block b
         where b.until > now() and (b.scope, b.key) in
