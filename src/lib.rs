@@ -25,5 +25,6 @@ pub mod smtp;
 
 pub mod cli;
 pub mod maintenance;
+pub mod worker;
 
 pub mod boot;

@@ -65,7 +65,13 @@ impl LaneBook {
     }
 
     /// Adds a lane, or replaces its limits and route after a reload.
-    pub fn put(&mut self, lane: Arc<Lane>, gate: Arc<Gate>, choice: Arc<RouteChoice>, now: Instant) {
+    pub fn put(
+        &mut self,
+        lane: Arc<Lane>,
+        gate: Arc<Gate>,
+        choice: Arc<RouteChoice>,
+        now: Instant,
+    ) {
         let warm = self.lanes.get(&lane.id).is_some_and(|known| known.warm);
         let served = self.lanes.get(&lane.id).map_or(0, |known| known.served);
         self.lanes.insert(
@@ -94,7 +100,14 @@ impl LaneBook {
 
     /// What became of a pick: `asked` for, `got`. A lane that gave all may hold more; one
     /// that did not rests, and is forgotten until hinted when `fading`.
-    pub fn claimed(&mut self, lane: LaneId, asked: usize, got: usize, rest: Duration, now: Instant) {
+    pub fn claimed(
+        &mut self,
+        lane: LaneId,
+        asked: usize,
+        got: usize,
+        rest: Duration,
+        now: Instant,
+    ) {
         if let Some(state) = self.lanes.get_mut(&lane)
             && got < asked
         {
@@ -132,7 +145,8 @@ impl LaneBook {
         let mut by_tenant: HashMap<TenantId, Vec<LaneId>> = HashMap::new();
         let mut weights: HashMap<TenantId, f64> = HashMap::new();
         for state in self.lanes.values() {
-            if state.warm && !state.parked && state.rest_until <= now && !blocks.cover(&state.lane) {
+            if state.warm && !state.parked && state.rest_until <= now && !blocks.cover(&state.lane)
+            {
                 by_tenant.entry(state.lane.tenant).or_default().push(state.lane.id);
                 weights.insert(state.lane.tenant, f64::from(state.lane.weight));
             }

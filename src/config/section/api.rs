@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::config::reader::Reader;
+use zeroize::Zeroizing;
+
 use crate::config::secret::Secret;
 
 /// The HTTP companion.
@@ -85,7 +87,7 @@ fn is_base(url: &str) -> bool {
 impl Secrets {
     pub(in crate::config) fn read(section: Reader<'_>, outside: Option<Secret>) -> Self {
         let key = section.secret("key", "key_file").or(outside).filter(|key| {
-            let fits = is_key(key);
+            let fits = decode(key).is_some();
             if !fits {
                 section.fault(
                     "key",
@@ -97,12 +99,18 @@ impl Secrets {
         section.end();
         Self { key }
     }
+
+    /// The installation's key, from which the keys of single uses are derived.
+    pub fn key_bytes(&self) -> Option<Zeroizing<[u8; 32]>> {
+        decode(self.key.as_ref()?)
+    }
 }
 
-fn is_key(key: &Secret) -> bool {
+fn decode(key: &Secret) -> Option<Zeroizing<[u8; 32]>> {
     use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(key.expose().trim());
-    zeroize::Zeroizing::new(bytes.unwrap_or_default()).len() == 32
+    let bytes = base64::engine::general_purpose::STANDARD.decode(key.expose().trim()).ok()?;
+    let bytes = Zeroizing::new(bytes);
+    Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
 }
 
 #[cfg(test)]
@@ -131,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_key_is_32_bytes() {
-        assert!(is_key(&Secret::new("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")));
-        assert!(!is_key(&Secret::new("MDEyMzQ1Njc4OWFiY2Rl")));
-        assert!(!is_key(&Secret::new("not base64")));
+        assert!(decode(&Secret::new("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")).is_some());
+        assert!(decode(&Secret::new("MDEyMzQ1Njc4OWFiY2Rl")).is_none());
+        assert!(decode(&Secret::new("not base64")).is_none());
     }
 }
