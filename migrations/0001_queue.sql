@@ -138,7 +138,7 @@ create table postrider.suppression(
   tenant_id   bigint not null references postrider.tenant,
   address     text not null,                   -- normalised
   reason      text not null,
-  source      text not null,                   -- 'reply', 'operator', 'api'
+  source      text not null,                   -- 'reply', 'operator', 'api', 'recipient'
   created_at  timestamptz not null default now(),
   primary key (tenant_id, address));
 

@@ -201,6 +201,26 @@ begin
   return true;
 end $$;
 
+-- The recipient of a delivery asks for no further mail of its tenant. Whoever calls has
+-- verified a link that this installation signed; the delivery is all it knows, so this
+-- one job is seen before the tenant is known.
+-- Null when the delivery is no longer known, else whether it is new.
+create policy by_link on postrider.job for select to postrider_api
+  using (job_id = (select nullif(current_setting('postrider.delivery', true), '')::bigint));
+create function postrider.unsubscribe(p_job bigint) returns boolean
+language plpgsql as $$
+declare j record;
+begin
+  perform set_config('postrider.delivery', p_job::text, true);
+  select tenant_id, recipient into j from postrider.job where job_id = p_job;
+  if not found then return null; end if;
+  perform set_config('postrider.tenant', j.tenant_id::text, true);
+  insert into postrider.suppression(tenant_id, address, reason, source)
+  values (j.tenant_id, j.recipient, 'unsubscribed', 'recipient')
+  on conflict do nothing;
+  return found;
+end $$;
+
 -- For applications on the same Postgres: submit inside your own transaction.
 --
 --   select postrider.send('{"from": "Shop <orders@shop.example>", "subject": "Hello {{ name }}",

@@ -13,7 +13,6 @@ pub mod telemetry;
 pub mod message;
 pub mod tenant;
 
-pub mod bounce;
 pub mod queue;
 pub mod route;
 pub mod throttle;
@@ -21,8 +20,7 @@ pub mod throttle;
 pub mod sink;
 pub mod smtp;
 
-// pub mod api;
-
+pub mod api;
 pub mod cli;
 pub mod maintenance;
 pub mod worker;

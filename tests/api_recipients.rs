@@ -24,7 +24,7 @@ async fn every_line_is_accounted_for() {
     let id = campaign(&api, &shop).await;
     let mut text = people(0..3);
     text.push_str("{\"to\":\"nobody\"}\n\n{\"to\":\"gone@x.example\"}\n{\"to\":\n");
-    text.push_str(&format!("{{\"to\":\"{}\"}}\n", "x".repeat(70_000)));
+    text.push_str(&lines([json!({"to": "x".repeat(70_000)})]));
     text.push_str("{\"to\":\"u1@x.example\"}\n{\"to\":\"last@x.example\",\"colour\":1}\n");
     text.push_str("{\"to\":\"u9@x.example\",\"cc\":[\"boss@x.example\"]}");
     let answer = api.upload(&shop.key, &id, None, text).await;

@@ -3,10 +3,13 @@
 mod support;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use axum::http::StatusCode;
+use postrider::api::Api;
+use postrider::domain::clock::Clock;
 use serde_json::{Value, json};
-use support::api::{TestApi, message};
+use support::api::{TestApi, in_hours, message};
 use support::builders;
 use support::postgres::Role;
 
@@ -139,7 +142,7 @@ async fn states_follow_the_tables() {
     let api = TestApi::new().await;
     let shop = api.tenant("shop").await;
     let mut later = message("shop", &["later@x.example"]);
-    later["send_at"] = json!(chrono::Utc::now() + chrono::TimeDelta::hours(1));
+    later["send_at"] = json!(in_hours(1));
     let scheduled = api.submit(&shop.key, &later).await.id().to_owned();
     assert_eq!(only_state(&api, &shop.key, &scheduled).await, "scheduled");
 
@@ -194,7 +197,8 @@ async fn a_lost_database_is_503_and_probes_say_it() {
         .acquire_timeout(std::time::Duration::from_millis(200))
         .connect_lazy("postgres://nobody@127.0.0.1:9/none")
         .expect("an address");
-    let away = postrider::api::router(postrider::api::Api::start(&api.settings, pool));
+    let (_, settings) = tokio::sync::watch::channel(Arc::clone(&api.settings));
+    let away = postrider::api::router(Api::start(settings, pool, Clock::System));
     let away = TestApi { router: away, ..api };
     let answer = away.submit(&shop.key, &message("shop", &["ann@x.example"])).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");

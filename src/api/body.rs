@@ -1,5 +1,7 @@
 //! Reading request bodies: typed, bounded, and within a budget for all of them.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,9 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{Problem, short};
@@ -111,20 +115,44 @@ pub async fn next_frame(frames: &mut BodyDataStream) -> Result<Option<Bytes>, Pr
     }
 }
 
-/// Reads JSON: 400 with line and column for what is no JSON, 422 with the field's
+/// A JSON object, and not the list that serde would also take for a struct.
+#[derive(Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+/// Reads a JSON object: 400 with line and column for what is no JSON, 422 with the field's
 /// path for what is not the JSON we expect.
 pub fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     use serde_json::error::Category;
 
-    let error = match serde_json::from_slice(bytes) {
-        Ok(value) => return Ok(value),
+    let error = match serde_json::from_slice::<Object<T>>(bytes) {
+        Ok(Object(value)) => return Ok(value),
         Err(error) => error,
     };
     match error.classify() {
         Category::Data => {
             // Once more, slowly, to learn where.
             let mut json = serde_json::Deserializer::from_slice(bytes);
-            let path = serde_path_to_error::deserialize::<_, T>(&mut json)
+            let path = serde_path_to_error::deserialize::<_, Object<T>>(&mut json)
                 .map_or_else(|error| error.path().to_string(), |_| String::new());
             Err(Problem::field(field_of(&path, &error.to_string()), &error))
         }
@@ -157,7 +185,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Outer {
         #[serde(rename = "inner")]
-        _inner: Vec<Inner>,
+        _inner: Vec<Object<Inner>>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -176,6 +204,8 @@ mod tests {
             (r#"{"other":1}"#, "other"),
             (r"{}", "inner"),
             (r#"{"inner":[],"inner":[]}"#, "inner"),
+            (r#"{"inner":[["a"]]}"#, "inner[0]"),
+            (r#"[[{"to":"a"}]]"#, "body"),
             ("[]", "body"),
         ] {
             let problem = parse_json::<Outer>(json.as_bytes()).expect_err(json);

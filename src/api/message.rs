@@ -8,7 +8,6 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Api;
@@ -16,7 +15,7 @@ use super::auth::Authenticated;
 use super::body::{read, require_type};
 use super::error::Problem;
 use super::lookup::message_id;
-use super::submission::{Draft, Given, Refused};
+use super::submission::{Draft, Given, Refused, Terms};
 use crate::domain::ids::MessageId;
 use crate::queue::enqueue::{Digest, Idempotency, Submitted, sha256};
 use crate::queue::lookup::MessageStatus;
@@ -59,9 +58,11 @@ pub async fn submit(
 ) -> Result<Response, Problem> {
     require_type(&headers, &["application/json"])?;
     let key = idempotency_key(&headers)?;
-    let (bytes, share) = read(&api.budget, &headers, body, api.settings.max_body_bytes).await?;
+    let terms = api.terms();
+    let (bytes, share) =
+        read(&api.budget, &headers, body, terms.settings.api.max_body_bytes).await?;
     let guard = key.map(|key| (key, sha256(&bytes)));
-    let drafted = draft(bytes, api.settings.max_recipients, api.clock.now().into()).await;
+    let drafted = draft(bytes, terms).await;
     let mut draft = match (drafted, guard) {
         (Ok(draft), _) => draft,
         // It may have been accepted before, when its times were still ahead.
@@ -110,16 +111,14 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<Digest>, Pro
     Ok(Some(sha256(key)))
 }
 
-async fn draft(bytes: Bytes, max_recipients: u32, now: DateTime<Utc>) -> Result<Draft, Problem> {
+async fn draft(bytes: Bytes, terms: Terms) -> Result<Draft, Problem> {
     if bytes.len() <= LARGE {
-        return Draft::read(&bytes, max_recipients, now);
+        return Draft::read(&bytes, &terms);
     }
-    tokio::task::spawn_blocking(move || Draft::read(&bytes, max_recipients, now))
-        .await
-        .unwrap_or_else(|error| {
-            tracing::error!(%error, "reading a submission failed");
-            Err(Problem::internal())
-        })
+    tokio::task::spawn_blocking(move || Draft::read(&bytes, &terms)).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "reading a submission failed");
+        Err(Problem::internal())
+    })
 }
 
 /// `given` is what this request found; a replay answers with what the first one did.

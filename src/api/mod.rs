@@ -23,15 +23,16 @@ pub mod unsubscribe;
 use std::sync::Arc;
 
 use sqlx::PgPool;
+use tokio::sync::watch;
 
 use self::auth::Authenticator;
 use self::body::Budget;
 use self::health::Readiness;
 use self::limit::Limits;
-use crate::bounce::suppression::Suppressions;
-use crate::config::{self, Settings};
+use self::submission::Terms;
+use crate::config::Settings;
 use crate::domain::clock::Clock;
-use crate::message::unsubscribe::Key as UnsubscribeKey;
+use crate::message::unsubscribe::TokenKey;
 use crate::queue::enqueue::Enqueue;
 use crate::queue::lookup::Lookup;
 use crate::queue::wake::Waker;
@@ -42,7 +43,8 @@ pub use self::serve::serve;
 /// What all requests share.
 #[derive(Debug)]
 pub struct Api {
-    settings: config::Api,
+    settings: watch::Receiver<Arc<Settings>>,
+    pool: PgPool,
     authenticator: Authenticator,
     limits: Arc<Limits>,
     budget: Budget,
@@ -50,33 +52,39 @@ pub struct Api {
     lookup: Lookup,
     readiness: Readiness,
     waker: Waker,
-    suppressions: Suppressions,
-    unsubscribe: Option<UnsubscribeKey>,
+    unsubscribe: Option<TokenKey>,
     clock: Clock,
 }
 
 impl Api {
     /// An API on a database pool that acts as the API's role. Call it inside the
     /// runtime: tasks of its own sweep the limits and wake the daemons.
-    ///
-    /// # Errors
-    ///
-    /// When the installation's key is not one: unsubscribe links cannot be trusted then.
-    pub fn start(settings: &Settings, pool: PgPool) -> Arc<Self> {
-        let limits = Arc::new(Limits::new(&settings.api));
+    pub fn start(
+        settings: watch::Receiver<Arc<Settings>>,
+        pool: PgPool,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let now = Arc::clone(&settings.borrow());
+        let limits = Arc::new(Limits::new(&now.api));
         limits.sweep_in_background();
+        let key = now.secrets.key_bytes();
         Arc::new(Self {
+            settings,
             authenticator: Authenticator::new(pool.clone(), Arc::clone(&limits)),
             limits,
-            budget: Budget::new(settings.api.max_body_bytes),
+            budget: Budget::new(now.api.max_body_bytes),
             enqueue: Enqueue::new(pool.clone()),
             lookup: Lookup::new(pool.clone()),
             readiness: Readiness::new(pool.clone()),
             waker: Waker::spawn(pool.clone()),
-            suppressions: Suppressions::new(pool),
-            unsubscribe: None,
-            clock: Clock::System,
-            settings: settings.api.clone(),
+            unsubscribe: key.map(|key| TokenKey::derive(&key)),
+            pool,
+            clock,
         })
+    }
+
+    /// What a submission is held against now.
+    fn terms(&self) -> Terms {
+        Terms { settings: Arc::clone(&self.settings.borrow()), now: self.clock.now().into() }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::error::FieldFault;
+use crate::message::fault::FieldError;
 use crate::message::mailbox::Mailbox;
 use crate::message::payload::{DeliveryPayload, MAX_CC, MAX_PAYLOAD};
 use crate::message::template::Compiled;
@@ -17,6 +18,9 @@ use crate::queue::enqueue::Recipients;
 /// Most bytes of what is personal in all deliveries of one call: each copy of a
 /// mail in Cc carries the whole again.
 const MAX_PAYLOADS: usize = 64 << 20;
+
+/// Mails that are made as a whole, from the first recipient on, until one can be made.
+const TRIALS: u32 = 20;
 
 /// A recipient as submitted.
 #[derive(Debug, Deserialize)]
@@ -45,6 +49,8 @@ impl RecipientEntry<'_> {
 /// Collects the recipients that are accepted.
 pub struct Admission<'t> {
     template: &'t Compiled,
+    bulk: bool,
+    trials: Trials,
     seen: HashSet<String>,
     recipients: Recipients,
     payload_bytes: usize,
@@ -63,8 +69,16 @@ struct Payload<'a> {
 
 impl<'t> Admission<'t> {
     /// Recipients of a message with this template.
-    pub fn new(template: &'t Compiled) -> Self {
-        Self { template, seen: HashSet::new(), recipients: Recipients::default(), payload_bytes: 0 }
+    /// `bulk`: their mail carries an unsubscribe link.
+    pub fn new(template: &'t Compiled, bulk: bool) -> Self {
+        Self {
+            template,
+            bulk,
+            trials: Trials::Left(TRIALS),
+            seen: HashSet::new(),
+            recipients: Recipients::default(),
+            payload_bytes: 0,
+        }
     }
 
     /// Accepts a recipient, as one delivery and one more for each address in Cc.
@@ -113,7 +127,7 @@ impl<'t> Admission<'t> {
 
     /// What is stored beside the address, once it is sure that the template takes it.
     fn payload(
-        &self,
+        &mut self,
         vars: Option<&RawValue>,
         to: Option<String>,
         cc: &[String],
@@ -134,12 +148,51 @@ impl<'t> Admission<'t> {
         };
         let read = DeliveryPayload::read(json.as_deref())
             .map_err(|fault| FieldFault::new(&fault.field, &fault.reason))?;
-        self.template.check(&read).map_err(|fault| {
-            let field = fault.variable.map_or(fault.field, |variable| format!("vars.{variable}"));
-            FieldFault::new(field, fault.reason)
-        })?;
+        self.prove(&read)?;
         Ok(json)
     }
+
+    /// Whether the template takes this recipient. Until one recipient's mail was made
+    /// as a whole, each is: a template that runs for ever shows itself at once.
+    fn prove(&mut self, payload: &DeliveryPayload) -> Result<(), FieldFault> {
+        let left = match &self.trials {
+            Trials::Over => 0,
+            Trials::Left(left) => *left,
+            Trials::Failed(fault) => return Err(fault.clone()),
+        };
+        self.template.check(payload, self.bulk).map_err(told)?;
+        if left == 0 {
+            return Ok(());
+        }
+        let Err(fault) = self.template.check_whole(payload, self.bulk) else {
+            self.trials = Trials::Over;
+            return Ok(());
+        };
+        let of_recipient = fault.variable.is_some();
+        let fault = told(fault);
+        self.trials = match left - 1 {
+            // So many recipients lack something that the template may be as it should.
+            0 if of_recipient => Trials::Over,
+            0 => Trials::Failed(fault.clone()),
+            left => Trials::Left(left),
+        };
+        Err(fault)
+    }
+}
+
+/// Whether the template has made a whole mail yet.
+enum Trials {
+    /// It has, or it is not tried any more.
+    Over,
+    /// Not yet; so many more are tried.
+    Left(u32),
+    /// It makes none.
+    Failed(FieldFault),
+}
+
+fn told(fault: FieldError) -> FieldFault {
+    let field = fault.variable.map_or(fault.field, |variable| format!("vars.{variable}"));
+    FieldFault::new(field, fault.reason)
 }
 
 fn read_cc(cc: &[String]) -> Result<Vec<Mailbox>, FieldFault> {

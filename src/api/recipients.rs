@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::Api;
 use super::auth::Authenticated;
-use super::body::require_type;
+use super::body::{Object, require_type};
 use super::error::{FieldFault, Problem, Stored, short};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::lookup::message_id;
@@ -79,10 +79,11 @@ pub async fn append(
     require_type(&headers, &TYPES)?;
     let key = idempotency_key(&headers)?;
     let _share = api.budget.share(SHARE).await?;
-    let template = template_of(&api, caller.scope(), id).await?;
+    let (template, bulk) = template_of(&api, caller.scope(), id).await?;
     let store = Store { api: Arc::clone(&api), scope: *caller.scope(), message: id, key };
     let upload = Upload {
         template: &template,
+        bulk,
         store,
         part: Part::default(),
         next_part: 0,
@@ -94,22 +95,31 @@ pub async fn append(
     upload.run(Lines::new(body)).await
 }
 
-async fn template_of(api: &Api, scope: &TenantScope, id: MessageId) -> Result<Compiled, Problem> {
+/// The template, and whether its mail is bulk.
+async fn template_of(
+    api: &Api,
+    scope: &TenantScope,
+    id: MessageId,
+) -> Result<(Compiled, bool), Problem> {
     let stored = api.lookup.template(scope, id).await?;
     let stored = stored.ok_or_else(|| Problem::not_found("message"))?;
-    let content: Result<MessageContent, _> = serde_json::from_str(&stored);
+    let content: Result<MessageContent, _> = serde_json::from_str(&stored.content);
     let compiled = content
         .map_err(|error| error.to_string())
         .and_then(|content| Compiled::compile(&content).map_err(|error| error.to_string()));
-    compiled.map_err(|error| {
-        tracing::error!(message = %id, error, "stored content cannot be used");
-        Problem::internal()
-    })
+    match compiled {
+        Ok(template) => Ok((template, api.terms().is_bulk(&stored.stream))),
+        Err(error) => {
+            tracing::error!(message = %id, error, "stored content cannot be used");
+            Err(Problem::internal())
+        }
+    }
 }
 
 /// An upload in progress.
 struct Upload<'t> {
     template: &'t Compiled,
+    bulk: bool,
     store: Store,
     part: Part<'t>,
     next_part: i32,
@@ -192,16 +202,16 @@ impl Upload<'_> {
             Line::Whole(text) if text.trim_ascii().is_empty() => return,
             Line::Whole(text) => text,
         };
-        let entry: RecipientEntry<'_> = match serde_json::from_slice(text) {
-            Ok(entry) => entry,
+        let entry = match serde_json::from_slice::<Object<RecipientEntry<'_>>>(text) {
+            Ok(Object(entry)) => entry,
             Err(error) => {
                 self.part.bytes += text.len();
                 return self.told.refuse(None, short(&error.to_string()));
             }
         };
         self.part.bytes += text.len() * entry.deliveries();
-        let template = self.template;
-        let admission = self.part.admission.get_or_insert_with(|| Admission::new(template));
+        let (template, bulk) = (self.template, self.bulk);
+        let admission = self.part.admission.get_or_insert_with(|| Admission::new(template, bulk));
         if let Err(FieldFault { field, reason }) = admission.admit(&entry) {
             self.told.refuse(Some(short(entry.to())), format!("{field}: {reason}"));
         }

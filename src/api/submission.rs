@@ -1,16 +1,18 @@
 //! A submission's body: read, checked, and made ready for the queue.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::body::parse_json;
+use super::body::{Object, parse_json};
 use super::error::{FieldFault, Problem, short};
 use super::recipient::{Admission, RecipientEntry};
+use crate::config::Settings;
 use crate::message::attachment::AttachmentContent;
-use crate::message::content::MessageContent;
+use crate::message::content::{MessageContent, header_field};
 use crate::message::fault::InvalidContent;
 use crate::message::mailbox::Mailbox;
 use crate::message::template::Compiled;
@@ -35,6 +37,23 @@ pub struct Draft {
     pub submission: Submission,
     /// What the answer needs besides.
     pub given: Given,
+}
+
+/// What submissions are held against.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The settings of now.
+    pub settings: Arc<Settings>,
+    /// The time.
+    pub now: DateTime<Utc>,
+}
+
+impl Terms {
+    /// Whether mail of this stream carries an unsubscribe link. A stream that is not
+    /// configured follows `bulk`.
+    pub fn is_bulk(&self, stream: &str) -> bool {
+        self.settings.streams.get(stream).is_none_or(|stream| stream.bulk)
+    }
 }
 
 /// What the answer says of recipients that were not stored; kept for replays.
@@ -73,11 +92,11 @@ struct Body<'a> {
     vars: Map<String, Value>,
     stream: Option<String>,
     #[serde(borrow)]
-    recipients: Vec<RecipientEntry<'a>>,
+    recipients: Vec<Object<RecipientEntry<'a>>>,
     send_at: Option<String>,
     expires_at: Option<String>,
     #[serde(default)]
-    attachments: Vec<AttachmentBody>,
+    attachments: Vec<Object<AttachmentBody>>,
     #[serde(default)]
     metadata: Map<String, Value>,
 }
@@ -93,9 +112,12 @@ struct AttachmentBody {
 
 impl Draft {
     /// Reads and checks a body; every fault is told at once.
-    pub fn read(bytes: &[u8], max_recipients: u32, now: DateTime<Utc>) -> Result<Self, Problem> {
+    pub fn read(bytes: &[u8], terms: &Terms) -> Result<Self, Problem> {
+        let Terms { settings, now } = terms;
+        let max_recipients = settings.api.max_recipients;
         let body: Body<'_> = parse_json(bytes)?;
-        let deliveries: usize = body.recipients.iter().map(RecipientEntry::deliveries).sum();
+        let deliveries: usize =
+            body.recipients.iter().map(|Object(entry)| entry.deliveries()).sum();
         if deliveries > max_recipients as usize {
             return Err(Problem::field(
                 "recipients",
@@ -114,7 +136,7 @@ impl Draft {
             ));
         }
         let (send_at, expires_at) =
-            read_times(body.send_at.as_deref(), body.expires_at.as_deref(), now, &mut faults);
+            read_times(body.send_at.as_deref(), body.expires_at.as_deref(), *now, &mut faults);
         let content = MessageContent {
             from: body.from,
             subject: body.subject,
@@ -123,7 +145,11 @@ impl Draft {
             reply_to: body.reply_to,
             headers: body.headers,
             vars: body.vars,
-            attachments: body.attachments.into_iter().map(AttachmentBody::into_content).collect(),
+            attachments: body
+                .attachments
+                .into_iter()
+                .map(|Object(body)| body.into_content())
+                .collect(),
             metadata: body.metadata,
         };
         refuse_odd_characters(&content, &mut faults);
@@ -135,7 +161,8 @@ impl Draft {
                 return Err(Problem::invalid(faults));
             }
         };
-        let (recipients, given) = admit_all(&template, &body.recipients)?;
+        let bulk = terms.is_bulk(&stream);
+        let (recipients, given) = admit_all(Admission::new(&template, bulk), &body.recipients)?;
         Ok(Self {
             submission: Submission {
                 from_domain: domain_of(&content.from)?,
@@ -174,14 +201,13 @@ pub fn field_faults(invalid: &InvalidContent) -> Vec<FieldFault> {
 
 /// Whom to, and who was refused. 422 when nobody is left.
 fn admit_all(
-    template: &Compiled,
-    entries: &[RecipientEntry<'_>],
+    mut admission: Admission<'_>,
+    entries: &[Object<RecipientEntry<'_>>],
 ) -> Result<(Recipients, Given), Problem> {
-    let mut admission = Admission::new(template);
     let mut given = Given::default();
     let mut faults = Vec::new();
     let mut indices = Vec::with_capacity(entries.len());
-    for (index, entry) in entries.iter().enumerate() {
+    for (index, Object(entry)) in entries.iter().enumerate() {
         match admission.admit(entry) {
             Ok(()) => indices.resize(admission.deliveries(), index),
             Err(fault) => {
@@ -252,6 +278,12 @@ fn read_times(
 /// What neither a header line nor the database can hold. Bodies and variables may
 /// have line breaks; labels may not.
 fn refuse_odd_characters(content: &MessageContent, faults: &mut Vec<FieldFault>) {
+    let headers = content.headers.iter().map(|(name, text)| (header_field(name), text));
+    for (field, text) in headers.chain([("subject".to_owned(), &content.subject)]) {
+        if text.chars().any(ends_a_line) {
+            faults.push(FieldFault::new(field, "holds a control character or line separator"));
+        }
+    }
     let bodies = [("html", content.html.as_deref()), ("text", content.text.as_deref())];
     for (field, text) in bodies {
         if text.is_some_and(|text| text.contains('\0')) {

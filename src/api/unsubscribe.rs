@@ -15,9 +15,8 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::Api;
 use super::error::Problem;
-use crate::bounce::suppression::Reason;
-use crate::message::unsubscribe::Token;
-use crate::tenant::auth::scope_of_signed;
+use crate::domain::ids::DeliveryId;
+use crate::tenant::suppression::{Change, unsubscribe};
 
 /// The page loads nothing, runs nothing, and posts only to itself.
 const POLICY: [(HeaderName, HeaderValue); 4] = [
@@ -51,11 +50,11 @@ pub async fn act(
     State(api): State<Arc<Api>>,
     Path(text): Path<String>,
 ) -> Result<Response, Problem> {
-    let Some(token) = read(&api, &text) else { return Ok(invalid()) };
-    let scope = scope_of_signed(token.tenant);
-    let new = api.suppressions.record(&scope, &token.recipient, Reason::Unsubscribed).await?;
-    if new {
-        tracing::info!(tenant = token.tenant.get(), "a recipient unsubscribed");
+    let Some(delivery) = read(&api, &text) else { return Ok(invalid()) };
+    match unsubscribe(&api.pool, delivery).await? {
+        None => return Ok(invalid()),
+        Some(Change::None) => {}
+        Some(Change::Made) => tracing::info!(%delivery, "the recipient unsubscribed"),
     }
     Ok(page(
         StatusCode::OK,
@@ -64,16 +63,16 @@ pub async fn act(
     ))
 }
 
-/// The token, if this installation made it.
-fn read(api: &Api, text: &str) -> Option<Token> {
-    Token::read(text, api.unsubscribe.as_ref()?).ok()
+/// The delivery, if this installation made the token.
+fn read(api: &Api, text: &str) -> Option<DeliveryId> {
+    api.unsubscribe.as_ref()?.read(text).ok()
 }
 
 fn invalid() -> Response {
     page(
         StatusCode::NOT_FOUND,
         "This link does not work",
-        "<p>It is not complete. Please use the whole link from the mail.</p>",
+        "<p>It is not complete, or too old. Please use the whole link from a recent mail.</p>",
     )
 }
 

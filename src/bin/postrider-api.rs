@@ -8,6 +8,7 @@ use clap::Parser;
 use postrider::api::{self, Api};
 use postrider::boot::{self, Boot, BootArgs, Role};
 use postrider::config::Settings;
+use postrider::domain::clock::Clock;
 use postrider::queue::migrate;
 use postrider::telemetry;
 use tokio::net::TcpListener;
@@ -48,7 +49,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let listen = settings.api.listen;
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let api = Api::start(&settings, pool.clone());
+    let api = Api::start(boot.settings(), pool.clone(), Clock::System);
     tracing::info!(%listen, "serving");
     let health = boot.health().part("api");
     health.ready();

@@ -236,6 +236,15 @@ pub enum AttemptOutcome {
     Interrupted,
 }
 
+/// What recipients that are added later are checked against.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct StoredTemplate {
+    /// The content without its attachments: JSON.
+    pub content: String,
+    /// The message's stream.
+    pub stream: String,
+}
+
 /// Reads what became of messages.
 #[derive(Debug, Clone)]
 pub struct Lookup {
@@ -295,15 +304,15 @@ impl Lookup {
         row.map(|row| delivery_of(id, &row)).transpose()
     }
 
-    /// A message's content without its attachments (JSON), to check further recipients
-    /// against; `None` when this tenant has no such message.
+    /// What further recipients of a message are checked against; `None` when this
+    /// tenant has no such message.
     pub async fn template(
         &self,
         scope: &TenantScope,
         id: MessageId,
-    ) -> Result<Option<String>, sqlx::Error> {
+    ) -> Result<Option<StoredTemplate>, sqlx::Error> {
         self.read(scope, move |c| {
-            let query = sqlx::query_scalar(include_str!("sql/lookup_template.sql"));
+            let query = sqlx::query_as(include_str!("sql/lookup_template.sql"));
             Box::pin(async move { query.bind(id.get()).fetch_optional(c).await })
         })
         .await

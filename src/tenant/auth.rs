@@ -36,12 +36,6 @@ pub async fn authenticate(pool: &PgPool, key: &ApiKey) -> Result<Option<Caller>,
     }))
 }
 
-/// The scope of the tenant in a token that this installation signed and whose signature
-/// has just been verified (an unsubscribe link: whoever holds it has no key).
-pub const fn scope_of_signed(tenant: TenantId) -> TenantScope {
-    TenantScope::new(tenant)
-}
-
 /// The scope of a tenant that an operator names; `None` when there is none of this name.
 /// `pool` must act as the operator's role.
 pub async fn scope_of_name(pool: &PgPool, name: &str) -> Result<Option<TenantScope>, sqlx::Error> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use sqlx::{FromRow, PgPool};
 
 use super::isolation::TenantScope;
+use crate::domain::ids::DeliveryId;
 use crate::message::address::Address;
 
 /// An address that is not written to, and why.
@@ -18,7 +19,7 @@ pub struct Suppressed {
     pub address: String,
     /// Why, in words.
     pub reason: String,
-    /// Who said so: `reply`, `operator` or `api`.
+    /// Who said so: `reply`, `operator`, `api` or `recipient`.
     pub source: String,
     /// Since when.
     pub created_at: DateTime<Utc>,
@@ -61,6 +62,20 @@ pub async fn add(
             .boxed()
         })
         .await
+}
+
+/// The recipient of a delivery wants no further mail from its tenant. `None` when the
+/// delivery is no longer known. Needs no scope: the caller has verified a link that this
+/// installation signed for this delivery. `pool` acts as the API's role.
+pub async fn unsubscribe(
+    pool: &PgPool,
+    delivery: DeliveryId,
+) -> Result<Option<Change>, sqlx::Error> {
+    let new: Option<bool> = sqlx::query_scalar("select postrider.unsubscribe($1)")
+        .bind(delivery.get())
+        .fetch_one(pool)
+        .await?;
+    Ok(new.map(|new| if new { Change::Made } else { Change::None }))
 }
 
 /// One page of the list by address: those after `after`.

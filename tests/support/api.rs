@@ -1,13 +1,19 @@
 //! An API in this process, on a database of its own, with tenants and keys.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use chrono::{DateTime, TimeDelta, Utc};
 use postrider::api::{self, Api};
 use postrider::config::Settings;
+use postrider::domain::clock::Clock;
 use postrider::tenant::key::ApiKey;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::builders;
@@ -20,7 +26,9 @@ pub struct TestApi {
     /// A pool that may do everything.
     pub owner: PgPool,
     /// Its settings.
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
+    /// Its clock, in seconds since 1970.
+    pub now: Arc<AtomicU64>,
     /// Kept for as long as the API.
     pub db: TestDb,
 }
@@ -54,8 +62,12 @@ impl TestApi {
     pub async fn with(settings: Settings) -> Self {
         let db = TestDb::new().await;
         let owner = db.pool(Role::Owner).await;
-        let router = api::router(Api::start(&settings, db.pool(Role::Api).await));
-        Self { router, owner, settings, db }
+        let now = Arc::new(AtomicU64::new(Clock::System.unix_seconds()));
+        let settings = Arc::new(settings);
+        let (_, watched) = watch::channel(Arc::clone(&settings));
+        let clock = Clock::Fixed(Arc::clone(&now));
+        let router = api::router(Api::start(watched, db.pool(Role::Api).await, clock));
+        Self { router, owner, settings, now, db }
     }
 
     /// A tenant with the domain `NAME.example` and a key.
@@ -186,5 +198,14 @@ pub fn message(tenant: &str, recipients: &[&str]) -> Value {
 
 /// Lines of JSON.
 pub fn lines(values: impl IntoIterator<Item = Value>) -> String {
-    values.into_iter().map(|value| format!("{value}\n")).collect()
+    values.into_iter().fold(String::new(), |mut text, value| {
+        text.push_str(&value.to_string());
+        text.push('\n');
+        text
+    })
+}
+
+/// A moment so many hours ahead, or ago where negative.
+pub fn in_hours(hours: i64) -> DateTime<Utc> {
+    DateTime::<Utc>::from(Clock::System.now()) + TimeDelta::hours(hours)
 }

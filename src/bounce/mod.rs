@@ -1,3 +1,0 @@
-//! What comes back, and what follows from it.
-
-pub mod suppression;
