@@ -73,6 +73,11 @@ impl Signer {
         &self.selector
     }
 
+    /// The text of its TXT record.
+    pub fn public_record(&self) -> &str {
+        self.key.public_record()
+    }
+
     /// The key's algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
@@ -121,7 +126,8 @@ impl Signer {
         folded.word(&format!("t={time};"));
         folded.list("h=", &signed.names);
         folded.word(&format!("bh={body_hash};"));
-        folded.word("b=");
+        folded.fold();
+        folded.text.push_str("b=");
 
         let mut input = signed.canonical.clone();
         canonical::header(folded.text.as_bytes(), &mut input);
@@ -260,8 +266,7 @@ mod tests {
         fn of(signers: &[&Signer]) -> Self {
             let record = |signer: &&Signer| {
                 let name = format!("{}._domainkey.{}.", signer.selector(), signer.domain());
-                let text = signer.key.public_record().expect("a record");
-                let key = DomainKey::parse(text.as_bytes()).expect("parses");
+                let key = DomainKey::parse(signer.public_record().as_bytes()).expect("parses");
                 (name.into_boxed_str(), Txt::from(key))
             };
             Self(signers.iter().map(record).collect())
