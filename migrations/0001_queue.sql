@@ -5,8 +5,9 @@
 --     and delete only, and their generations are truncated.
 --   * Every table with tenant_id has FORCED row-level security. The API's role
 --     sees the tenant named by the setting postrider.tenant and nothing when it
---     is unset; the daemon and the operator serve all tenants and say so by a
---     policy of their own. No run-time role owns a table.
+--     is unset; the daemon serves all tenants and says so by a policy of its own;
+--     the operator sees all, or only the tenant that the setting names. No
+--     run-time role owns a table.
 --   * Only the clock of this database decides about time.
 
 create schema postrider;
@@ -28,7 +29,16 @@ begin
   end loop;
 end $$;
 
-grant usage on schema postrider to postrider_worker, postrider_api, postrider_operator;
+grant usage on schema postrider to postrider_worker, postrider_api;
+-- The operator lets an application's login in: `postrider tenant login`.
+grant usage on schema postrider to postrider_operator with grant option;
+
+-- Every binary looks at start whether the schema fits it.
+do $$ begin
+  if to_regclass('_sqlx_migrations') is not null then
+    grant select on _sqlx_migrations to postrider_worker, postrider_api, postrider_operator;
+  end if;
+end $$;
 
 -- The tenant this session or transaction acts for; null when unset, and then no row is seen.
 create function postrider.current_tenant() returns bigint
@@ -54,8 +64,13 @@ begin
   execute format('create policy tenant on %s to postrider_api
                     using (tenant_id = (select postrider.current_tenant()))
                     with check (tenant_id = (select postrider.current_tenant()))', t);
-  execute format('create policy every_tenant on %s to postrider_worker, postrider_operator
+  execute format('create policy every_tenant on %s to postrider_worker
                     using (true) with check (true)', t);
+  execute format('create policy named_tenant on %s to postrider_operator
+                    using ((select postrider.current_tenant()) is null
+                           or tenant_id = (select postrider.current_tenant()))
+                    with check ((select postrider.current_tenant()) is null
+                           or tenant_id = (select postrider.current_tenant()))', t);
 end $$;
 
 -- ---------------------------------------------------------------- tenants
@@ -83,6 +98,7 @@ create table postrider.api_key(
 create table postrider.sending_domain(
   tenant_id   bigint not null references postrider.tenant,
   domain      text not null,
+  signed      boolean not null default true,   -- false: an operator asked for mail without DKIM
   created_at  timestamptz not null default now(),
   primary key (tenant_id, domain));
 -- One tenant per domain: nobody signs with another's name.
@@ -122,7 +138,7 @@ create table postrider.suppression(
   tenant_id   bigint not null references postrider.tenant,
   address     text not null,                   -- normalised
   reason      text not null,
-  source      text not null,                   -- 'reply', 'operator', 'api'
+  source      text not null,                   -- 'reply', 'operator', 'api', 'recipient'
   created_at  timestamptz not null default now(),
   primary key (tenant_id, address));
 
@@ -206,6 +222,7 @@ create table postrider.cancellation(
 create table postrider.generation(
   one         boolean primary key default true check (one),
   cur         smallint not null check (cur between 0 and 3),
+  live        smallint[] not null default '{0}',        -- not truncated since they were current, oldest first
   switched_at timestamptz not null default now());
 insert into postrider.generation(cur) values (0);
 
@@ -286,7 +303,7 @@ create table postrider.dead_letter(
   lane_id    int not null,
   attempts   smallint not null,
   hold       int not null,
-  reason     text not null,                    -- malformed, crashed, doubt, interrupted
+  reason     text not null check (reason in ('malformed', 'crashed', 'doubt', 'interrupted')),
   detail     text,
   dead_at    timestamptz not null default now(),
   replays    smallint not null default 0,
@@ -315,6 +332,7 @@ create table postrider.upload_chunk(
   message_id bigint not null,
   upload     bytea not null,                   -- hash of the upload's idempotency key
   chunk      int not null,
+  digest     bytea not null,                   -- of the part's lines: the same place must hold the same part
   accepted   int not null,
   suppressed int not null,
   primary key (tenant_id, message_id, upload, chunk));
@@ -391,6 +409,7 @@ grant select, insert, update on postrider.message, postrider.cancellation, postr
 grant select, insert on postrider.job, postrider.ready, postrider.deferred, postrider.lane,
   postrider.idempotency, postrider.upload_chunk to postrider_api;
 grant update (answer) on postrider.idempotency to postrider_api;
+grant update (accepted, suppressed) on postrider.upload_chunk to postrider_api;
 grant select, insert, delete on postrider.suppression to postrider_api;
 grant select on postrider.attempt, postrider.dead_letter, postrider.lease, postrider.tenant,
   postrider.sending_domain, postrider.generation, postrider.pool, postrider.domain_pool,
@@ -428,3 +447,49 @@ begin
       from postrider.tenant t where t.tenant_id = k.tenant_id and t.state = 'active';
   end if;
 end $$;
+
+-- Gives back the space of an old generation. ACCESS EXCLUSIVE waits for every writer in
+-- flight, then emptiness is checked with a fresh snapshot; a writer that read the old
+-- generation and queues behind the lock lands its row in a table that is still live for
+-- claimers, because the row is then found by the check of the next pass.
+create function postrider.retire_generation(g smallint) returns boolean
+language plpgsql set lock_timeout = '50ms' as $$
+declare busy boolean;
+begin
+  if (select cur = g from postrider.generation) then return false; end if;
+  execute format('lock table postrider.ready_g%1$s, postrider.lease_g%1$s in access exclusive mode', g);
+  execute format('select exists (select 1 from postrider.ready_g%1$s) or exists (select 1 from postrider.lease_g%1$s)', g) into busy;
+  if busy then return false; end if;
+  execute format('truncate postrider.ready_g%1$s, postrider.lease_g%1$s', g);
+  update postrider.generation set live = array_remove(live, g);
+  return true;
+exception when lock_not_available then return false;
+end $$;
+
+-- The oldest id that anything still waiting needs.
+create function postrider.oldest_needed() returns bigint language sql stable as $$
+  select least((select min(job_id) from postrider.ready), (select min(job_id) from postrider.lease),
+               (select min(job_id) from postrider.deferred), (select min(message_id) from postrider.dead_letter))
+$$;
+
+-- Drops days of history that lie wholly before both the age and the id (the caller passes
+-- oldest_needed(): the owner of this function may not see tenants' rows).
+create function postrider.drop_partitions(before timestamptz, needed bigint) returns int
+language plpgsql security definer set search_path = pg_catalog, postrider set timezone = 'UTC' as $$
+declare part record; day_end timestamptz; dropped int := 0;
+begin
+  for part in
+    select c.relname, split_part(c.relname, '_', 1) as parent, to_date(split_part(c.relname, '_', 2), 'YYYYMMDD') as day
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent in ('postrider.message'::regclass, 'postrider.job'::regclass, 'postrider.attempt'::regclass)
+      and c.relname ~ '_[0-9]{8}$'
+  loop
+    day_end := (part.day + 1)::timestamptz;
+    continue when day_end > before or (needed is not null and postrider.id_floor(day_end) > needed);
+    execute format('drop table postrider.%I', part.relname);
+    dropped := dropped + 1;
+  end loop;
+  return dropped;
+end $$;
+revoke all on function postrider.drop_partitions(timestamptz, bigint) from public;
+grant execute on function postrider.drop_partitions(timestamptz, bigint) to postrider_worker;

@@ -122,22 +122,25 @@ begin
   message_id := v_id;
   status := 'ok';
   if p_key is not null then
-    answer := json_build_object('accepted', accepted, 'suppressed', suppressed, 'given', p_answer);
+    answer := json_build_object('accepted', accepted, 'suppressed', suppressed,
+      'suppressed_to', array(select p_recipients[n + 1] from unnest(suppressed) n order by n), 'given', p_answer);
     update postrider.idempotency i set answer = submit.answer where i.tenant_id = p_tenant and i.key_hash = p_key;
   end if;
 end $$;
 
 -- More recipients for a message, exactly once per (upload, chunk).
--- status: ok, replayed, missing, cancelled, expired.
+-- status: ok, replayed, conflict (this chunk was stored with other lines), missing, cancelled, expired.
+-- A message that is called back while this runs raises object_not_in_prerequisite_state.
 create function postrider.append_recipients(
-  p_tenant bigint, p_message bigint, p_recipients text[], p_payloads text[], p_upload bytea, p_chunk int,
-  out status text, out accepted int, out suppressed int[])
+  p_tenant bigint, p_message bigint, p_recipients text[], p_payloads text[],
+  p_upload bytea, p_chunk int, p_digest bytea,
+  out status text, out accepted int, out suppressed int)
 language plpgsql as $$
 #variable_conflict use_column
 declare m record; v_known postrider.upload_chunk;
 begin
   perform set_config('postrider.tenant', p_tenant::text, true);
-  accepted := 0; suppressed := '{}';
+  accepted := 0; suppressed := 0;
   select msg.stream_id, msg.send_at, msg.expires_at, msg.cancelled_at, coalesce(sp.prio, bulk.prio) as prio into m
   from postrider.message msg
   join postrider.stream s using (stream_id)
@@ -145,30 +148,44 @@ begin
   left join postrider.stream_policy sp on sp.name = s.name
   where msg.message_id = p_message and msg.tenant_id = p_tenant;
   if not found then status := 'missing'; return; end if;
-  if m.cancelled_at is not null then status := 'cancelled'; return; end if;
-  if m.expires_at <= now() then status := 'expired'; return; end if;
+
+  -- A repeated chunk gets its first answer, whatever became of the message since.
+  if (m.cancelled_at is not null or m.expires_at <= now()) and not exists (
+    select 1 from postrider.upload_chunk u
+    where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk)
+  then
+    status := case when m.cancelled_at is not null then 'cancelled' else 'expired' end;
+    return;
+  end if;
 
   if p_upload is not null then
-    insert into postrider.upload_chunk(tenant_id, message_id, upload, chunk, accepted, suppressed)
-    values (p_tenant, p_message, p_upload, p_chunk, 0, 0) on conflict do nothing;
+    insert into postrider.upload_chunk(tenant_id, message_id, upload, chunk, digest, accepted, suppressed)
+    values (p_tenant, p_message, p_upload, p_chunk, p_digest, 0, 0) on conflict do nothing;
     if not found then
       select * into v_known from postrider.upload_chunk u
       where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk;
-      status := 'replayed'; accepted := v_known.accepted;
+      if v_known.digest <> p_digest then status := 'conflict'; return; end if;
+      status := 'replayed'; accepted := v_known.accepted; suppressed := v_known.suppressed;
       return;
     end if;
   end if;
-  select e.accepted, e.suppressed into accepted, suppressed
-  from postrider.enqueue(p_tenant, p_message, m.stream_id, m.prio, m.expires_at,
-    case when m.send_at > now() then m.send_at end, p_recipients, p_payloads) e;
-  if p_upload is not null then
-    update postrider.upload_chunk u set accepted = append_recipients.accepted, suppressed = cardinality(append_recipients.suppressed)
-    where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk;
+  if cardinality(p_recipients) > 0 then
+    select e.accepted, cardinality(e.suppressed) into accepted, suppressed
+    from postrider.enqueue(p_tenant, p_message, m.stream_id, m.prio, m.expires_at,
+      case when m.send_at > now() then m.send_at end, p_recipients, p_payloads) e;
+    if p_upload is not null then
+      update postrider.upload_chunk u set accepted = append_recipients.accepted, suppressed = append_recipients.suppressed
+      where u.tenant_id = p_tenant and u.message_id = p_message and u.upload = p_upload and u.chunk = p_chunk;
+    end if;
+    -- Last, so that parallel chunks hold this row for the length of a commit only. A cancellation
+    -- that committed meanwhile may have swept already, so these recipients must not be stored.
+    update postrider.message msg
+    set accepted = msg.accepted + append_recipients.accepted, suppressed = msg.suppressed + append_recipients.suppressed
+    where msg.message_id = p_message and msg.cancelled_at is null;
+    if not found then
+      raise exception 'the message was cancelled' using errcode = 'object_not_in_prerequisite_state';
+    end if;
   end if;
-  -- Last, so that parallel chunks hold this row for the length of a commit only.
-  update postrider.message msg
-  set accepted = msg.accepted + append_recipients.accepted, suppressed = msg.suppressed + cardinality(append_recipients.suppressed)
-  where msg.message_id = p_message;
   status := 'ok';
 end $$;
 
@@ -182,6 +199,26 @@ begin
   if not found then return false; end if;
   insert into postrider.cancellation(message_id, tenant_id) values (p_message, p_tenant) on conflict do nothing;
   return true;
+end $$;
+
+-- The recipient of a delivery asks for no further mail of its tenant. Whoever calls has
+-- verified a link that this installation signed; the delivery is all it knows, so this
+-- one job is seen before the tenant is known.
+-- Null when the delivery is no longer known, else whether it is new.
+create policy by_link on postrider.job for select to postrider_api
+  using (job_id = (select nullif(current_setting('postrider.delivery', true), '')::bigint));
+create function postrider.unsubscribe(p_job bigint) returns boolean
+language plpgsql as $$
+declare j record;
+begin
+  perform set_config('postrider.delivery', p_job::text, true);
+  select tenant_id, recipient into j from postrider.job where job_id = p_job;
+  if not found then return null; end if;
+  perform set_config('postrider.tenant', j.tenant_id::text, true);
+  insert into postrider.suppression(tenant_id, address, reason, source)
+  values (j.tenant_id, j.recipient, 'unsubscribed', 'recipient')
+  on conflict do nothing;
+  return found;
 end $$;
 
 -- For applications on the same Postgres: submit inside your own transaction.
@@ -199,7 +236,14 @@ declare
   v_tenant bigint;
   v_before text := coalesce(current_setting('postrider.tenant', true), '');
   v_stream text := coalesce(message ->> 'stream', 'transactional');
+  -- What could end a line of a mail, or looks as if it did.
+  v_breaks constant text := '[[:cntrl:]\u0080-\u009f\u2028\u2029]';
+  v_is_address constant text :=
+    '^[^][[:space:][:cntrl:]<>@",;:\\()]{1,64}@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$';
   v_field  text;
+  v_kind   text;
+  v_value  text;
+  v_from   text;
   v_entry  json;
   v_n      int := 0;
   v_one    text;
@@ -222,14 +266,37 @@ begin
   loop
     raise exception 'message.%: unknown field', v_field using errcode = 'invalid_parameter_value';
   end loop;
+  for v_field, v_kind in
+    select * from (values ('from', 'string'), ('subject', 'string'), ('html', 'string'), ('text', 'string'),
+      ('reply_to', 'string'), ('stream', 'string'), ('send_at', 'string'), ('expires_at', 'string'),
+      ('headers', 'object'), ('vars', 'object'), ('metadata', 'object'), ('attachments', 'array')) kinds
+  loop
+    if json_typeof(message -> v_field) not in (v_kind, 'null') then
+      raise exception 'message.%: expected % %, found %', v_field, case v_kind when 'string' then 'a' else 'an' end,
+        v_kind, json_typeof(message -> v_field) using errcode = 'invalid_parameter_value';
+    end if;
+  end loop;
   foreach v_field in array array['from', 'subject'] loop
     if coalesce(message ->> v_field, '') = '' then
       raise exception 'message.%: missing', v_field using errcode = 'invalid_parameter_value';
     end if;
-    if message ->> v_field ~ '[[:cntrl:]]' then
+  end loop;
+  for v_field, v_value in
+    select f, message ->> f from unnest(array['from', 'subject', 'reply_to']) f
+    union all
+    select 'headers', key || ': ' || value from json_each_text(
+      case when json_typeof(message -> 'headers') = 'object' then message -> 'headers' else '{}' end)
+  loop
+    if v_value ~ v_breaks then
       raise exception 'message.%: control characters are not allowed', v_field using errcode = 'invalid_parameter_value';
     end if;
   end loop;
+  v_from := coalesce(substring(message ->> 'from' from '<([^<>]*)>\s*$'), message ->> 'from');
+  v_from := substring(v_from from '^(.*@)') || lower(postrider.domain_of(v_from));
+  if v_from is null or v_from !~ v_is_address then
+    raise exception 'message.from: expected an address, found %', quote_literal(left(message ->> 'from', 80))
+      using errcode = 'invalid_parameter_value';
+  end if;
   if coalesce(message ->> 'html', message ->> 'text', '') = '' then
     raise exception 'message: give html, text or both' using errcode = 'invalid_parameter_value';
   end if;
@@ -243,14 +310,18 @@ begin
   end if;
 
   for v_entry in select e from json_array_elements(message -> 'recipients') e loop
-    v_all := array[v_entry ->> 'to']
-      || coalesce((select array_agg(c) from json_array_elements_text(v_entry -> 'cc') c), '{}');
+    if json_typeof(v_entry -> 'cc') not in ('array', 'null') or json_typeof(v_entry -> 'vars') not in ('object', 'null') then
+      raise exception 'message.recipients[%]: expected cc to be an array and vars an object', v_n
+        using errcode = 'invalid_parameter_value';
+    end if;
+    v_all := array[v_entry ->> 'to'] || coalesce((select array_agg(c) from json_array_elements_text(
+      case when json_typeof(v_entry -> 'cc') = 'array' then v_entry -> 'cc' else '[]' end) c), '{}');
     foreach v_one in array v_all loop
+      v_value := v_one;
       v_one := coalesce(substring(v_one from '<([^<>]*)>\s*$'), v_one);
       v_one := substring(v_one from '^(.*@)') || lower(postrider.domain_of(v_one));
-      if v_one is null or octet_length(v_one) > 254
-         or v_one !~ '^[^][[:space:][:cntrl:]<>@",;:\\()]{1,64}@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$' then
-        raise exception 'message.recipients[%]: expected an address, found %', v_n, quote_nullable(left(v_entry ->> 'to', 80))
+      if v_one is null or octet_length(v_one) > 254 or v_one !~ v_is_address or v_value ~ v_breaks then
+        raise exception 'message.recipients[%]: expected an address, found %', v_n, quote_nullable(left(v_value, 80))
           using errcode = 'invalid_parameter_value';
       end if;
       v_to := v_to || v_one;
@@ -261,9 +332,9 @@ begin
   end loop;
 
   select * into v_result from postrider.submit(
-    v_tenant, lower(rtrim(postrider.domain_of(message ->> 'from'), '> ')), v_stream,
+    v_tenant, postrider.domain_of(v_from), v_stream,
     (select json_object_agg(k, v) from json_each(message) e(k, v)
-     where k not in ('recipients', 'stream', 'send_at', 'expires_at')),
+     where k not in ('recipients', 'stream', 'send_at', 'expires_at') and json_typeof(v) <> 'null'),
     (message ->> 'send_at')::timestamptz, (message ->> 'expires_at')::timestamptz, v_to, v_load,
     sha256(convert_to(idempotency_key, 'UTF8')),
     case when idempotency_key is not null then sha256(convert_to(message::text, 'UTF8')) end);
@@ -278,6 +349,9 @@ begin
   end case;
 end $$;
 
+-- Only a login that was let in may call it; the operator lets in.
+revoke all on function postrider.send(json, text) from public;
+grant execute on function postrider.send(json, text) to postrider_operator with grant option;
 -- Runs with the API role's rights and no more (row-level security applies inside).
 grant create on schema postrider to postrider_api;
 alter function postrider.send(json, text) owner to postrider_api;

@@ -1,6 +1,6 @@
 //! postrider: high-throughput email delivery for many tenants.
 //!
-//! The modules in reading order of their shelves; imports go down only
+//! The modules by shelf, from the bottom; imports go down only
 //! (`tests/layers.rs` checks). To understand the program, start with
 //! `worker::pipeline`.
 
@@ -8,8 +8,21 @@ pub mod domain;
 
 pub mod config;
 
-pub mod message;
+pub mod telemetry;
 
+pub mod message;
 pub mod tenant;
 
+pub mod queue;
 pub mod route;
+pub mod throttle;
+
+pub mod sink;
+pub mod smtp;
+
+pub mod api;
+pub mod cli;
+pub mod maintenance;
+pub mod worker;
+
+pub mod boot;

@@ -1,2 +1,80 @@
-//! x
-fn main() {}
+//! The HTTP companion: arguments, boot, serve until told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use postrider::api::{self, Api};
+use postrider::boot::{self, Boot, BootArgs, Role};
+use postrider::config::Settings;
+use postrider::domain::clock::Clock;
+use postrider::queue::migrate;
+use postrider::telemetry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Takes messages over HTTP and stores them in the queue; tells what became of them.
+///
+/// A 202 is sent after the commit. SIGTERM lets running requests finish, SIGHUP reloads
+/// the log level. Exit codes: 0 stopped when told to, 78 a fault in the configuration,
+/// 1 anything else.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// Configuration file [default: $POSTRIDER_CONFIG, else the usual place]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    boot::main(run(args))
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let boot = Boot::start(BootArgs { config: args.config })?;
+    let stop = boot::shutdown_signal();
+    boot.follow_reloads(stop.clone());
+    let settings = boot.settings().borrow().clone();
+    show_telemetry(&boot, &settings, stop.clone()).await?;
+
+    let pool = boot::connect(&settings.database, Role::Api)
+        .await
+        .context("cannot connect to the database; check database.url")?;
+    migrate::schema_is_current(&pool).await?;
+    let listen = settings.api.listen;
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let api = Api::start(boot.settings(), pool.clone(), Clock::System);
+    tracing::info!(%listen, "serving");
+    let health = boot.health().part("api");
+    health.ready();
+    api::serve(listener, api::router(api), stop.cancelled()).await;
+    drop(health);
+    pool.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Metrics on an address of their own, where there is one.
+async fn show_telemetry(
+    boot: &Boot,
+    settings: &Settings,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(listen) = settings.telemetry.api_listen else { return Ok(()) };
+    let listener = telemetry::server::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen} (telemetry.api_listen)"))?;
+    let (metrics, health) = (boot.metrics(), boot.health());
+    tokio::spawn(async move {
+        if let Err(error) = telemetry::server::serve(listener, metrics, health, stop).await {
+            tracing::error!(%error, "metrics are not shown any more");
+        }
+    });
+    Ok(())
+}

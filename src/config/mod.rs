@@ -1,13 +1,23 @@
 //! Settings: plain, checked values. Knows no feature; each feature builds
 //! itself from its section.
 
+mod document;
+pub mod fault;
+pub mod load;
+mod reader;
+pub mod reload;
 pub mod secret;
 pub mod section;
+pub mod unit;
+mod validate;
+mod word;
+
+pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, Log, MailboxProviderRule, Queue, Retry, Route, RouteKind,
-    RouteRule, Secrets, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode,
-    Worker,
+    Alarm, Api, Auth, Database, Dns, Log, LogFormat, MailboxProviderRule, Queue, Retry, Route,
+    RouteKind, RouteRule, Secrets, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope,
+    TlsMode, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -47,4 +57,65 @@ pub struct Settings {
     pub secrets: Secrets,
     /// `[alarm]`; absent when no alarm mail is wanted.
     pub alarm: Option<Alarm>,
+}
+
+impl Default for Settings {
+    /// What is shipped: one route to the recipients' exchangers, one source, two streams, no limit.
+    fn default() -> Self {
+        Self {
+            database: Database::default(),
+            queue: Queue::default(),
+            worker: Worker::default(),
+            streams: BTreeMap::from([
+                ("transactional".into(), Stream::transactional()),
+                ("bulk".into(), Stream::bulk()),
+            ]),
+            mailbox_providers: Vec::new(),
+            throttles: Vec::new(),
+            routes: vec![Route::default()],
+            rules: Vec::new(),
+            sources: vec![Source::default()],
+            smtp: Smtp::default(),
+            dns: Dns::default(),
+            api: Api::default(),
+            telemetry: Telemetry::default(),
+            log: Log::default(),
+            secrets: Secrets::default(),
+            alarm: None,
+        }
+    }
+}
+
+impl Settings {
+    /// For tests: loopback may be mailed to, ports are chosen by the system, a key is there,
+    /// and nothing waits for long.
+    pub fn for_testing() -> Self {
+        use std::net::SocketAddr;
+        use std::time::Duration;
+
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut settings = Self::default();
+        settings.sources[0].ehlo = "postrider.test".into();
+        settings.dns.allow_private_addresses = true;
+        settings.dns.timeout = Duration::from_secs(2);
+        settings.api.listen = any_port;
+        settings.telemetry.listen = any_port;
+        settings.database.pool_size = 4;
+        settings.queue.poll_interval = Duration::from_millis(20);
+        settings.queue.beat_interval = Duration::from_millis(200);
+        settings.queue.session_ttl = Duration::from_secs(2);
+        settings.queue.rescue_delay = Duration::ZERO;
+        settings.worker.shutdown_deadline = Duration::from_secs(1);
+        settings.worker.concurrency = 64;
+        settings.worker.tenant_concurrency = 32;
+        settings.secrets.key =
+            Some(secret::Secret::new("dGVzdCBrZXkgb2YgMzIgYnl0ZXMsIG5vIHNlY3JldCE="));
+        settings
+    }
+
+    /// The policy of a stream; one that is not configured follows `bulk`.
+    pub fn stream(&self, name: &str) -> Stream {
+        let known = self.streams.get(name).or_else(|| self.streams.get("bulk"));
+        known.cloned().unwrap_or_else(Stream::bulk)
+    }
 }

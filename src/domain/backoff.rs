@@ -38,6 +38,14 @@ impl std::fmt::Display for InvalidBackoff {
 
 impl std::error::Error for InvalidBackoff {}
 
+/// Two minutes, growing by 1.8 up to four hours: between the first retries of Postfix
+/// and Postal (5 min) and of Stalwart (2 min).
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { base: Duration::from_secs(120), factor: 1.8, cap: Duration::from_secs(4 * 3600) }
+    }
+}
+
 impl Backoff {
     /// A backoff that starts at `base`, grows by `factor` and never exceeds `cap`.
     pub fn try_new(base: Duration, factor: f64, cap: Duration) -> Result<Self, InvalidBackoff> {

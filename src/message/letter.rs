@@ -17,7 +17,7 @@ pub struct Letter {
 impl Letter {
     /// Puts finished bytes in an envelope. `utf8_headers`: the header section
     /// itself holds UTF-8 (RFC 6532), so only an SMTPUTF8 peer may have it.
-    pub(crate) fn seal(
+    pub fn seal(
         sender: Option<Address>,
         recipient: Address,
         bytes: Vec<u8>,

@@ -21,9 +21,8 @@ impl TenantScope {
         self.tenant
     }
 
-    /// Runs `work` in one transaction that sees this tenant's rows only: as the role
-    /// `role` (nothing is switched when it is `None` because the connection already
-    /// acts as the API's role) with `postrider.tenant` set for the transaction.
+    /// Runs `work` in one transaction that sees this tenant's rows only, as the role
+    /// `postrider_api` with `postrider.tenant` set for the transaction.
     ///
     /// The transaction runs in a task of its own that is never aborted: dropping
     /// the caller cannot leave a connection inside a transaction (sqlx 0.9.0 loses
@@ -35,13 +34,43 @@ impl TenantScope {
             + Send
             + 'static,
     {
+        self.transaction(
+            pool,
+            "select set_config('postrider.tenant', $1, true), set_config('role', 'postrider_api', true)",
+            work,
+        )
+        .await
+    }
+
+    /// The same for what only an operator may do (keys, domains, dead letters): the
+    /// connection keeps its role, which must be the operator's, and its policy
+    /// shows it the rows of the named tenant only.
+    pub async fn operate<T, F>(self, pool: &PgPool, work: F) -> Result<T, sqlx::Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
+            + Send
+            + 'static,
+    {
+        self.transaction(pool, "select set_config('postrider.tenant', $1, true)", work).await
+    }
+
+    async fn transaction<T, F>(
+        self,
+        pool: &PgPool,
+        enter: &'static str,
+        work: F,
+    ) -> Result<T, sqlx::Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
+            + Send
+            + 'static,
+    {
         let pool = pool.clone();
         let transaction = tokio::spawn(async move {
             let mut tx = pool.begin().await?;
-            sqlx::query("select set_config('postrider.tenant', $1, true), set_config('role', 'postrider_api', true)")
-                .bind(self.tenant.get().to_string())
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query(enter).bind(self.tenant.get().to_string()).execute(&mut *tx).await?;
             let value = work(&mut tx).await?;
             tx.commit().await?;
             Ok(value)

@@ -15,6 +15,8 @@ use subtle::ConstantTimeEq;
 /// What every key starts with, so that scanners can find leaked ones.
 const BRAND: &str = "pr_";
 const PREFIX_LEN: usize = 8;
+/// 32 of them, so that five random bits choose one evenly.
+const LETTERS: &[u8] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const SECRET_LEN: usize = 43;
 
 /// A key as its holder knows it. Prints only its prefix.
@@ -31,7 +33,6 @@ impl ApiKey {
     pub fn generate() -> Self {
         let mut rng = rand::rng();
         let mut prefix = [0u8; PREFIX_LEN];
-        const LETTERS: &[u8] = b"0123456789abcdefghjkmnpqrstvwxyz";
         for byte in &mut prefix {
             *byte = LETTERS[(rng.next_u32() & 31) as usize];
         }

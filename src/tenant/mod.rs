@@ -6,5 +6,10 @@
 //! in the database, not of memory.
 
 pub mod auth;
+pub mod domain;
 pub mod isolation;
 pub mod key;
+pub mod login;
+pub mod seal;
+pub mod store;
+pub mod suppression;

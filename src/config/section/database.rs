@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::reader::Reader;
 use crate::config::secret::Secret;
 
 /// The database and how the three binaries use it.
@@ -9,7 +10,8 @@ use crate::config::secret::Secret;
 pub struct Database {
     /// `postgres://…` without a password in it where possible.
     pub url: Secret,
-    /// The password, from `password_file`.
+    /// The password: `POSTRIDER_DATABASE_PASSWORD`, else from `password_file`, else the
+    /// systemd credential `postrider.database-password`.
     pub password: Option<Secret>,
     /// Role the daemon acts as (`postrider_worker`); empty: as the login itself.
     pub worker_role: String,
@@ -17,13 +19,14 @@ pub struct Database {
     pub api_role: String,
     /// Role the command line acts as (`postrider_operator`).
     pub operator_role: String,
-    /// Connections each process may hold (10).
+    /// Connections each process may hold (10). At least 2: one may be held by a transaction.
     pub pool_size: u32,
     /// Longest wait for a free connection (5 s).
     pub acquire_timeout: Duration,
     /// Longest time for one statement (30 s).
     pub statement_timeout: Duration,
-    /// False behind a pooler in transaction mode, where prepared statements do not last (true).
+    /// False behind a pooler in transaction mode, where neither prepared statements nor
+    /// settings of a session last (true).
     pub prepared_statements: bool,
 }
 
@@ -39,6 +42,93 @@ impl Default for Database {
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
             prepared_statements: true,
+        }
+    }
+}
+
+impl Database {
+    pub(in crate::config) fn read(section: Reader<'_>, outside: Option<Secret>) -> Self {
+        let default = Self::default();
+        let second = Duration::from_secs(1);
+        let url = section
+            .concealed("url", "a URL like postgres://user@host:5432/name", is_postgres_url)
+            .filter(|url| {
+                let exposed = holds_password(url) && !section.is_from_variable("url");
+                if exposed {
+                    section.fault(
+                        "url",
+                        "a password does not belong in this file; write it to a file with mode 0600 \
+                         and name that in database.password_file",
+                    );
+                }
+                !exposed
+            });
+        let role = |key, default| {
+            let expected = "a role's name of letters, digits and _, or an empty text";
+            section.checked(key, expected, is_role).unwrap_or(default)
+        };
+        let database = Self {
+            url: url.map_or(default.url, Secret::new),
+            password: section.secret("password", "password_file").or(outside),
+            worker_role: role("worker_role", default.worker_role),
+            api_role: role("api_role", default.api_role),
+            operator_role: role("operator_role", default.operator_role),
+            pool_size: section.integer("pool_size", default.pool_size, 2..=1_000),
+            acquire_timeout: section.duration(
+                "acquire_timeout",
+                default.acquire_timeout,
+                Duration::from_millis(100)..=second * 60,
+            ),
+            statement_timeout: section.duration(
+                "statement_timeout",
+                default.statement_timeout,
+                second..=second * 3_600,
+            ),
+            prepared_statements: section.switch("prepared_statements", default.prepared_statements),
+        };
+        section.end();
+        database
+    }
+}
+
+fn is_postgres_url(url: &str) -> bool {
+    let known = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    known && url.parse::<sqlx::postgres::PgConnectOptions>().is_ok()
+}
+
+/// Whether a URL carries a password, as `user:password@` or as a parameter.
+fn holds_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
+    user.split_once(':').is_some_and(|(_, password)| !password.is_empty())
+        || parameters.split('&').any(|pair| pair.starts_with("password="))
+}
+
+/// The name goes into a startup packet; plain identifiers need no quoting there.
+fn is_role(text: &str) -> bool {
+    text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_url_is_seen() {
+        for with in
+            ["postgres://a:b@h/d", "postgres://h/d?password=x", "postgres://h/d?a=b&password="]
+        {
+            assert!(holds_password(with), "{with}");
+        }
+        for without in [
+            "postgres:///d",
+            "postgres://a@h:5432/d",
+            "postgres://a:@h/d",
+            "postgres://h:1/d?sslmode=require",
+        ] {
+            assert!(!holds_password(without), "{without}");
         }
     }
 }

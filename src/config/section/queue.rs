@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::reader::Reader;
+
 /// The queue's pace and patience.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Queue {
@@ -41,5 +43,47 @@ impl Default for Queue {
             generation_switch: Duration::from_secs(300),
             retention: Duration::from_secs(30 * 86_400),
         }
+    }
+}
+
+impl Queue {
+    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
+        let default = Self::default();
+        let (milli, second) = (Duration::from_millis(1), Duration::from_secs(1));
+        let (hour, day) = (second * 3_600, second * 86_400);
+        let queue = Self {
+            claim_batch: section.integer("claim_batch", default.claim_batch, 1..=10_000),
+            poll_interval: section.duration(
+                "poll_interval",
+                default.poll_interval,
+                milli * 5..=second * 60,
+            ),
+            settle_batch: section.integer("settle_batch", default.settle_batch, 1..=10_000),
+            settle_delay: section.duration("settle_delay", default.settle_delay, milli..=second),
+            beat_interval: section.duration(
+                "beat_interval",
+                default.beat_interval,
+                milli * 100..=second * 60,
+            ),
+            session_ttl: section.duration("session_ttl", default.session_ttl, second..=hour),
+            rescue_delay: section.duration(
+                "rescue_delay",
+                default.rescue_delay,
+                Duration::ZERO..=hour,
+            ),
+            max_interruptions: section.integer(
+                "max_interruptions",
+                default.max_interruptions,
+                1..=1_000,
+            ),
+            generation_switch: section.duration(
+                "generation_switch",
+                default.generation_switch,
+                second..=day,
+            ),
+            retention: section.duration("retention", default.retention, hour..=day * 3_650),
+        };
+        section.end();
+        queue
     }
 }

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::config::reader::Reader;
 use crate::config::secret::Secret;
+use crate::config::word::{NAME, is_domain, is_full_host, is_host, is_name};
 
 /// A way out.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,5 +120,186 @@ impl Default for Dns {
             timeout: Duration::from_secs(5),
             allow_private_addresses: false,
         }
+    }
+}
+
+impl Default for Route {
+    /// The shipped route: straight to the recipients' exchangers.
+    fn default() -> Self {
+        Self {
+            name: "direct".into(),
+            kind: RouteKind::Mx { port: 25 },
+            tls: TlsMode::Opportunistic,
+            sources: Vec::new(),
+            max_connections_per_host: 20,
+            messages_per_connection: 100,
+        }
+    }
+}
+
+impl Default for Source {
+    /// The shipped source. Its name is nobody's: receivers want a real one.
+    fn default() -> Self {
+        Self { name: "default".into(), address: None, ehlo: "localhost.localdomain".into() }
+    }
+}
+
+impl Route {
+    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
+        let default = Self::default();
+        let tls = [
+            ("none", TlsMode::None),
+            ("opportunistic", TlsMode::Opportunistic),
+            ("required", TlsMode::Required),
+            ("verified", TlsMode::Verified),
+            ("implicit", TlsMode::Implicit),
+        ];
+        let tls = section.choice("tls", &tls);
+        let relay = section.choice("kind", &[("mx", false), ("relay", true)]).unwrap_or(false);
+        let (kind, tls) = if relay {
+            let tls = tls.unwrap_or(TlsMode::Verified);
+            let host =
+                section.required("host", "the relay's host name or IP address", is_relay_host);
+            let host = host.unwrap_or_default();
+            let port = if tls == TlsMode::Implicit { 465 } else { 587 };
+            let port = section.integer("port", port, 1..=65_535);
+            let auth = Auth::read(&section, tls, &host);
+            (RouteKind::Relay { host, port, auth }, tls)
+        } else {
+            for key in ["host", "username", "password", "password_file"] {
+                if section.has(key) {
+                    section.fault(key, "has a meaning only with kind = \"relay\"");
+                }
+            }
+            let tls = tls.unwrap_or(default.tls);
+            if tls == TlsMode::Implicit {
+                section.fault(
+                    "tls",
+                    "mail exchangers do not speak TLS from the first byte; use \"verified\"",
+                );
+            }
+            (RouteKind::Mx { port: section.integer("port", 25, 1..=65_535) }, tls)
+        };
+        let route = Self {
+            name: section.required("name", NAME, is_name).unwrap_or_default(),
+            kind,
+            tls,
+            sources: section
+                .list("sources", "the name of a [[source]]", |text| Some(text.to_owned()))
+                .unwrap_or_default(),
+            max_connections_per_host: section.integer(
+                "max_connections_per_host",
+                default.max_connections_per_host,
+                1..=100_000,
+            ),
+            messages_per_connection: section.integer(
+                "messages_per_connection",
+                default.messages_per_connection,
+                1..=1_000_000,
+            ),
+        };
+        section.end();
+        route
+    }
+}
+
+impl Auth {
+    /// `username` with `password_file`, or neither. A password travels in clear only on loopback.
+    pub(super) fn read(section: &Reader<'_>, tls: TlsMode, host: &str) -> Option<Self> {
+        let visible = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+        let username = section.checked("username", "a text without control characters", visible);
+        let password = section.secret("password", "password_file");
+        let given = section.has("password") || section.has("password_file");
+        if section.has("username") != given {
+            section.fault("username", "expected username and password_file together");
+        }
+        let auth = username.zip(password).map(|(username, password)| Self { username, password });
+        let clear = matches!(tls, TlsMode::None | TlsMode::Opportunistic);
+        let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if auth.is_some() && clear && !loopback {
+            section.fault(
+                "tls",
+                "a password would travel in clear; expected \"required\", \"verified\" or \"implicit\"",
+            );
+        }
+        auth
+    }
+}
+
+pub(super) fn is_relay_host(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || is_host(text)
+}
+
+impl RouteRule {
+    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
+        let rule = Self {
+            tenant: section.text("tenant"),
+            stream: section.checked("stream", NAME, is_name),
+            mailbox_provider: section.text("mailbox_provider"),
+            route: section
+                .required("route", "the name of a [[route]]", |_| true)
+                .unwrap_or_default(),
+        };
+        section.end();
+        rule
+    }
+}
+
+impl Source {
+    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
+        let ehlo = "a full host name like mail.example.com";
+        let source = Self {
+            name: section.required("name", NAME, is_name).unwrap_or_default(),
+            address: section.value("address", "an IP address of this machine", |node| {
+                node.text()?.parse().ok()
+            }),
+            ehlo: section.required("ehlo", ehlo, is_full_host).unwrap_or_default(),
+        };
+        section.end();
+        source
+    }
+}
+
+impl MailboxProviderRule {
+    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
+        let domain = |text: &str| is_domain(text).then(|| text.to_owned());
+        let suffix =
+            |text: &str| text.strip_prefix('.').is_some_and(is_domain).then(|| text.to_owned());
+        let rule = Self {
+            name: section.required("name", NAME, is_name).unwrap_or_default(),
+            domains: section.list("domains", "a domain in lower case", domain).unwrap_or_default(),
+            mx_suffixes: section
+                .list("mx_suffixes", "the end of a host name like \".example.com\"", suffix)
+                .unwrap_or_default(),
+        };
+        if rule.domains.is_empty() && rule.mx_suffixes.is_empty() {
+            section.fault("domains", "expected domains, mx_suffixes, or both");
+        }
+        section.end();
+        rule
+    }
+}
+
+impl Dns {
+    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
+        let default = Self::default();
+        let server = |text: &str| {
+            let address = text.parse().ok();
+            address.or_else(|| text.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, 53)))
+        };
+        let dns = Self {
+            servers: section
+                .list("servers", "an address like 127.0.0.1 or 127.0.0.1:53", server)
+                .unwrap_or_default(),
+            timeout: section.duration(
+                "timeout",
+                default.timeout,
+                Duration::from_millis(100)..=Duration::from_secs(60),
+            ),
+            allow_private_addresses: section
+                .switch("allow_private_addresses", default.allow_private_addresses),
+        };
+        section.end();
+        dns
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::reader::Reader;
+
 /// Each deadline is for the whole phase, however slowly bytes trickle in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Smtp {
@@ -48,5 +50,34 @@ impl Default for Smtp {
             idle_timeout: Duration::from_secs(20),
             max_connections: 2000,
         }
+    }
+}
+
+impl Smtp {
+    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
+        let default = Self::default();
+        let deadline = |key, default| {
+            section.duration(key, default, Duration::from_secs(1)..=Duration::from_secs(3_600))
+        };
+        let smtp = Self {
+            connect_timeout: deadline("connect_timeout", default.connect_timeout),
+            banner_timeout: deadline("banner_timeout", default.banner_timeout),
+            ehlo_timeout: deadline("ehlo_timeout", default.ehlo_timeout),
+            tls_timeout: deadline("tls_timeout", default.tls_timeout),
+            auth_timeout: deadline("auth_timeout", default.auth_timeout),
+            mail_timeout: deadline("mail_timeout", default.mail_timeout),
+            rcpt_timeout: deadline("rcpt_timeout", default.rcpt_timeout),
+            data_timeout: deadline("data_timeout", default.data_timeout),
+            body_timeout: deadline("body_timeout", default.body_timeout),
+            dot_timeout: deadline("dot_timeout", default.dot_timeout),
+            idle_timeout: deadline("idle_timeout", default.idle_timeout),
+            max_connections: section.integer(
+                "max_connections",
+                default.max_connections,
+                1..=100_000,
+            ),
+        };
+        section.end();
+        smtp
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::reader::Reader;
+
 /// A stream's policy. `transactional` and `bulk` always exist; a stream that is
 /// not configured follows `bulk`.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +14,8 @@ pub struct Stream {
     pub priority: u8,
     /// Age at which a delivery is given up.
     pub expires_after: Duration,
-    /// What to do with a delivery that may have been taken already: send again (true) or hold as a dead letter.
+    /// What to do with a delivery that may have been taken already: send again (true) or hold
+    /// as a dead letter. Written `in_doubt = "resend"` or `"hold"`.
     pub resend_in_doubt: bool,
     /// Waits between tries.
     pub retry: Retry,
@@ -55,5 +58,42 @@ impl Stream {
             expires_after: Duration::from_secs(72 * 3600),
             ..Self::transactional()
         }
+    }
+}
+
+impl Stream {
+    pub(in crate::config) fn read(section: Reader<'_>, default: &Self) -> Self {
+        let second = Duration::from_secs(1);
+        let doubt = [("resend", true), ("hold", false)];
+        let stream = Self {
+            bulk: section.switch("bulk", default.bulk),
+            priority: section.integer("priority", default.priority, 0..=3),
+            expires_after: section.duration(
+                "expires_after",
+                default.expires_after,
+                second * 60..=second * 86_400 * 30,
+            ),
+            resend_in_doubt: section.choice("in_doubt", &doubt).unwrap_or(default.resend_in_doubt),
+            retry: Retry::read(section.section("retry"), default.retry),
+        };
+        section.end();
+        stream
+    }
+}
+
+impl Retry {
+    fn read(section: Reader<'_>, default: Self) -> Self {
+        let second = Duration::from_secs(1);
+        let range = second..=second * 86_400 * 7;
+        let retry = Self {
+            first: section.duration("first", default.first, range.clone()),
+            factor: section.number("factor", default.factor, 1.0..=10.0),
+            cap: section.duration("cap", default.cap, range),
+        };
+        if retry.cap < retry.first {
+            section.fault("cap", "the longest wait must not be below the first");
+        }
+        section.end();
+        retry
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::reader::Reader;
+
 /// How much the daemon does at once and how it stops.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Worker {
@@ -23,5 +25,32 @@ impl Default for Worker {
             shutdown_deadline: Duration::from_secs(25),
             message_cache_bytes: 64 << 20,
         }
+    }
+}
+
+impl Worker {
+    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
+        let default = Self::default();
+        let second = Duration::from_secs(1);
+        let worker = Self {
+            concurrency: section.integer("concurrency", default.concurrency, 1..=100_000),
+            tenant_concurrency: section.integer(
+                "tenant_concurrency",
+                default.tenant_concurrency,
+                1..=100_000,
+            ),
+            shutdown_deadline: section.duration(
+                "shutdown_deadline",
+                default.shutdown_deadline,
+                second..=second * 3_600,
+            ),
+            message_cache_bytes: section.size(
+                "message_cache_bytes",
+                default.message_cache_bytes,
+                1 << 20..=64 << 30,
+            ),
+        };
+        section.end();
+        worker
     }
 }

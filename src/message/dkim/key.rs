@@ -22,10 +22,7 @@ pub enum Algorithm {
 }
 
 /// A private key, and the public one that the DNS shows.
-pub struct KeyPair {
-    inner: Inner,
-    record: String,
-}
+pub struct KeyPair(Inner);
 
 enum Inner {
     // Boxed: a parsed RSA key is large beside the other.
@@ -86,20 +83,20 @@ impl KeyPair {
     /// Makes a new key. RSA takes some tenths of a second: not for an async task.
     pub fn generate(algorithm: Algorithm) -> Result<Self, KeyRefused> {
         let refused = |_: Unspecified| KeyRefused::Generate;
-        Self::of(match algorithm {
+        Ok(Self(match algorithm {
             Algorithm::RsaSha256 => {
                 Inner::Rsa(Box::new(rsa::KeyPair::generate(KeySize::Rsa2048).map_err(refused)?))
             }
             Algorithm::Ed25519Sha256 => {
                 Inner::Ed25519(Ed25519KeyPair::generate().map_err(refused)?)
             }
-        })
+        }))
     }
 
     /// Reads a stored key.
     pub fn from_pkcs8(algorithm: Algorithm, der: &[u8]) -> Result<Self, KeyRefused> {
         let unreadable = |_| KeyRefused::Unreadable(algorithm);
-        Self::of(match algorithm {
+        Ok(Self(match algorithm {
             Algorithm::RsaSha256 => {
                 let key = rsa::KeyPair::from_pkcs8(der).map_err(unreadable)?;
                 let bits = key.public_modulus_len() * 8;
@@ -111,24 +108,12 @@ impl KeyPair {
             Algorithm::Ed25519Sha256 => {
                 Inner::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(unreadable)?)
             }
-        })
-    }
-
-    fn of(inner: Inner) -> Result<Self, KeyRefused> {
-        let (kind, key) = match &inner {
-            Inner::Rsa(key) => {
-                let der: PublicKeyX509Der<'_> =
-                    key.public_key().as_der().map_err(|_| KeyRefused::Generate)?;
-                ("rsa", STANDARD.encode(der.as_ref()))
-            }
-            Inner::Ed25519(key) => ("ed25519", STANDARD.encode(key.public_key().as_ref())),
-        };
-        Ok(Self { inner, record: format!("v=DKIM1; k={kind}; p={key}") })
+        }))
     }
 
     /// The private key as it is stored (encrypted, by the caller); wiped on drop.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyRefused> {
-        let der = match &self.inner {
+        let der = match &self.0 {
             Inner::Rsa(key) => AsDer::<Pkcs8V1Der<'_>>::as_der(&**key).map(|d| d.as_ref().to_vec()),
             Inner::Ed25519(key) => key.to_pkcs8v1().map(|d| d.as_ref().to_vec()),
         };
@@ -137,20 +122,32 @@ impl KeyPair {
 
     /// How it signs.
     pub fn algorithm(&self) -> Algorithm {
-        match self.inner {
+        match self.0 {
             Inner::Rsa(_) => Algorithm::RsaSha256,
             Inner::Ed25519(_) => Algorithm::Ed25519Sha256,
         }
     }
 
+    /// The public key as it is stored and published: SubjectPublicKeyInfo for RSA, which
+    /// every verifier takes, and the bare 32 bytes for Ed25519 (RFC 8463 4).
+    pub fn public_key(&self) -> Result<Vec<u8>, KeyRefused> {
+        match &self.0 {
+            Inner::Rsa(key) => {
+                let der: Result<PublicKeyX509Der<'_>, _> = key.public_key().as_der();
+                der.map(|der| der.as_ref().to_vec()).map_err(|_| KeyRefused::Generate)
+            }
+            Inner::Ed25519(key) => Ok(key.public_key().as_ref().to_vec()),
+        }
+    }
+
     /// The text of the TXT record at `selector._domainkey.domain` (RFC 6376 3.6.1).
-    pub fn public_record(&self) -> &str {
-        &self.record
+    pub fn public_record(&self) -> Result<String, KeyRefused> {
+        Ok(record(self.algorithm(), &self.public_key()?))
     }
 
     /// Signs the canonical headers.
     pub(super) fn sign(&self, input: &[u8]) -> Result<Vec<u8>, Unspecified> {
-        match &self.inner {
+        match &self.0 {
             Inner::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
                 key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), input, &mut signature)?;
@@ -163,6 +160,15 @@ impl KeyPair {
             }
         }
     }
+}
+
+/// The text of the TXT record of a stored public key.
+pub fn record(algorithm: Algorithm, public_key: &[u8]) -> String {
+    let kind = match algorithm {
+        Algorithm::RsaSha256 => "rsa",
+        Algorithm::Ed25519Sha256 => "ed25519",
+    };
+    format!("v=DKIM1; k={kind}; p={}", STANDARD.encode(public_key))
 }
 
 impl fmt::Debug for KeyPair {
@@ -196,8 +202,9 @@ mod tests {
 
     #[test]
     fn records_are_those_of_the_rfcs() {
-        let record =
-            |algorithm| KeyPair::generate(algorithm).expect("a key").public_record().to_owned();
+        let record = |algorithm| {
+            KeyPair::generate(algorithm).and_then(|key| key.public_record()).expect("a record")
+        };
         assert!(record(Algorithm::RsaSha256).starts_with("v=DKIM1; k=rsa; p=MIIBIjANBgkqhkiG9w0B"));
         let ed25519 = record(Algorithm::Ed25519Sha256);
         let key = ed25519.strip_prefix("v=DKIM1; k=ed25519; p=").expect("the form");

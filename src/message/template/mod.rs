@@ -118,10 +118,7 @@ impl Compiled {
     ///
     /// What depends on the inside of a list is found while rendering only.
     pub fn check(&self, payload: &DeliveryPayload, bulk: bool) -> Result<(), FieldError> {
-        let ours = Ours {
-            recipient: "someone@recipient.example",
-            unsubscribe: bulk.then_some("https://unsubscribe.example/"),
-        };
+        let ours = Ours::for_check(bulk);
         let scope = self.scope(payload, &ours);
         self.fill_subject(&scope)?;
         for (name, _) in self.fill_headers(&scope)? {
@@ -135,6 +132,11 @@ impl Compiled {
             self.fill_body(self.text.as_ref(), &scope)?;
         }
         Ok(())
+    }
+
+    /// The same with both bodies filled for real, whatever they look up.
+    pub fn check_whole(&self, payload: &DeliveryPayload, bulk: bool) -> Result<(), FieldError> {
+        self.fill(payload, &Ours::for_check(bulk)).map(drop)
     }
 
     /// The texts of one mail.

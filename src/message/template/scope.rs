@@ -17,6 +17,16 @@ pub(crate) struct Ours<'a> {
     pub(crate) unsubscribe: Option<&'a str>,
 }
 
+impl Ours<'static> {
+    /// What a check has in place of a real recipient.
+    pub(super) fn for_check(bulk: bool) -> Self {
+        Self {
+            recipient: "someone@recipient.example",
+            unsubscribe: bulk.then_some("https://unsubscribe.example/"),
+        }
+    }
+}
+
 impl Ours<'_> {
     pub(super) fn to_value(self) -> Value {
         let recipient = ("recipient", Value::from(self.recipient));

@@ -1,0 +1,32 @@
+# `make` alone says what there is.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test bench stop fmt lint
+
+ARGS ?=
+target := $(or $(CARGO_TARGET_DIR),target)
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@echo 'Arguments: make run ARGS="--recipients 10000 --faults --exit"'
+
+setup: ## Find or install what is needed (Debian, Ubuntu)
+	@scripts/setup.sh
+
+run: setup ## Start everything, send a first campaign, stay up until Ctrl-C
+	cargo build --locked --profile quick --bins
+	@$(target)/quick/postrider dev $(ARGS)
+
+test: ## Everything that must hold: format, lints, tests, documentation
+	@scripts/test.sh
+
+bench: setup ## Messages per second and CPU per message, beside the raw limit
+	@bench/run.sh $(ARGS)
+
+stop: ## Stop what a killed run left behind
+	@scripts/stop.sh
+
+fmt: ## Format the code
+	cargo fmt
+
+lint: ## Lints alone
+	cargo clippy --locked --all-targets -- -D warnings

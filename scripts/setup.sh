@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Finds what building and running from this folder needs, and installs from the
+# distribution what is missing. Needs no network when everything is there.
+#
+# Postgres is wanted for its server programs only: no system cluster is made,
+# none is started, and one that exists is left alone.
+set -euo pipefail
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        fail "this needs root and there is no sudo; run as root: $*"
+    fi
+}
+
+install_packages() {
+    command -v apt-get >/dev/null || fail "there is no apt-get here; install by your own means: $*"
+    say "installing $* (apt-get)"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" && return
+    say "once more with fresh package lists"
+    as_root apt-get update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"
+}
+
+postgres_programs() {
+    local folder
+    for folder in ${POSTRIDER_PG_BIN:-} $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV) \
+        "$(dirname "$(command -v initdb || echo /nowhere/initdb)")"; do
+        if [ -x "$folder/initdb" ] && [ -x "$folder/pg_ctl" ] && [ -x "$folder/postgres" ]; then
+            printf '%s' "$folder"
+            return
+        fi
+    done
+    return 1
+}
+
+# Debian's package makes and starts a cluster unless told not to. The note that
+# tells it is taken away again, so that a later wish of yours is not in its way.
+install_postgres() {
+    local folder=/etc/postgresql-common/createcluster.d
+    as_root mkdir -p "$folder"
+    echo 'create_main_cluster = false' | as_root tee "$folder/postrider.conf" >/dev/null
+    local code=0
+    # In two steps: the first brings the configuration that reads the note.
+    install_packages postgresql-common && install_packages postgresql || code=$?
+    as_root rm -f "$folder/postrider.conf"
+    return "$code"
+}
+
+command -v cargo >/dev/null ||
+    fail "there is no cargo: install Rust 1.95 or newer from https://rustup.rs"
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v make >/dev/null || missing+=(make)
+[ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || missing+=(ca-certificates)
+[ "${#missing[@]}" -eq 0 ] || install_packages "${missing[@]}"
+
+if ! programs=$(postgres_programs); then
+    install_postgres
+    programs=$(postgres_programs) || fail "installed Postgres, but found no initdb, pg_ctl and postgres"
+fi
+say "$(cargo --version), $("$programs/postgres" --version), $(cc --version | head -n 1)"

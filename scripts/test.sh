@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is taken. Ends at the first failure.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-target}
+
+step() {
+    local name=$1 started=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    "$@"
+    printf '== %s: %d s\n' "$name" $((SECONDS - started))
+}
+
+skip() { printf '\n== %s: SKIPPED, %s\n' "$1" "$2"; }
+
+ending() {
+    local code=$?
+    scripts/stop.sh || true
+    if [ "$code" -eq 0 ]; then
+        printf '\nall passed in %d s\n' "$SECONDS"
+    else
+        printf '\nFAILED (see above)\n' >&2
+    fi
+}
+trap ending EXIT
+
+shipped_configurations() {
+    local file
+    for file in config/*.toml; do
+        [ -e "$file" ] || continue
+        # The key is not shipped, and a configuration may name its file.
+        POSTRIDER_KEY=$(head -c 32 /dev/zero | base64) "$target/debug/postrider" config check "$file"
+    done
+}
+
+units() {
+    # Unknown keys only warn, so any word of complaint is a failure.
+    local said
+    said=$(systemd-analyze verify --man=no systemd/*.service 2>&1 | grep -v 'is not executable' || true)
+    [ -z "$said" ] || { printf '%s\n' "$said" >&2; return 1; }
+}
+
+step "what is needed" scripts/setup.sh
+step "format" cargo fmt --check
+step "lint" cargo clippy --locked --all-targets -- -D warnings
+step "build" cargo build --locked --bins
+step "tests" cargo test --locked
+step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+step "shipped configurations" shipped_configurations
+if ! compgen -G 'systemd/*.service' >/dev/null; then
+    skip "systemd units" "there are none"
+elif command -v systemd-analyze >/dev/null; then
+    step "systemd units" units
+else
+    skip "systemd units" "there is no systemd-analyze"
+fi
+if [ -x bench/smoke.sh ]; then
+    step "bench, a short one" bench/smoke.sh
+fi

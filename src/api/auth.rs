@@ -1,0 +1,116 @@
+//! From `Authorization: Bearer KEY` to a tenant.
+//!
+//! A key that was right a moment ago is not asked for again; a revoked one thus
+//! stops working within [`FRESH`]. An address that shows wrong keys is slowed
+//! down, but never those callers behind it whose key is known to be right.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use quick_cache::sync::Cache;
+use sqlx::PgPool;
+
+use super::Api;
+use super::access::Seen;
+use super::error::Problem;
+use super::limit::Limits;
+use crate::tenant::auth::{Caller, authenticate};
+use crate::tenant::isolation::TenantScope;
+use crate::tenant::key::ApiKey;
+
+/// How long an answer of the database is believed.
+const FRESH: Duration = Duration::from_secs(3);
+
+/// Keys remembered.
+const REMEMBERED: usize = 10_000;
+
+/// The caller of this request: authenticated, and within its limits.
+#[derive(Debug, Clone)]
+pub struct Authenticated(Arc<Known>);
+
+impl Authenticated {
+    /// What the caller may touch.
+    pub fn scope(&self) -> &TenantScope {
+        &self.0.caller.scope
+    }
+}
+
+/// Tells whose key it is.
+#[derive(Debug)]
+pub struct Authenticator {
+    pool: PgPool,
+    limits: Arc<Limits>,
+    known: Cache<[u8; 32], Arc<Known>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    caller: Caller,
+    prefix: String,
+    asked_at: Instant,
+}
+
+impl Authenticator {
+    /// `pool` acts as the API's role.
+    pub fn new(pool: PgPool, limits: Arc<Limits>) -> Self {
+        Self { pool, limits, known: Cache::new(REMEMBERED) }
+    }
+
+    async fn authenticate(&self, peer: IpAddr, shown: &str) -> Result<Arc<Known>, Problem> {
+        let Ok(key) = ApiKey::parse(shown) else {
+            self.limits.may_try(peer)?;
+            self.limits.failed(peer);
+            return Err(Problem::unauthorized());
+        };
+        let hash = key.hash();
+        match self.known.get(&hash) {
+            Some(known) if known.asked_at.elapsed() < FRESH => return Ok(known),
+            Some(_) => {}
+            None => self.limits.may_try(peer)?,
+        }
+        let asked_at = Instant::now();
+        if let Some(caller) = authenticate(&self.pool, &key).await? {
+            let known = Arc::new(Known { caller, prefix: key.prefix().to_owned(), asked_at });
+            self.known.insert(hash, Arc::clone(&known));
+            Ok(known)
+        } else {
+            self.known.remove(&hash);
+            self.limits.failed(peer);
+            Err(Problem::unauthorized())
+        }
+    }
+}
+
+impl FromRequestParts<Arc<Api>> for Authenticated {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Problem> {
+        // The scheme's name is case-insensitive (RFC 9110 11.1).
+        let shown = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, key)| key.trim())
+            .ok_or_else(Problem::unauthorized)?;
+        let known = api.authenticator.authenticate(peer(parts), shown).await?;
+        if let Some(seen) = parts.extensions.get::<Seen>() {
+            seen.caller(&known.caller.tenant_name, &known.prefix);
+        }
+        api.limits.call(known.caller.key_id)?;
+        Ok(Self(known))
+    }
+}
+
+/// Where the request came from.
+fn peer(parts: &Parts) -> IpAddr {
+    parts
+        .extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map_or(Ipv4Addr::UNSPECIFIED.into(), |info| info.0.ip())
+}

@@ -1,0 +1,266 @@
+//! What the binaries begin with: runtime, settings, logs, metrics, TLS, signals, database.
+//!
+//! [`Boot::start`] shows the order: all settings are read and checked before the first
+//! socket. A fault there prints every reason and ends the process with [`EXIT_CONFIG`].
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Executor;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::load::Loader;
+use crate::config::reload::Reloader;
+use crate::config::{ConfigError, Database, Settings};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::{self, MetricsHandle};
+use crate::telemetry::tracing::{self as logs, LogHandle};
+
+/// Exit code of a start with a faulty configuration (`EX_CONFIG` of sysexits): the service
+/// manager need not try again before the file has changed.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// What a command line says about the start.
+#[derive(Debug, Clone, Default)]
+pub struct BootArgs {
+    /// Configuration file; `None`: `POSTRIDER_CONFIG`, else the usual place.
+    pub config: Option<PathBuf>,
+}
+
+/// A started process, before its own parts.
+pub struct Boot {
+    reloader: Arc<Reloader>,
+    settings: watch::Receiver<Arc<Settings>>,
+    log: LogHandle,
+    metrics: MetricsHandle,
+    health: Health,
+}
+
+/// Runs a binary to its end on a runtime of its own and turns an error into words and a code.
+pub fn main(run: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start threads")),
+    };
+    let ended = runtime.block_on(run);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    // Nothing better can be done where even standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{error:#}");
+    if error.is::<ConfigError>() { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+}
+
+impl Boot {
+    /// Settings, logs, metrics, TLS. Call it inside the runtime.
+    pub fn start(args: BootArgs) -> anyhow::Result<Self> {
+        let BootArgs { config } = args;
+        let loader = Loader::from_process(config.as_deref());
+        let loaded = loader.load()?;
+        let log = logs::install(&loaded.settings.log)?;
+        for warning in &loaded.warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        let metrics = metrics::install()?;
+        tokio::spawn(metrics.clone().upkeep(CancellationToken::new()));
+        // An error says that another part of the process was first, with the same provider.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // From here on a hang-up no longer ends the process, also before anyone follows it.
+        drop(signal(SignalKind::hangup())?);
+
+        let path = loader.path().map(|path| path.display().to_string());
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), config = path, "started");
+        let (reloader, settings) = Reloader::new(loader, loaded.settings);
+        let reloader = Arc::new(reloader);
+        Ok(Self { reloader, settings, log, metrics, health: Health::new() })
+    }
+
+    /// The settings, now and after every reload.
+    pub fn settings(&self) -> watch::Receiver<Arc<Settings>> {
+        self.settings.clone()
+    }
+
+    /// Where parts report and probes read.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> MetricsHandle {
+        self.metrics.clone()
+    }
+
+    /// Reloads the configuration on every SIGHUP until `stop`.
+    pub fn follow_reloads(&self, stop: CancellationToken) {
+        let mut hangups = match signal(SignalKind::hangup()) {
+            Ok(hangups) => hangups,
+            Err(error) => {
+                tracing::error!(%error, "cannot hear SIGHUP: no reload without a restart");
+                return;
+            }
+        };
+        let (reloader, log) = (Arc::clone(&self.reloader), self.log.clone());
+        let settings = self.settings.clone();
+        tokio::spawn(async move {
+            while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
+                let reloader = Arc::clone(&reloader);
+                // Reading files blocks; a panic there must not end the reloads.
+                if tokio::task::spawn_blocking(move || reloader.reload()).await.is_ok() {
+                    log.set_level(&settings.borrow().log.level);
+                }
+            }
+        });
+    }
+}
+
+/// Is cancelled by SIGTERM or SIGINT. The same again ends the process at once: whatever is
+/// in hand then is rescued like that of a crashed one.
+pub fn shutdown_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "cannot hear SIGTERM: it ends the process at once");
+                return stop;
+            }
+        };
+    let told = stop.clone();
+    tokio::spawn(async move {
+        for again in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if again {
+                tracing::warn!("told to stop twice, ending at once");
+                std::process::exit(1);
+            }
+            told.cancel();
+        }
+    });
+    stop
+}
+
+/// As whom a process works in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The daemon.
+    Worker,
+    /// The HTTP API.
+    Api,
+    /// The command line.
+    Operator,
+    /// Whoever the login is: for migrations.
+    Owner,
+}
+
+/// A pool of connections that act as `role`. Waits for the database for
+/// `database.acquire_timeout`.
+///
+/// sqlx 0.9.0 can put a connection back inside a transaction when `begin()` is cancelled;
+/// writes on it would be acknowledged and then lost. So every connection that comes back
+/// has a transaction opened and rolled back: whatever was left open ends, and a clean
+/// connection is not warned about (docs/adr/0005).
+pub async fn connect(database: &Database, role: Role) -> Result<PgPool, sqlx::Error> {
+    PgPoolOptions::new()
+        .max_connections(database.pool_size)
+        .acquire_timeout(database.acquire_timeout)
+        // One round trip less for every statement; a dead connection shows itself as an error.
+        .test_before_acquire(false)
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.execute("begin; rollback").await?;
+                Ok(true)
+            })
+        })
+        .connect_with(options(database, role)?)
+        .await
+}
+
+fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Error> {
+    let mut options: PgConnectOptions = database.url.expose().parse()?;
+    if let Some(password) = &database.password {
+        options = options.password(password.expose());
+    }
+    if !is_local(&options) && matches!(options.get_ssl_mode(), PgSslMode::Allow | PgSslMode::Prefer)
+    {
+        // Over a network in clear only where `sslmode=disable` says so.
+        options = options.ssl_mode(PgSslMode::Require);
+    }
+    let (name, acts_as) = match role {
+        Role::Worker => ("postriderd", &*database.worker_role),
+        Role::Api => ("postrider-api", &*database.api_role),
+        Role::Operator => ("postrider", &*database.operator_role),
+        Role::Owner => ("postrider", ""),
+    };
+    options = options.application_name(name);
+    if !acts_as.is_empty() {
+        options = options.options([("role", acts_as)]);
+    }
+    if !database.prepared_statements {
+        // A pooler would share the session's settings among strangers; they are the login's own there.
+        return Ok(options.statement_cache_capacity(0));
+    }
+    // A migration may take as long as it needs.
+    if role != Role::Owner {
+        let longest = database.statement_timeout.as_millis().to_string();
+        options = options.options([("statement_timeout", &*longest)]);
+    }
+    Ok(options.options([("idle_in_transaction_session_timeout", "10s")]))
+}
+
+fn is_local(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::secret::Secret;
+
+    fn options_of(url: &str, role: Role) -> PgConnectOptions {
+        let database = Database { url: Secret::new(url), ..Database::default() };
+        options(&database, role).expect("a URL")
+    }
+
+    #[test]
+    fn a_distant_database_is_asked_for_tls() {
+        let mode = |url| format!("{:?}", options_of(url, Role::Worker).get_ssl_mode());
+        assert_eq!(mode("postgres://db.example.com/postrider"), "Require");
+        assert_eq!(mode("postgres://db.example.com/postrider?sslmode=prefer"), "Require");
+        assert_eq!(mode("postgres://db.example.com/postrider?sslmode=verify-full"), "VerifyFull");
+        assert_eq!(mode("postgres://db.example.com/postrider?sslmode=disable"), "Disable");
+        assert_eq!(mode("postgres://127.0.0.1/postrider"), "Prefer");
+        assert_eq!(mode("postgres:///postrider?host=/run/postgresql"), "Prefer");
+    }
+
+    #[test]
+    fn a_connection_acts_as_its_role() {
+        let worker = options_of("postgres://127.0.0.1/postrider", Role::Worker);
+        let said = worker.get_options().expect("options").to_owned();
+        assert!(
+            said.contains("role=postrider_worker") && said.contains("statement_timeout=30000"),
+            "{said}"
+        );
+        let owner = options_of("postgres://127.0.0.1/postrider", Role::Owner);
+        let said = owner.get_options().expect("options").to_owned();
+        assert!(!said.contains("role=") && !said.contains("statement_timeout"), "{said}");
+    }
+}

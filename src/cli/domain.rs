@@ -1,0 +1,229 @@
+//! `postrider domain`: the domains a tenant writes from, and their DNS records.
+
+use std::net::IpAddr;
+
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+
+use super::context::Context;
+use super::error::CliError;
+use super::print::{self, Answer, Table};
+use crate::config::Source;
+use crate::message::dkim::Algorithm;
+use crate::tenant::domain::{self, SendingDomain};
+use crate::tenant::seal::Sealer;
+use crate::tenant::store;
+
+/// Sending domains: add (with DKIM keys), list, show, remove
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  postrider domain add --tenant shop shop.example")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Add a domain with new DKIM keys, and print the DNS records to publish
+    ///
+    /// The private keys are stored under the installation's key ([secrets] key_file or
+    /// POSTRIDER_KEY) and never shown. For a domain that is there already, a new --selector
+    /// adds further keys; mail is then signed with all of them.
+    #[command(after_help = "\
+Examples:
+  postrider domain add --tenant shop shop.example
+  postrider domain add --tenant shop shop.example --selector y2030 --algorithm ed25519")]
+    Add {
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+        /// The domain of its senders' addresses
+        domain: String,
+        /// What the keys' selectors begin with
+        #[arg(long, default_value = "postrider")]
+        selector: String,
+        /// Which keys to make
+        #[arg(long, value_enum, default_value_t = Keys::Both)]
+        algorithm: Keys,
+    },
+    /// List a tenant's domains
+    #[command(after_help = "Example:\n  postrider domain list --tenant shop")]
+    List {
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+    },
+    /// Print the DNS records of a domain again
+    #[command(after_help = "Example:\n  postrider domain show --tenant shop shop.example")]
+    Show {
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+        /// The domain
+        domain: String,
+    },
+    /// Remove a domain with its keys: nothing more is accepted from it, and what is queued
+    /// can no longer be signed
+    #[command(after_help = "Example:\n  postrider domain remove --tenant shop shop.example")]
+    Remove {
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+        /// The domain
+        domain: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Keys {
+    /// An RSA-2048 and an Ed25519 key: every receiver finds one it can check
+    Both,
+    /// RSA-2048: all receivers check it; costs 15 times the CPU
+    Rsa,
+    /// Ed25519: some receivers ignore it
+    Ed25519,
+    /// No key: mail of this domain leaves unsigned (large receivers refuse such)
+    None,
+}
+
+/// A record to publish.
+#[derive(Debug, Serialize)]
+struct DnsRecord {
+    name: String,
+    r#type: &'static str,
+    value: String,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
+    let settings = context.settings()?;
+    match args.verb {
+        Verb::Add { tenant, domain, selector, algorithm } => {
+            // Before anything is stored: without the key nothing can be.
+            let sealer = Sealer::new(&settings.secrets)
+                .map_err(|error| CliError::failed(error.to_string()))?;
+            let pool = context.operator().await?;
+            let scope = store::scope(&pool, &tenant).await?;
+            let algorithms = algorithm.algorithms();
+            let added = domain::add(&pool, scope, &sealer, &domain, &selector, algorithms).await?;
+            let words = format!("{} is added; publish in DNS:", added.domain);
+            answer(&words, &added, &settings.sources)
+        }
+        Verb::List { tenant } => {
+            let pool = context.operator().await?;
+            let scope = store::scope(&pool, &tenant).await?;
+            let domains = domain::list(&pool, scope).await?;
+            Answer::new(table(&domains).text(), &domains)
+        }
+        Verb::Show { tenant, domain } => {
+            let pool = context.operator().await?;
+            let scope = store::scope(&pool, &tenant).await?;
+            let found = domain::find(&pool, scope, &domain).await?;
+            let words = format!("{} since {}:", found.domain, print::time(found.created_at));
+            answer(&words, &found, &settings.sources)
+        }
+        Verb::Remove { tenant, domain } => {
+            let pool = context.operator().await?;
+            let scope = store::scope(&pool, &tenant).await?;
+            domain::remove(&pool, scope, &domain).await?;
+            let words =
+                format!("{domain} is removed; its DNS records may go when its queue is empty");
+            Answer::new(words, &serde_json::json!({"removed": domain}))
+        }
+    }
+}
+
+impl Keys {
+    const fn algorithms(self) -> &'static [Algorithm] {
+        match self {
+            Self::Both => &[Algorithm::RsaSha256, Algorithm::Ed25519Sha256],
+            Self::Rsa => &[Algorithm::RsaSha256],
+            Self::Ed25519 => &[Algorithm::Ed25519Sha256],
+            Self::None => &[],
+        }
+    }
+}
+
+fn answer(words: &str, domain: &SendingDomain, sources: &[Source]) -> Result<Answer, CliError> {
+    let records = records(domain, sources);
+    let written = records
+        .iter()
+        .map(|record| format!("{}.  {}\n  {}", record.name, record.r#type, quoted(&record.value)));
+    let written: Vec<String> = written.collect();
+    let text = format!(
+        "{words}\n\n{}\n\n\
+         The last two are suggestions. SPF is looked up at the domain of the return path (the\n\
+         envelope sender), so this record counts where that is this domain: let it name every\n\
+         address you send from. Begin DMARC with p=none, read its reports, then tighten it.",
+        written.join("\n\n")
+    );
+    Answer::new(text, &serde_json::json!({"domain": domain, "dns": records}))
+}
+
+fn records(domain: &SendingDomain, sources: &[Source]) -> Vec<DnsRecord> {
+    let name = &domain.domain;
+    let txt = |name: String, value: String| DnsRecord { name, r#type: "TXT", value };
+    let mut records: Vec<DnsRecord> = domain
+        .keys
+        .iter()
+        .map(|key| txt(format!("{}._domainkey.{name}", key.selector), key.record.clone()))
+        .collect();
+    let senders: Vec<String> = sources.iter().map(spf_term).collect();
+    records.push(txt(name.clone(), format!("v=spf1 {} -all", senders.join(" "))));
+    let dmarc = format!("v=DMARC1; p=none; rua=mailto:postmaster@{name}");
+    records.push(txt(format!("_dmarc.{name}"), dmarc));
+    records
+}
+
+/// The address where it is known; else the addresses of the name it greets with.
+fn spf_term(source: &Source) -> String {
+    match source.address {
+        Some(IpAddr::V4(ip)) => format!("ip4:{ip}"),
+        Some(IpAddr::V6(ip)) => format!("ip6:{ip}"),
+        None => format!("a:{}", source.ehlo),
+    }
+}
+
+/// As zone files want it: strings of at most 255 bytes, which readers join (RFC 7208 3.3).
+fn quoted(value: &str) -> String {
+    let parts = value.as_bytes().chunks(255).map(|part| format!("\"{}\"", part.escape_ascii()));
+    parts.collect::<Vec<_>>().join(" ")
+}
+
+fn table(domains: &[SendingDomain]) -> Table {
+    let mut table = Table::new(
+        &["domain", "since", "selectors"],
+        "the tenant has no domains: postrider domain add --tenant NAME DOMAIN",
+    );
+    for domain in domains {
+        let selectors: Vec<&str> = domain.keys.iter().map(|key| &*key.selector).collect();
+        table.row([domain.domain.clone(), print::time(domain.created_at), selectors.join(", ")]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_records_are_split_for_zone_files() {
+        let parts = quoted(&"k".repeat(300));
+        assert_eq!(parts, format!("\"{}\" \"{}\"", "k".repeat(255), "k".repeat(45)));
+    }
+
+    #[test]
+    fn spf_names_every_source() {
+        let source = |address: Option<&str>| Source {
+            name: "s".into(),
+            address: address.map(|ip| ip.parse().expect("an address")),
+            ehlo: "mta.shop.example".into(),
+        };
+        let terms: Vec<String> = [None, Some("192.0.2.1"), Some("2001:db8::1")]
+            .map(source)
+            .iter()
+            .map(spf_term)
+            .collect();
+        assert_eq!(terms, ["a:mta.shop.example", "ip4:192.0.2.1", "ip6:2001:db8::1"]);
+    }
+}

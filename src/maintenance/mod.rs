@@ -1,0 +1,11 @@
+//! What must happen now and then so that every delivery comes to its end.
+//!
+//! Two kinds of work: *steady* steps that any number of processes may take at once
+//! (each takes different rows), and *ticks* that must run exactly once per cluster
+//! (the row in `cron_fire` is the right to run). Each step is bounded, so that a
+//! backlog after an outage is worked off in paces and not in one statement.
+
+pub mod alarm;
+pub mod gauges;
+pub mod steady;
+pub mod ticks;

@@ -1,0 +1,195 @@
+//! Ticks that run exactly once per cluster: every process's apalis-cron ticks at the same
+//! moments, and the first to insert the tick's row in `cron_fire` has the right to run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apalis_core::monitor::Monitor;
+use apalis_core::task::data::Data;
+use apalis_core::worker::builder::WorkerBuilder;
+use apalis_cron::timezone::Utc;
+use apalis_cron::{CronScheduler, Schedule, Tick};
+use chrono::DateTime;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::alarm::Alarms;
+use crate::config::Settings;
+use crate::domain::clock::Clock;
+use crate::domain::ids::SessionId;
+use crate::queue::{lane, upkeep};
+
+/// Rows of an old generation that one compaction moves.
+const COMPACT_ROWS: i64 = 5_000;
+
+/// What ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    /// Hints every lane that holds rows.
+    Lanes,
+    /// Turns the ring of generations; compacts and truncates old ones.
+    Generations,
+    /// Creates and drops partitions; deletes old bookkeeping.
+    Partitions,
+    /// Looks for what an operator must be told of.
+    Alarms,
+}
+
+impl Task {
+    const ALL: [Self; 4] = [Self::Lanes, Self::Generations, Self::Partitions, Self::Alarms];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Lanes => "lanes",
+            Self::Generations => "generations",
+            Self::Partitions => "partitions",
+            Self::Alarms => "alarms",
+        }
+    }
+
+    const fn every(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Lanes | Self::Generations => 30,
+            Self::Partitions => 3600,
+            Self::Alarms => 60,
+        })
+    }
+}
+
+/// What a tick needs.
+#[derive(Debug, Clone)]
+pub struct Ticks {
+    /// Connections.
+    pub pool: PgPool,
+    /// Settings in force.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// Who asks for the right to run.
+    pub session: SessionId,
+    /// Mail to operators.
+    pub alarms: Alarms,
+}
+
+impl Ticks {
+    /// Ticks until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut monitor = Monitor::new();
+        for task in Task::ALL {
+            let ticks = self.clone();
+            monitor = monitor.register(move |_restart| {
+                WorkerBuilder::new(format!("postrider-{}", task.name()))
+                    .backend(CronScheduler::new(Beat::new(task.every())))
+                    .data(ticks.clone())
+                    .build(move |tick: Tick, ticks: Data<Ticks>| async move {
+                        ticks.fire(task, tick.get_timestamp()).await;
+                    })
+            });
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            ended = monitor.run() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "the maintenance's clock stopped");
+                }
+            }
+        }
+    }
+
+    async fn fire(&self, task: Task, at: u64) {
+        let Some(at) = DateTime::from_timestamp(at as i64, 0) else { return };
+        let ran = match upkeep::may_fire(&self.pool, task.name(), at, self.session).await {
+            Ok(true) => self.perform(task).await,
+            Ok(false) => return,
+            Err(error) => Err(error),
+        };
+        match ran {
+            Ok(()) => {
+                metrics::counter!("postrider_maintenance_ticks_total", "task" => task.name())
+                    .increment(1);
+            }
+            Err(error) => {
+                tracing::warn!(task = task.name(), %error, "maintenance tick failed; the next one repeats it");
+                metrics::counter!("postrider_maintenance_errors_total", "task" => task.name())
+                    .increment(1);
+            }
+        }
+    }
+
+    async fn perform(&self, task: Task) -> Result<(), sqlx::Error> {
+        let queue = self.settings.borrow().queue.clone();
+        match task {
+            Task::Lanes => lane::hint_waiting(&self.pool).await.map(drop),
+            Task::Generations => {
+                upkeep::switch_generation(&self.pool, queue.generation_switch).await?;
+                retire(&self.pool).await
+            }
+            Task::Partitions => {
+                let (made, dropped) = upkeep::roll_partitions(&self.pool, queue.retention).await?;
+                tracing::info!(made, dropped, "partitions rolled");
+                upkeep::prune(&self.pool).await?;
+                upkeep::forget_sessions(&self.pool).await.map(drop)
+            }
+            Task::Alarms => self.alarms.look(&self.pool).await,
+        }
+    }
+}
+
+/// Empties and truncates the old generations, oldest first. One that is busy is left to
+/// the next tick.
+async fn retire(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let live = upkeep::live_generations(pool).await?;
+    let Some((_current, old)) = live.split_last() else { return Ok(()) };
+    for generation in old {
+        while upkeep::compact(pool, *generation, COMPACT_ROWS).await? >= COMPACT_ROWS as u64 {}
+        if upkeep::retire_generation(pool, *generation).await? {
+            tracing::debug!(generation = generation.number(), "generation truncated");
+        }
+    }
+    Ok(())
+}
+
+/// Ticks at whole multiples of a period since 1970, so at the same moments everywhere.
+#[derive(Debug, Clone)]
+struct Beat {
+    period: u64,
+    last: u64,
+    clock: Clock,
+}
+
+impl Beat {
+    fn new(period: Duration) -> Self {
+        Self { period: period.as_secs().max(1), last: 0, clock: Clock::System }
+    }
+}
+
+impl Schedule<Utc> for Beat {
+    fn next_tick(&mut self, _: &Utc) -> Option<Tick<Utc>> {
+        let now = self.clock.unix_seconds();
+        // A clock set back must not stop the ticks for as long as it was set back.
+        let from = if self.last > now + self.period { now } else { now.max(self.last) };
+        self.last = (from / self.period + 1) * self.period;
+        Some(Tick::new(self.last))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_fall_on_whole_periods_and_never_twice() {
+        let clock = Clock::fixed(95);
+        let mut beat = Beat { period: 30, last: 0, clock: clock.clone() };
+        let mut next = || beat.next_tick(&Utc).map(|tick| tick.get_timestamp());
+        assert_eq!(next(), Some(120));
+        assert_eq!(next(), Some(150));
+        if let Clock::Fixed(seconds) = &clock {
+            seconds.store(1_000, std::sync::atomic::Ordering::Relaxed);
+        }
+        assert_eq!(next(), Some(1_020));
+        if let Clock::Fixed(seconds) = &clock {
+            seconds.store(100, std::sync::atomic::Ordering::Relaxed);
+        }
+        assert_eq!(next(), Some(120), "after the clock was set back");
+    }
+}

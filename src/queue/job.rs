@@ -1,0 +1,48 @@
+//! A job as claimed: what the worker has in hand.
+
+use std::time::{Duration, Instant};
+
+use super::Generation;
+use crate::domain::ids::{DeliveryId, Hold, LaneId, MessageId, TenantId};
+
+/// A claimed delivery. Whoever holds it must settle it.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// Its message.
+    pub message: MessageId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where it waited.
+    pub lane: LaneId,
+    /// The hot table that holds its lease.
+    pub generation: Generation,
+    /// The fence, with the session.
+    pub hold: Hold,
+    /// This attempt's number, from 1.
+    pub attempt: u16,
+    /// Its last worker died or its last attempt ended in doubt: it may have been delivered.
+    pub suspect: bool,
+    /// Why it must not be sent at all, as the database saw it at the claim.
+    pub bar: Option<Bar>,
+    /// Envelope recipient.
+    pub recipient: String,
+    /// Personal part (JSON), if there is one.
+    pub payload: Option<String>,
+    /// How long it had been ready when it was claimed.
+    pub waited: Duration,
+    /// When it was claimed (this process's monotonic clock).
+    pub claimed_at: Instant,
+}
+
+/// Why a claimed delivery must not be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bar {
+    /// Its time is over.
+    Expired,
+    /// The recipient must not be written to.
+    Suppressed,
+    /// The tenant called the message back.
+    Cancelled,
+}

@@ -1,0 +1,104 @@
+//! One incarnation of a worker process: half of the fence.
+//!
+//! The identity is a number from the database, never host and pid (two containers
+//! may share both). A session shows that it lives by beats. Others fence it after
+//! `queue.session_ttl` of silence; it stops trusting itself well before that.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::{PgPool, Row};
+
+use crate::domain::ids::SessionId;
+
+/// A live session and the last time it is known to have been alive.
+#[derive(Debug)]
+pub struct Session {
+    id: SessionId,
+    opened: Instant,
+    /// Milliseconds after `opened` at which the last successful beat was *sent*.
+    last_beat: AtomicU64,
+    /// Silence after which this session no longer trusts its leases.
+    trust: Duration,
+    ttl: Duration,
+}
+
+/// What a beat told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// Alive; how many sessions are, and how many of them are older than this one.
+    Alive {
+        /// Living sessions, this one included.
+        living: u32,
+        /// Position among them, from 0.
+        rank: u32,
+    },
+    /// Fenced: nothing of this session's may be started or settled any more.
+    Fenced,
+}
+
+impl Session {
+    /// Opens a session; `worker` is a name for people to read.
+    pub async fn open(pool: &PgPool, worker: &str, ttl: Duration) -> Result<Self, sqlx::Error> {
+        let opened = Instant::now();
+        let id: i64 = sqlx::query_scalar(include_str!("sql/open_session.sql"))
+            .bind(worker)
+            .fetch_one(pool)
+            .await?;
+        Ok(Self {
+            id: SessionId::new(id),
+            opened,
+            last_beat: AtomicU64::new(0),
+            // The others wait for the whole ttl; stopping at 60 % of it leaves room for
+            // a statement in flight.
+            trust: ttl.mul_f64(0.6),
+            ttl,
+        })
+    }
+
+    /// Its number.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Whether deliveries may still be started: the last beat is recent enough that
+    /// nobody can have fenced us. Uses monotonic time, which goes on while the
+    /// process is stopped.
+    pub fn is_trusted(&self) -> bool {
+        let last = Duration::from_millis(self.last_beat.load(Ordering::Relaxed));
+        self.opened.elapsed().saturating_sub(last) < self.trust
+    }
+
+    /// Shows that the session lives.
+    pub async fn beat(&self, pool: &PgPool) -> Result<Beat, sqlx::Error> {
+        let sent = self.opened.elapsed();
+        let row = sqlx::query(include_str!("sql/beat.sql"))
+            .bind(self.id.get())
+            .bind(self.ttl.as_secs_f64())
+            .fetch_optional(pool)
+            .await?;
+        let Some(row) = row else { return Ok(Beat::Fenced) };
+        self.last_beat.store(sent.as_millis() as u64, Ordering::Relaxed);
+        let living: i64 = row.try_get("living")?;
+        let rank: i64 = row.try_get("rank")?;
+        Ok(Beat::Alive { living: living.max(1) as u32, rank: rank.max(0) as u32 })
+    }
+
+    /// No more claims; leases stay valid. Others see it as leaving.
+    pub async fn drain(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        sqlx::query(include_str!("sql/drain_session.sql"))
+            .bind(self.id.get())
+            .execute(pool)
+            .await
+            .map(drop)
+    }
+
+    /// Ends the session. What it should still hold is left to the rescue at once.
+    pub async fn close(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+        sqlx::query(include_str!("sql/close_session.sql"))
+            .bind(self.id.get())
+            .execute(pool)
+            .await
+            .map(drop)
+    }
+}

@@ -1,0 +1,2 @@
+-- $1 tenant  $2 message
+select postrider.cancel_message($1, $2)

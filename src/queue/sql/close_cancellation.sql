@@ -1,0 +1,1 @@
+update postrider.cancellation set done_at = now() where message_id = $1

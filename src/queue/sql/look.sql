@@ -1,0 +1,5 @@
+-- What changed: generations in use (oldest first), lanes hinted in the last $1 seconds, and blocks.
+select (select live from postrider.generation) as generations,
+       coalesce((select array_agg(lane_id) from postrider.lane_hint
+                 where hinted_at > now() - make_interval(secs => $1)), '{}') as hinted,
+       coalesce((select array_agg(scope || key) from postrider.block where until > now()), '{}') as blocked

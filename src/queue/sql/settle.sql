@@ -1,0 +1,48 @@
+-- Ends holds on leases of one generation. $1 session; arrays: $2 job, $3 hold, $4 kind,
+-- $5 message, $6 code, $7 delay in ms, $8 detail (JSON), $9 in doubt, $10 condemned
+-- address, $11 reason of a dead letter.
+-- kind: the attempt kinds (1 delivered 2 bounced 3 expired 4 suppressed 5 cancelled
+-- 6 dead 7 deferred 8 interrupted), and 9 released: uncounted, no history.
+-- Deleting the lease IS the permission to decide; ids not returned were fenced.
+with d as materialized (
+  select *
+  from unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bigint[],
+              $8::text[], $9::boolean[], $10::boolean[], $11::text[])
+    as d(job_id, hold, kind, message_id, code, delay_ms, detail, in_doubt, condemned, reason)
+), freed as (
+  delete from postrider.lease_g{g} l
+  using d
+  where l.session_id = $1 and l.job_id = d.job_id and l.hold = d.hold
+  returning l.job_id, l.lane_id, l.tenant_id, l.expires_at, l.attempt, l.hold, l.suspect, d.kind, d.message_id,
+            d.code, d.detail, d.in_doubt, d.condemned, d.reason,
+            least(now() + make_interval(secs => d.delay_ms / 1000.0), greatest(l.expires_at, now())) as due_at,
+            d.delay_ms
+), history as (
+  insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, in_doubt, code, next_at, detail)
+  select tenant_id, message_id, job_id, case when kind in (3, 4, 5) then attempt - 1 else attempt end, kind,
+         in_doubt or (kind in (1, 8) and suspect), code, case when kind in (7, 8) then due_at end, detail::json
+  from freed where kind <> 9
+), again as (
+  insert into postrider.deferred(due_at, job_id, lane_id, tenant_id, expires_at, attempt, hold, suspect)
+  select due_at, job_id, lane_id, tenant_id, expires_at, case when kind = 9 then attempt - 1 else attempt end, hold,
+         suspect or in_doubt
+  from freed where kind in (7, 8) or (kind = 9 and delay_ms > 0)
+), back as (
+  insert into postrider.ready(gen, lane_id, run_at, job_id, tenant_id, expires_at, attempt, hold, suspect)
+  select (select cur from postrider.generation), lane_id, now(), job_id, tenant_id, expires_at, attempt - 1, hold, suspect
+  from freed where kind = 9 and delay_ms = 0
+  returning lane_id
+), hints as (
+  insert into postrider.lane_hint(lane_id) select distinct lane_id from back order by 1
+  on conflict (lane_id) do update set hinted_at = now()
+), dead as (
+  insert into postrider.dead_letter(tenant_id, job_id, message_id, lane_id, attempts, hold, reason, detail, recipient, payload)
+  select f.tenant_id, f.job_id, f.message_id, f.lane_id, f.attempt, f.hold, f.reason, f.detail, j.recipient, j.payload
+  from freed f join postrider.job j using (job_id) where f.kind = 6
+), condemned as (
+  insert into postrider.suppression(tenant_id, address, reason, source)
+  select distinct f.tenant_id, j.recipient, 'address_bad', 'reply'
+  from freed f join postrider.job j using (job_id) where f.condemned
+  on conflict do nothing
+)
+select job_id from freed

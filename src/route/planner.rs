@@ -1,0 +1,315 @@
+//! From a recipient's domain to the hops to try.
+//!
+//! Which way a lane goes (`route_for`) is decided from the settings alone;
+//! where that leads for one domain (`plan`) may ask the DNS. A choice made
+//! before a reload keeps the way it named, so deliveries in hand finish as
+//! they began. A reload keeps what the DNS said unless `[dns]` itself changed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::dns::ResolverError;
+use super::mailbox_provider::MailboxProviders;
+use super::mx::Exchanger;
+use super::plan::{Hop, RoutePlan};
+use super::way::{Lead, Lookups, Place, Way};
+use crate::config::{Dns, RouteRule, Settings, Source};
+use crate::domain::ids::MailboxProvider;
+use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
+
+/// Hops of one plan: an attempt tries no more.
+const MAX_HOPS: usize = 10;
+/// Addresses of one host in a plan, so that the next host has a chance.
+const MAX_HOPS_PER_HOST: usize = 4;
+
+/// Knows every route.
+#[derive(Debug)]
+pub struct Planner {
+    table: RwLock<Arc<Table>>,
+}
+
+/// The way out for a lane.
+#[derive(Debug, Clone)]
+pub struct RouteChoice {
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The source's name.
+    pub source: Arc<str>,
+    way: Arc<Way>,
+    from: Arc<Source>,
+}
+
+/// Why no planner can be made of these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum PlannerError {
+    /// There is no way out at all.
+    #[error("expected at least one [[route]], found none")]
+    NoRoute,
+    /// A rule leads nowhere.
+    #[error("[[rule]]: expected the name of a [[route]], found {0:?}")]
+    UnknownRoute(String),
+    /// A route has nothing to send from.
+    #[error("[[route]] {route:?}: expected the name of a [[source]], found {source_name:?}")]
+    UnknownSource {
+        /// The route's name.
+        route: String,
+        /// What is no source's name; empty when there is no source at all.
+        source_name: String,
+    },
+    /// A route needs the DNS, and there is none.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+}
+
+impl Planner {
+    /// Plans by these settings.
+    pub fn new(settings: &Settings) -> Result<Self, PlannerError> {
+        let table = Table::read(settings, &Lookups::default())?;
+        Ok(Self { table: RwLock::new(Arc::new(table)) })
+    }
+
+    /// Takes over changed settings. On an error everything stays as it was.
+    pub fn apply(&self, settings: &Settings) -> Result<(), PlannerError> {
+        let before = self.table();
+        let kept =
+            if before.dns == settings.dns { before.lookups.clone() } else { Lookups::default() };
+        let table = Table::read(settings, &kept)?;
+        *self.table.write() = Arc::new(table);
+        Ok(())
+    }
+
+    /// The way out for a lane: the first rule that matches decides, else the
+    /// first route is taken; its sources have their turn call by call.
+    pub fn route_for(
+        &self,
+        tenant: &str,
+        stream: &str,
+        mailbox_provider: &MailboxProvider,
+    ) -> RouteChoice {
+        let table = self.table();
+        let matching =
+            table.rules.iter().find(|(rule, _)| matches(rule, tenant, stream, mailbox_provider));
+        let way = matching.map_or(&table.default_way, |(_, way)| way).clone();
+        let from = way.sources.next();
+        RouteChoice { route: way.name.clone(), source: Arc::from(from.name.as_str()), way, from }
+    }
+
+    /// The hops for a recipient's domain (lower-case A-labels). `known` is the
+    /// mailbox provider of the lane; if that is [`MailboxProvider::OTHER`], the
+    /// domain and its MX are asked, and the plan says what they told.
+    pub async fn plan(
+        &self,
+        choice: &RouteChoice,
+        domain: &str,
+        known: &MailboxProvider,
+    ) -> Result<RoutePlan, Verdict> {
+        let table = self.table();
+        let providers = &table.providers;
+        let way = &choice.way;
+        let fits = |ip: &IpAddr| fits(&choice.from, *ip);
+        let mut mailbox_provider = match known.as_str() {
+            MailboxProvider::OTHER => providers.of_domain(domain),
+            _ => Some(known),
+        };
+        let hops: Vec<Hop> = match &way.lead {
+            Lead::Mx { lookup, .. } => {
+                let exchangers = lookup.find(domain).await?;
+                mailbox_provider = mailbox_provider
+                    .or_else(|| exchangers.first_choice().find_map(|host| providers.of_mx(host)));
+                let hops = |mx: &Exchanger| -> Vec<Hop> {
+                    let addresses = mx.addresses.shuffled().filter(fits).take(MAX_HOPS_PER_HOST);
+                    addresses.map(|ip| way.hop(&mx.host, ip)).collect()
+                };
+                exchangers.in_turn().into_iter().flat_map(hops).take(MAX_HOPS).collect()
+            }
+            Lead::Relay { host, place: Place::Name(lookup), .. } => {
+                let addresses = lookup.find(host).await?;
+                let addresses = addresses.shuffled().filter(fits).take(MAX_HOPS);
+                addresses.map(|ip| way.hop(host, ip)).collect()
+            }
+            Lead::Relay { host, place: Place::Address(ip), .. } => {
+                Some(*ip).filter(fits).map(|ip| way.hop(host, ip)).into_iter().collect()
+            }
+        };
+        if hops.is_empty() {
+            return Err(no_common_family(&choice.from));
+        }
+        Ok(RoutePlan {
+            route: way.name.clone(),
+            mailbox_provider: mailbox_provider.cloned().unwrap_or_else(MailboxProvider::other),
+            source: choice.from.clone(),
+            hops,
+        })
+    }
+
+    fn table(&self) -> Arc<Table> {
+        self.table.read().clone()
+    }
+}
+
+/// Everything that one set of settings says.
+#[derive(Debug)]
+struct Table {
+    rules: Vec<(RouteRule, Arc<Way>)>,
+    default_way: Arc<Way>,
+    providers: MailboxProviders,
+    lookups: Lookups,
+    dns: Dns,
+}
+
+impl Table {
+    fn read(settings: &Settings, kept: &Lookups) -> Result<Self, PlannerError> {
+        let mut lookups = kept.clone();
+        let sources: Vec<Arc<Source>> = settings.sources.iter().cloned().map(Arc::new).collect();
+        let ways = settings
+            .routes
+            .iter()
+            .map(|route| Way::read(route, &sources, &settings.dns, &mut lookups).map(Arc::new))
+            .collect::<Result<Vec<_>, _>>()?;
+        let default_way = ways.first().ok_or(PlannerError::NoRoute)?.clone();
+        let lead = |rule: &RouteRule| {
+            let way = ways.iter().find(|way| *way.name == *rule.route);
+            let way = way.ok_or_else(|| PlannerError::UnknownRoute(rule.route.clone()))?;
+            Ok((rule.clone(), way.clone()))
+        };
+        let rules = settings.rules.iter().map(lead).collect::<Result<_, PlannerError>>()?;
+        let providers = MailboxProviders::new(&settings.mailbox_providers);
+        Ok(Self { rules, default_way, providers, lookups, dns: settings.dns.clone() })
+    }
+}
+
+fn matches(rule: &RouteRule, tenant: &str, stream: &str, provider: &MailboxProvider) -> bool {
+    let fits = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|w| w == name);
+    fits(&rule.tenant, tenant)
+        && fits(&rule.stream, stream)
+        && fits(&rule.mailbox_provider, provider.as_str())
+}
+
+/// A source bound to an address reaches only addresses of that family.
+fn fits(source: &Source, ip: IpAddr) -> bool {
+    source.address.is_none_or(|ours| ours.is_ipv4() == ip.is_ipv4())
+}
+
+fn no_common_family(source: &Source) -> Verdict {
+    let text = format!("no host has an address of the family of source {:?}", source.name);
+    Verdict {
+        stage: Stage::Resolve,
+        cause: Cause::Dns(text),
+        class: Class::Configuration,
+        finality: Finality::Passing,
+        reach: Reach::Source,
+        retry_after: None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::config::secret::Secret;
+    use crate::config::{Auth, Route, RouteKind, TlsMode};
+
+    fn relay(name: &str, host: &str) -> Route {
+        let kind = RouteKind::Relay { host: host.into(), port: 2525, auth: None };
+        Route { name: name.into(), kind, ..Route::default() }
+    }
+
+    fn rule(tenant: &str, stream: &str, provider: &str, route: &str) -> RouteRule {
+        let name = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        RouteRule {
+            tenant: name(tenant),
+            stream: name(stream),
+            mailbox_provider: name(provider),
+            route: route.into(),
+        }
+    }
+
+    fn settings() -> Settings {
+        let mut settings = Settings::for_testing();
+        settings.routes = ["first", "second", "third"].map(|name| relay(name, "127.0.0.1")).into();
+        settings
+    }
+
+    fn other() -> MailboxProvider {
+        MailboxProvider::other()
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_decides_else_the_first_route() {
+        let mut settings = settings();
+        settings.rules = vec![
+            rule("acme", "bulk", "", "second"),
+            rule("", "", "google", "third"),
+            rule("acme", "", "", "first"),
+        ];
+        let planner = Planner::new(&settings).unwrap();
+        let route = |tenant: &str, stream: &str, provider: &'static str| {
+            planner.route_for(tenant, stream, &MailboxProvider::new(provider)).route
+        };
+        assert_eq!(&*route("acme", "bulk", "google"), "second");
+        assert_eq!(&*route("acme", "transactional", "google"), "third");
+        assert_eq!(&*route("acme", "transactional", "other"), "first");
+        assert_eq!(&*route("bolt", "bulk", "other"), "first");
+    }
+
+    #[test]
+    fn names_that_lead_nowhere_are_told() {
+        let mut wrong = settings();
+        wrong.rules = vec![rule("", "", "", "frist")];
+        let text = Planner::new(&wrong).unwrap_err().to_string();
+        assert!(text.contains("\"frist\""), "{text}");
+        let mut wrong = settings();
+        wrong.routes[1].sources = vec!["nowhere".into()];
+        let text = Planner::new(&wrong).unwrap_err().to_string();
+        assert!(text.contains("\"second\"") && text.contains("\"nowhere\""), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_relay_by_address_needs_no_dns() {
+        let mut settings = settings();
+        let auth = Auth { username: "me".into(), password: Secret::new("x") };
+        settings.routes = vec![Route {
+            kind: RouteKind::Relay { host: "[192.0.2.9]".into(), port: 587, auth: Some(auth) },
+            tls: TlsMode::Opportunistic,
+            ..Route::default()
+        }];
+        let planner = Planner::new(&settings).unwrap();
+        assert!(planner.table().lookups.relay.is_none());
+        let choice = planner.route_for("acme", "bulk", &other());
+        let plan = planner.plan(&choice, "example.com", &other()).await.unwrap();
+        assert_eq!(plan.hops.len(), 1);
+        assert_eq!(plan.hops[0].address, "192.0.2.9:587".parse().unwrap());
+        assert_eq!(plan.hops[0].tls, TlsMode::Required, "a password is sent");
+        assert_eq!(plan.mailbox_provider, other());
+    }
+
+    #[tokio::test]
+    async fn a_source_reaches_only_its_own_family() {
+        let mut settings = settings();
+        settings.routes = vec![relay("relay", "127.0.0.1")];
+        settings.sources[0].address = "::1".parse().ok();
+        let planner = Planner::new(&settings).unwrap();
+        let choice = planner.route_for("acme", "bulk", &other());
+        let verdict = planner.plan(&choice, "example.com", &other()).await.unwrap_err();
+        assert_eq!((verdict.class, verdict.finality), (Class::Configuration, Finality::Passing));
+    }
+
+    #[tokio::test]
+    async fn a_choice_outlives_a_reload_and_a_bad_reload_changes_nothing() {
+        let mut settings = settings();
+        let planner = Planner::new(&settings).unwrap();
+        let choice = planner.route_for("acme", "bulk", &other());
+
+        settings.routes = vec![relay("new", "127.0.0.2")];
+        planner.apply(&settings).unwrap();
+        let plan = planner.plan(&choice, "example.com", &other()).await.unwrap();
+        assert_eq!(plan.hops[0].address.ip(), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(&*planner.route_for("acme", "bulk", &other()).route, "new");
+
+        settings.routes.clear();
+        assert!(planner.apply(&settings).is_err());
+        assert_eq!(&*planner.route_for("acme", "bulk", &other()).route, "new");
+    }
+}

@@ -1,0 +1,104 @@
+//! A route, ready to be taken: with its sources and whatever finds its hosts.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::mx::MxLookup;
+use super::plan::Hop;
+use super::planner::PlannerError;
+use super::relay::{RelayLookup, literal};
+use super::source::Sources;
+use super::tls_policy::{Login, asked};
+use crate::config::{Auth, Dns, Route, RouteKind, Source};
+
+/// A route.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) name: Arc<str>,
+    pub(super) sources: Sources,
+    pub(super) lead: Lead,
+    route: Route,
+}
+
+/// Where a route leads.
+#[derive(Debug)]
+pub(super) enum Lead {
+    /// To the recipient's exchangers.
+    Mx { lookup: Arc<MxLookup>, port: u16 },
+    /// To one relay.
+    Relay { host: Arc<str>, place: Place, port: u16, auth: Option<Arc<Auth>> },
+}
+
+/// Where a relay is.
+#[derive(Debug)]
+pub(super) enum Place {
+    Address(IpAddr),
+    Name(Arc<RelayLookup>),
+}
+
+/// What routes ask; made when the first route needs it, so that a daemon
+/// whose relays are written as addresses runs without any DNS.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lookups {
+    pub(super) mx: Option<Arc<MxLookup>>,
+    pub(super) relay: Option<Arc<RelayLookup>>,
+}
+
+impl Way {
+    /// Makes a route ready. `sources` are all that are configured.
+    pub(super) fn read(
+        route: &Route,
+        sources: &[Arc<Source>],
+        dns: &Dns,
+        lookups: &mut Lookups,
+    ) -> Result<Self, PlannerError> {
+        let sources = Sources::try_new(sources, &route.sources).map_err(|source_name| {
+            PlannerError::UnknownSource { route: route.name.clone(), source_name }
+        })?;
+        let lead = match &route.kind {
+            RouteKind::Mx { port } => Lead::Mx { lookup: lookups.mx(dns)?, port: *port },
+            RouteKind::Relay { host, port, auth } => {
+                let place = match literal(host) {
+                    Some(ip) => Place::Address(ip),
+                    None => Place::Name(lookups.relay(dns)?),
+                };
+                let auth = auth.clone().map(Arc::new);
+                Lead::Relay { host: Arc::from(host.as_str()), place, port: *port, auth }
+            }
+        };
+        Ok(Self { name: Arc::from(route.name.as_str()), sources, lead, route: route.clone() })
+    }
+
+    /// A hop of this route.
+    pub(super) fn hop(&self, host: &Arc<str>, ip: IpAddr) -> Hop {
+        let (port, auth) = match &self.lead {
+            Lead::Mx { port, .. } => (*port, None),
+            Lead::Relay { port, auth, .. } => (*port, auth.clone()),
+        };
+        let login = if auth.is_some() { Login::Password } else { Login::None };
+        Hop {
+            host: host.clone(),
+            address: SocketAddr::new(ip, port),
+            tls: asked(self.route.tls, login, ip),
+            auth,
+            max_connections: self.route.max_connections_per_host,
+            messages_per_connection: self.route.messages_per_connection,
+        }
+    }
+}
+
+impl Lookups {
+    fn mx(&mut self, dns: &Dns) -> Result<Arc<MxLookup>, PlannerError> {
+        Ok(match &self.mx {
+            Some(lookup) => lookup.clone(),
+            None => self.mx.insert(Arc::new(MxLookup::new(dns)?)).clone(),
+        })
+    }
+
+    fn relay(&mut self, dns: &Dns) -> Result<Arc<RelayLookup>, PlannerError> {
+        Ok(match &self.relay {
+            Some(lookup) => lookup.clone(),
+            None => self.relay.insert(Arc::new(RelayLookup::new(dns)?)).clone(),
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! Metrics by name: what they count, in which unit, with which labels.
+//!
+//! Those of worker/, maintenance/ and config/; other folders describe theirs beside the code
+//! that counts. docs/metrics.md has them all.
+//!
+//! Names begin with `postrider_`; counters end in `_total`, times are seconds and end in
+//! `_seconds`. Labels take values from configuration or from an enum of ours, never a
+//! recipient, a domain or a tenant: their number is bounded. `tests/metric_names.rs` holds the
+//! source, the descriptions and docs/metrics.md against each other.
+
+use metrics::Unit;
+
+/// A metric as described to Prometheus.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Full name.
+    pub name: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// Of what it is a number.
+    pub unit: Unit,
+    /// Names of its labels, in alphabetical order.
+    pub labels: &'static [&'static str],
+    /// A sentence for whoever sees it for the first time.
+    pub help: &'static str,
+}
+
+/// How a metric moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Up only.
+    Counter,
+    /// Up and down.
+    Gauge,
+    /// A distribution, in buckets.
+    Histogram,
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Description {
+    Description { name, kind: Kind::Counter, unit: Unit::Count, labels, help }
+}
+
+const fn gauge(
+    name: &'static str,
+    unit: Unit,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Description {
+    Description { name, kind: Kind::Gauge, unit, labels, help }
+}
+
+const fn seconds(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Description {
+    Description { name, kind: Kind::Histogram, unit: Unit::Seconds, labels, help }
+}
+
+/// In the order of docs/metrics.md.
+pub const METRICS: &[Description] = &[
+    // worker
+    counter("postrider_claims_total", &["result"], "Claims made; result is work or empty."),
+    counter("postrider_claimed_total", &[], "Deliveries taken by claims."),
+    counter(
+        "postrider_claim_permits_unused_total",
+        &[],
+        "Permits given back because a claim brought less.",
+    ),
+    seconds("postrider_claim_seconds", &[], "Time for one claim."),
+    gauge(
+        "postrider_in_hand",
+        Unit::Count,
+        &[],
+        "Deliveries claimed by this process and not yet settled.",
+    ),
+    counter(
+        "postrider_deliveries_total",
+        &["mailbox_provider", "outcome", "route"],
+        "Attempts that ended.",
+    ),
+    counter("postrider_postponed_total", &["reason"], "Deliveries put back without a try."),
+    seconds("postrider_delivery_seconds", &["mailbox_provider"], "Length of a successful attempt."),
+    seconds(
+        "postrider_submit_to_delivery_seconds",
+        &[],
+        "From the moment a delivery was due to its acceptance at the first attempt.",
+    ),
+    seconds("postrider_settlement_seconds", &[], "Time for writing one batch of outcomes."),
+    counter("postrider_settled_total", &[], "Outcomes written."),
+    counter(
+        "postrider_settlements_fenced_total",
+        &[],
+        "Outcomes not written because the lease belonged to another by then.",
+    ),
+    counter(
+        "postrider_db_errors_total",
+        &["statement"],
+        "Statements that failed and were tried again.",
+    ),
+    // maintenance
+    gauge(
+        "postrider_queue_depth",
+        Unit::Count,
+        &["state"],
+        "Deliveries in each state, as the database's statistics estimate it.",
+    ),
+    gauge(
+        "postrider_queue_oldest_seconds",
+        Unit::Seconds,
+        &["class"],
+        "Age of the oldest delivery that could go now.",
+    ),
+    gauge(
+        "postrider_db_pool_connections",
+        Unit::Count,
+        &["state"],
+        "Database connections of this process; open includes idle.",
+    ),
+    counter(
+        "postrider_maintenance_ticks_total",
+        &["task"],
+        "Runs of a maintenance task by this process.",
+    ),
+    counter(
+        "postrider_maintenance_errors_total",
+        &["task"],
+        "Runs of a maintenance task that failed.",
+    ),
+    counter(
+        "postrider_sessions_fenced_total",
+        &[],
+        "Times this process lost its session and began anew.",
+    ),
+    counter("postrider_rescued_total", &[], "Deliveries taken back from sessions that died."),
+    counter("postrider_expired_total", &[], "Deliveries given up because their time was over."),
+    counter("postrider_alarms_total", &["condition"], "Alarm mails sent to operators."),
+    // api
+    counter(
+        "postrider_api_requests_total",
+        &["route", "status"],
+        "Requests answered; route is the pattern, not the path.",
+    ),
+    seconds(
+        "postrider_api_request_seconds",
+        &["route"],
+        "From a request's head to its answer's head.",
+    ),
+    // config
+    counter(
+        "postrider_config_reloads_total",
+        &["outcome"],
+        "Reloads of the configuration: applied, unchanged, refused, needs_restart.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules() {
+        for metric in METRICS {
+            assert!(metric.name.starts_with("postrider_"), "{}", metric.name);
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{}",
+                metric.name
+            );
+            assert_eq!(
+                metric.name.ends_with("_seconds"),
+                metric.unit == Unit::Seconds,
+                "{}",
+                metric.name
+            );
+            assert!(metric.labels.is_sorted(), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+}

@@ -1,0 +1,163 @@
+//! Live and ready: parts report, the probes read.
+//!
+//! A part is ready when it says so, until it says otherwise or is dropped: a task that
+//! panicked is not ready. A part that once said it is alive must go on saying so; silence
+//! beyond [`PATIENCE`] means that the process hangs and should be restarted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// How long a part may be silent after it began to report that it is alive.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The health of one process.
+#[derive(Clone, Default)]
+pub struct Health {
+    parts: Arc<Mutex<BTreeMap<&'static str, State>>>,
+}
+
+#[derive(Clone)]
+struct State {
+    /// Why it is not ready.
+    obstacle: Option<String>,
+    last_sign: Option<Instant>,
+    /// Which holder of the name reports; a successor is not undone by its predecessor's end.
+    term: u64,
+}
+
+/// One part's voice.
+pub struct Part {
+    name: &'static str,
+    term: u64,
+    health: Health,
+}
+
+/// What a probe sees of a part.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Health {
+    /// Of a process without parts: live and ready.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a part; it is not ready before it says so. A part of the same name is replaced.
+    pub fn part(&self, name: &'static str) -> Part {
+        let mut parts = self.parts.lock();
+        let term = parts.get(name).map_or(0, |state| state.term + 1);
+        let state = State { obstacle: Some("starting".into()), last_sign: None, term };
+        parts.insert(name, state);
+        Part { name, term, health: self.clone() }
+    }
+
+    /// Every part and whether it is ready.
+    pub fn readiness(&self) -> BTreeMap<&'static str, Report> {
+        let report = |state: &State| Report {
+            ready: state.obstacle.is_none(),
+            reason: state.obstacle.clone(),
+        };
+        self.parts.lock().iter().map(|(name, state)| (*name, report(state))).collect()
+    }
+
+    /// Parts that have been silent for too long; none in a live process.
+    pub fn silent(&self) -> Vec<&'static str> {
+        let now = Instant::now();
+        let silent =
+            |state: &State| state.last_sign.is_some_and(|sign| now.duration_since(sign) > PATIENCE);
+        let parts = self.parts.lock();
+        parts.iter().filter(|(_, state)| silent(state)).map(|(name, _)| *name).collect()
+    }
+}
+
+impl Part {
+    /// It does its work.
+    pub fn ready(&self) {
+        self.change(|state| state.obstacle = None);
+    }
+
+    /// It cannot do its work for now.
+    pub fn not_ready(&self, why: &str) {
+        self.change(|state| {
+            // The same again costs nothing.
+            if state.obstacle.as_deref() != Some(why) {
+                state.obstacle = Some(why.to_owned());
+            }
+        });
+    }
+
+    /// It still runs, whatever the outside does.
+    pub fn alive(&self) {
+        self.change(|state| state.last_sign = Some(Instant::now()));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut parts = self.health.parts.lock();
+        if let Some(state) = parts.get_mut(self.name).filter(|state| state.term == self.term) {
+            change(state);
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.change(|state| {
+            state.obstacle = Some("stopped".into());
+            state.last_sign = None;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_ready_from_its_word_to_its_end() {
+        let health = Health::new();
+        let queue = health.part("queue");
+        assert!(!health.readiness()["queue"].ready);
+        queue.ready();
+        assert!(health.readiness()["queue"].ready);
+        queue.not_ready("the database does not answer");
+        let reason = health.readiness()["queue"].reason.clone();
+        assert_eq!(reason.as_deref(), Some("the database does not answer"));
+        queue.ready();
+        drop(queue);
+        assert_eq!(health.readiness()["queue"].reason.as_deref(), Some("stopped"));
+    }
+
+    #[test]
+    fn the_end_of_a_predecessor_does_not_undo_its_successor() {
+        let health = Health::new();
+        let first = health.part("queue");
+        let second = health.part("queue");
+        second.ready();
+        drop(first);
+        assert!(health.readiness()["queue"].ready);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_noticed_only_of_those_who_spoke() {
+        let health = Health::new();
+        let pump = health.part("pump");
+        let _quiet = health.part("quiet");
+        pump.alive();
+        tokio::time::advance(PATIENCE).await;
+        assert_eq!(health.silent(), Vec::<&str>::new());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(health.silent(), ["pump"]);
+        pump.alive();
+        assert_eq!(health.silent(), Vec::<&str>::new());
+    }
+}

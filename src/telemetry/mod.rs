@@ -1,0 +1,10 @@
+//! What an operator sees of a process: numbers, log lines, health.
+//!
+//! Features count and log through the `metrics` and `tracing` crates; this folder decides
+//! what becomes of it, keeps the list of all metric names, and serves the probes.
+
+pub mod catalogue;
+pub mod health;
+pub mod metrics;
+pub mod server;
+pub mod tracing;

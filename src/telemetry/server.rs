@@ -1,0 +1,108 @@
+//! `/metrics`, `/livez` and `/readyz` over HTTP, for the operator's network only.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::timeout::TimeoutLayer;
+
+use super::health::Health;
+use super::metrics::MetricsHandle;
+
+/// No probe takes longer; a scrape of thousands of series takes milliseconds.
+const LONGEST: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+struct Probes {
+    metrics: MetricsHandle,
+    health: Health,
+}
+
+/// Takes the address, so that a start fails at once where it is in use.
+pub async fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(listen).await
+}
+
+/// Answers until `shutdown`; then finishes the answers in hand.
+pub async fn serve(
+    listener: TcpListener,
+    metrics: MetricsHandle,
+    health: Health,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(scrape))
+        .route("/livez", get(live))
+        .route("/readyz", get(ready))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST))
+        .with_state(Probes { metrics, health });
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+}
+
+async fn scrape(State(probes): State<Probes>) -> Response {
+    let format = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (format, probes.metrics.render()).into_response()
+}
+
+/// That this is answered shows that the runtime turns; silent parts tell the rest.
+async fn live(State(probes): State<Probes>) -> Response {
+    let silent = probes.health.silent();
+    if silent.is_empty() {
+        return (StatusCode::OK, "alive\n").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("silent: {}\n", silent.join(", "))).into_response()
+}
+
+async fn ready(State(probes): State<Probes>) -> Response {
+    let parts = probes.health.readiness();
+    let ready = parts.values().all(|part| part.ready);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(serde_json::json!({ "ready": ready, "parts": parts }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("connect");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("ask");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answer");
+        answer
+    }
+
+    #[tokio::test]
+    async fn the_probes_tell_what_the_parts_report() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let (health, stop) = (Health::new(), CancellationToken::new());
+        let metrics = crate::telemetry::metrics::install().expect("recorder");
+        let server = tokio::spawn(serve(listener, metrics, health.clone(), stop.clone()));
+
+        let queue = health.part("queue");
+        let answer = ask(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains(r#""queue":{"ready":false,"reason":"starting"}"#), "{answer}");
+        queue.ready();
+        let answer = ask(address, "/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
+        assert!(ask(address, "/metrics").await.contains("text/plain; version=0.0.4"));
+        assert!(ask(address, "/else").await.starts_with("HTTP/1.1 404"));
+
+        stop.cancel();
+        server.await.expect("no panic").expect("served");
+    }
+}

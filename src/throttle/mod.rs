@@ -1,0 +1,21 @@
+//! How fast, for whom.
+//!
+//! A delivery leaves only with a [`Permit`](gate::Permit). A
+//! [`Gate`](gate::Gate) hands permits out for one [`Plan`](key::Plan) (tenant,
+//! mailbox provider, source, route) when every limit that applies has room;
+//! the [`Limiter`](limiter::Limiter) holds the limits and makes the gates.
+//!
+//! Promises: over any span of time a key is granted at most
+//! `rate x span + burst` permits, however many gates share it; a reload changes
+//! the numbers at once and keeps the counts; a permit that goes unused costs
+//! nothing. A limited taker is never refused for good: it is told when, or
+//! after what, to ask again.
+
+pub mod bucket;
+pub mod gate;
+pub mod key;
+pub mod limiter;
+pub mod metrics;
+mod rules;
+pub mod share;
+pub mod slots;

@@ -1,0 +1,247 @@
+//! The parts of the delivery side, put together in start order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admit::Admission;
+use super::deliver::Carrier;
+use super::pipeline::Pipeline;
+use super::plan::Planning;
+use super::policy::Policies;
+use super::pump::Pump;
+use super::render::Rendering;
+use super::runner;
+use super::settle::Settler;
+use super::shutdown::Stopping;
+use super::slots::Slots;
+use crate::config::Settings;
+use crate::queue::session::{Beat, Session};
+use crate::queue::{upkeep, wake};
+use crate::route::planner::Planner;
+use crate::smtp::deliver::Smtp;
+use crate::telemetry::health::Part;
+use crate::throttle::limiter::Limiter;
+use crate::throttle::share::Share;
+
+/// A running delivery side.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) pool: PgPool,
+    pub(super) session: Arc<Session>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) stopping: Stopping,
+    pub(super) stop_claims: CancellationToken,
+    pub(super) stop_all: CancellationToken,
+    pub(super) tasks: TaskTracker,
+    pub(super) pump: JoinHandle<()>,
+    pub(super) workers: JoinHandle<()>,
+    pub(super) settler: JoinHandle<usize>,
+    pub(super) settle_deadline: watch::Sender<Option<Instant>>,
+    fenced: CancellationToken,
+    woken: Arc<Notify>,
+}
+
+/// Why the delivery side could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database refused.
+    #[error("the database refused: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The resolver or the routes.
+    #[error("routes: {0}")]
+    Routes(#[from] crate::route::planner::PlannerError),
+    /// TLS cannot be had.
+    #[error("TLS: {0}")]
+    Tls(#[from] crate::smtp::tls::TlsFault),
+    /// The installation's key.
+    #[error("secrets: {0}")]
+    Key(#[from] crate::tenant::seal::SealError),
+}
+
+impl Running {
+    /// Starts everything that claims and delivers, under a new session named `worker`.
+    pub async fn start(
+        pool: PgPool,
+        settings: watch::Receiver<Arc<Settings>>,
+        worker: &str,
+        health: Part,
+    ) -> Result<Self, StartError> {
+        let now = Arc::clone(&settings.borrow());
+        upkeep::publish_settings(&pool, &now).await?;
+        let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
+        let limiter = Arc::new(Limiter::new(&now.throttles));
+        let planner = Arc::new(Planner::new(&now)?);
+        let smtp = Arc::new(Smtp::new(&now.smtp)?);
+        let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
+        let stopping = Stopping::default();
+        let pipeline = Arc::new(Pipeline {
+            rendering: Rendering::new(pool.clone(), &now)?,
+            planning: Planning::new(Arc::clone(&planner), pool.clone()),
+            admission: Admission {
+                limiter: Arc::clone(&limiter),
+                session: Arc::clone(&session),
+                stopping: stopping.clone(),
+            },
+            carrier: Carrier { smtp: Arc::clone(&smtp) },
+            policies: Policies::new(&now),
+        });
+
+        let (settle_deadline, deadline) = watch::channel(None);
+        let (settler, settlements) = Settler::new(
+            pool.clone(),
+            Arc::clone(&session),
+            now.queue.settle_batch,
+            now.queue.settle_delay,
+        );
+        let settler = tokio::spawn(settler.run(deadline));
+        let (outbox, inbox) = mpsc::channel(now.worker.concurrency.max(1) as usize);
+        let workers = tokio::spawn(runner::run(inbox, Arc::clone(&pipeline), settlements));
+
+        let woken = Arc::new(Notify::new());
+        if now.database.prepared_statements {
+            // Behind a pooler in transaction mode LISTEN does not last; polling does.
+            wake::listen(pool.clone(), &woken);
+        }
+        let stop_claims = CancellationToken::new();
+        let stop_all = CancellationToken::new();
+        let fenced = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(beats(
+            pool.clone(),
+            Arc::clone(&session),
+            Arc::clone(&limiter),
+            now.queue.beat_interval,
+            fenced.clone(),
+            stop_all.clone(),
+        ));
+        tasks.spawn(follow(
+            Reloadable {
+                pool: pool.clone(),
+                limiter: Arc::clone(&limiter),
+                planner: Arc::clone(&planner),
+                smtp,
+                pipeline,
+            },
+            settings.clone(),
+            stop_all.clone(),
+        ));
+        let pump = Pump {
+            pool: pool.clone(),
+            session: Arc::clone(&session),
+            slots: Arc::clone(&slots),
+            limiter,
+            planner,
+            outbox,
+            woken: Arc::clone(&woken),
+            settings,
+            health,
+        };
+        let pump = tokio::spawn(pump.run(stop_claims.clone()));
+        tracing::info!(session = session.id().get(), worker, "delivering");
+        Ok(Self {
+            pool,
+            session,
+            slots,
+            stopping,
+            stop_claims,
+            stop_all,
+            tasks,
+            pump,
+            workers,
+            settler,
+            settle_deadline,
+            fenced,
+            woken,
+        })
+    }
+
+    /// This process's session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Where others say that there is work.
+    pub fn woken(&self) -> &Arc<Notify> {
+        &self.woken
+    }
+
+    /// Waits until somebody has fenced this session. Then nothing of its may be started
+    /// or settled any more: stop, and start anew.
+    pub async fn fenced(&self) {
+        self.fenced.cancelled().await;
+    }
+}
+
+/// Shows that the session lives, and learns this process's share of the limits.
+async fn beats(
+    pool: PgPool,
+    session: Arc<Session>,
+    limiter: Arc<Limiter>,
+    interval: Duration,
+    fenced: CancellationToken,
+    stop: CancellationToken,
+) {
+    let mut share = Share::WHOLE;
+    loop {
+        match session.beat(&pool).await {
+            Ok(Beat::Alive { living, rank }) => {
+                if let Some(ours) = Share::try_new(rank, living).filter(|ours| *ours != share) {
+                    tracing::info!(rank, of = living, "this process's share of the limits changed");
+                    limiter.set_share(ours);
+                    share = ours;
+                }
+            }
+            Ok(Beat::Fenced) => {
+                tracing::error!("this session was fenced; starting anew");
+                fenced.cancel();
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, trusted = session.is_trusted(), "could not show that this session lives")
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+    }
+}
+
+/// What takes changed settings over while it runs.
+struct Reloadable {
+    pool: PgPool,
+    limiter: Arc<Limiter>,
+    planner: Arc<Planner>,
+    smtp: Arc<Smtp>,
+    pipeline: Arc<Pipeline>,
+}
+
+async fn follow(
+    parts: Reloadable,
+    mut settings: watch::Receiver<Arc<Settings>>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = settings.changed() => if changed.is_err() { return },
+        }
+        let now = Arc::clone(&settings.borrow_and_update());
+        parts.limiter.apply(&now.throttles);
+        if let Err(error) = parts.planner.apply(&now) {
+            tracing::error!(%error, "the old routes stay in force");
+        }
+        parts.smtp.apply(&now.smtp);
+        parts.pipeline.policies.apply(&now);
+        parts.pipeline.rendering.apply(&now);
+        if let Err(error) = upkeep::publish_settings(&parts.pool, &now).await {
+            tracing::warn!(%error, "could not tell the database of changed streams; submissions follow the old ones");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the worker counts. Labels are bounded: routes, mailbox providers and outcomes
+//! by configuration, never a domain or a recipient.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+use crate::domain::outcome::Outcome;
+use crate::domain::receipt::Trail;
+use crate::queue::job::Job;
+use crate::queue::lane::Lane;
+
+/// An attempt ended.
+pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
+    let provider = lane.mailbox_provider.as_str().to_owned();
+    counter!(
+        "postrider_deliveries_total",
+        "route" => trail.route.as_deref().unwrap_or("none").to_owned(),
+        "mailbox_provider" => provider.clone(),
+        "outcome" => name(outcome),
+    )
+    .increment(1);
+    match outcome {
+        Outcome::Delivered(_) => {
+            histogram!("postrider_delivery_seconds", "mailbox_provider" => provider)
+                .record(trail.took);
+            if job.attempt == 1 {
+                histogram!("postrider_submit_to_delivery_seconds")
+                    .record(job.waited + job.claimed_at.elapsed());
+            }
+        }
+        Outcome::Postponed { reason, .. } => {
+            counter!("postrider_postponed_total", "reason" => reason.as_str()).increment(1);
+        }
+        _ => {}
+    }
+}
+
+/// A claim brought `got` jobs of `asked`.
+pub fn claimed(took: Duration, asked: usize, got: usize) {
+    counter!("postrider_claims_total", "result" => if got == 0 { "empty" } else { "work" })
+        .increment(1);
+    counter!("postrider_claimed_total").increment(got as u64);
+    counter!("postrider_claim_permits_unused_total").increment((asked - got.min(asked)) as u64);
+    histogram!("postrider_claim_seconds").record(took);
+}
+
+/// A settlement was written: `settled` of `asked` leases were still ours.
+pub fn settled(took: Duration, settled: usize, asked: usize) {
+    histogram!("postrider_settlement_seconds").record(took);
+    counter!("postrider_settled_total").increment(settled as u64);
+    counter!("postrider_settlements_fenced_total").increment((asked - settled.min(asked)) as u64);
+}
+
+/// A statement failed and is tried again.
+pub fn database_trouble(what: &'static str) {
+    counter!("postrider_db_errors_total", "statement" => what).increment(1);
+}
+
+/// Deliveries in hand.
+pub fn in_hand(jobs: usize) {
+    gauge!("postrider_in_hand").set(jobs as f64);
+}
+
+fn name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Delivered(_) => "delivered",
+        Outcome::Refused(_) => "refused",
+        Outcome::Unreached(_) => "unreached",
+        Outcome::Doubtful(_) => "doubtful",
+        Outcome::Postponed { .. } => "postponed",
+        Outcome::Suppressed => "suppressed",
+        Outcome::Expired => "expired",
+        Outcome::Cancelled => "cancelled",
+        Outcome::Malformed { .. } => "malformed",
+        Outcome::Crashed { .. } => "crashed",
+    }
+}

@@ -1,0 +1,96 @@
+//! One message, from claim to settlement. Read this file first.
+//!
+//! ```text
+//!     claim ─► screen ─► render ─► plan ─► admit ─► deliver ─► decide ─► settle
+//!                 └─────────┴────────┴───────┴─────────┘
+//!                     any of these may end the journey with an Outcome
+//! ```
+//!
+//! A step hands on its result or ends the journey; there is no third way, so `?` is
+//! the whole control flow. Each step needs what the step before returned.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+
+use super::admit::Admission;
+use super::deliver::Carrier;
+use super::plan::Planning;
+use super::policy::Policies;
+use super::render::Rendering;
+use super::screen;
+use super::slots::Slot;
+use crate::domain::outcome::Outcome;
+use crate::domain::receipt::{Receipt, Trail};
+use crate::queue::job::Job;
+use crate::queue::lane::Lane;
+use crate::queue::retry;
+use crate::queue::settle::Settlement;
+use crate::route::planner::RouteChoice;
+use crate::throttle::gate::Permit;
+
+/// A job in hand, with the room and the leave it was claimed with.
+#[derive(Debug)]
+pub struct Claim {
+    /// The job.
+    pub job: Job,
+    /// Where it waited.
+    pub lane: Arc<Lane>,
+    /// The way out of its lane.
+    pub choice: Arc<RouteChoice>,
+    /// Leave to send; given back unless a peer was asked.
+    pub permit: Permit,
+    /// Room in this process.
+    pub slot: Slot,
+}
+
+/// The steps, each with what it needs.
+pub struct Pipeline {
+    /// Step: job → letter.
+    pub rendering: Rendering,
+    /// Step: letter → route plan.
+    pub planning: Planning,
+    /// Step: may it start now?
+    pub admission: Admission,
+    /// Step: try the hops.
+    pub carrier: Carrier,
+    /// What the streams want.
+    pub policies: Policies,
+}
+
+impl Pipeline {
+    /// Carries one claimed message to its settlement. It always has one.
+    pub async fn carry(&self, claim: &mut Claim) -> Settlement {
+        let started = Instant::now();
+        let mut trail = Trail::default();
+        let attempt = AssertUnwindSafe(self.attempt(claim, &mut trail)).catch_unwind();
+        let outcome = match attempt.await {
+            Ok(Ok(receipt)) => Outcome::Delivered(receipt),
+            Ok(Err(ending)) => ending,
+            Err(panic) => Outcome::Crashed { reason: panic_text(panic.as_ref()) },
+        };
+        trail.took = started.elapsed();
+        super::metrics::attempt(&claim.lane, &claim.job, &outcome, &trail);
+        super::report::attempt(&claim.lane, &claim.job, &outcome, &trail);
+        let policy = self.policies.of(&claim.lane.stream_name);
+        retry::decide(&claim.job, &outcome, &trail, &policy, rand::random())
+    }
+
+    async fn attempt(&self, claim: &mut Claim, trail: &mut Trail) -> Result<Receipt, Outcome> {
+        let job = screen::pass(&claim.job)?;
+        let letter = self.rendering.render(job, &claim.lane).await?;
+        let plan = self.planning.plan(&claim.choice, &claim.lane, &letter).await?;
+        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit)?;
+        self.carrier.deliver(&letter, &plan, &mut claim.permit, trail).await
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into())
+}

@@ -1,0 +1,305 @@
+//! Keeps the slots full: look, pick, claim, hand over.
+//!
+//! Permits are taken before the claim and only as much is claimed as there is room for,
+//! so a claimed job never waits for a limit while it holds a lease. What a claim did not
+//! bring gives its permits back. Everything the pump learns from the database may be
+//! late or lost: polling with jitter stands behind every notification, and a walk over
+//! the lanes that hold rows stands behind every hint.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::lanes::{LaneBook, Pick};
+use super::metrics;
+use super::pipeline::Claim;
+use super::runner::Parcel;
+use super::slots::Slots;
+use crate::config::{Queue, Settings};
+use crate::domain::ids::LaneId;
+use crate::queue::Generation;
+use crate::queue::claim::{Want, claim};
+use crate::queue::lane::{self, Blocks, Lane};
+use crate::queue::session::Session;
+use crate::route::planner::Planner;
+use crate::telemetry::health::Part;
+use crate::throttle::key::Plan;
+use crate::throttle::limiter::Limiter;
+
+/// How long a hint keeps a lane in view. Hints are written once a second at most and
+/// become visible with their transaction; submitting transactions are shorter than this.
+const HINT_SECONDS: f64 = 10.0;
+
+/// How far behind the latest claimed `run_at` a lane is looked at again.
+const LOOK_BACK: Duration = Duration::from_secs(5);
+
+/// How often lanes are looked at from their start, whatever the hint says.
+const LOOK_FROM_START: Duration = Duration::from_secs(60);
+
+/// Least time between two looks that notifications cause.
+const LEAST_LOOK: Duration = Duration::from_millis(5);
+
+/// A claim for a few freed slots waits this long for more of them: claims cost a commit.
+const GATHER: Duration = Duration::from_millis(4);
+
+/// Wait after a failed statement, doubled up to the longest.
+const TROUBLE_FIRST: Duration = Duration::from_millis(100);
+const TROUBLE_LONGEST: Duration = Duration::from_secs(5);
+
+/// What the pump works with.
+pub struct Pump {
+    /// Connections.
+    pub pool: PgPool,
+    /// This process's session.
+    pub session: Arc<Session>,
+    /// Room in this process.
+    pub slots: Arc<Slots>,
+    /// All limits.
+    pub limiter: Arc<Limiter>,
+    /// Ways out by rule.
+    pub planner: Arc<Planner>,
+    /// To the handlers.
+    pub outbox: mpsc::Sender<Parcel>,
+    /// "There is work", from NOTIFY.
+    pub woken: Arc<Notify>,
+    /// Settings in force.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// Ready after the first successful look.
+    pub health: Part,
+}
+
+struct View {
+    book: LaneBook,
+    blocks: Blocks,
+    generations: Vec<Generation>,
+    /// Lower bounds for claims, by generation and lane.
+    after: HashMap<(Generation, LaneId), DateTime<Utc>>,
+    /// Old generations in which a lane was found empty; nothing new comes there.
+    drained: HashMap<LaneId, Vec<Generation>>,
+    bounds_reset: Instant,
+    looked: Option<Instant>,
+    claimed: Instant,
+}
+
+impl Pump {
+    /// Claims until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let now = Instant::now();
+        let mut view = View {
+            book: LaneBook::default(),
+            blocks: Blocks::default(),
+            generations: Vec::new(),
+            after: HashMap::new(),
+            drained: HashMap::new(),
+            bounds_reset: now,
+            looked: None,
+            claimed: now,
+        };
+        let mut trouble = TROUBLE_FIRST;
+        let mut notified = true;
+        let limiter = Arc::clone(&self.limiter);
+        while !stop.is_cancelled() {
+            // Asked for before permits are: what eases in between is not missed.
+            let eased = limiter.eased();
+            tokio::pin!(eased);
+            eased.as_mut().enable();
+            match self.turn(&mut view, notified).await {
+                Ok(next) => {
+                    trouble = TROUBLE_FIRST;
+                    self.health.ready();
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return,
+                        () = &mut eased => {
+                            view.book.unpark();
+                            notified = false;
+                        }
+                        woke = self.rest(&view, next) => notified = woke,
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot claim; trying again");
+                    metrics::database_trouble("claim");
+                    self.health.not_ready("the database does not answer");
+                    let wait = trouble.mul_f64(0.5 + 0.5 * rand::random::<f64>());
+                    trouble = (trouble * 2).min(TROUBLE_LONGEST);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks if it is time, then claims what there is room for. Says when to come again.
+    async fn turn(&mut self, view: &mut View, notified: bool) -> Result<Instant, sqlx::Error> {
+        let queue = self.settings.borrow().queue.clone();
+        if self.settings.has_changed().unwrap_or(false) {
+            self.settings.mark_unchanged();
+            for lane in view.book.entries() {
+                self.enter(&mut view.book, lane);
+            }
+        }
+        let due = view.looked.is_none_or(|at| at.elapsed() >= jittered(queue.poll_interval));
+        let may = view.looked.is_none_or(|at| at.elapsed() >= LEAST_LOOK);
+        if due || (notified && may) {
+            self.look(view, notified).await?;
+        }
+        let free = self.slots.free();
+        metrics::in_hand(self.slots.used());
+        let now = Instant::now();
+        let picks = if free == 0 {
+            Vec::new()
+        } else {
+            let slots = Arc::clone(&self.slots);
+            let most = free.min(queue.claim_batch as usize);
+            view.book.pick(most, most, &view.blocks, |tenant| slots.room(tenant), now)
+        };
+        if !picks.is_empty() {
+            self.claim(view, picks, &queue).await?;
+        }
+        let poll = view.looked.unwrap_or(now) + jittered(queue.poll_interval);
+        Ok(view.book.next_turn(&view.blocks).map_or(poll, |turn| turn.min(poll)))
+    }
+
+    async fn look(&self, view: &mut View, at_once: bool) -> Result<(), sqlx::Error> {
+        let look = lane::look(&self.pool, HINT_SECONDS).await?;
+        let now = Instant::now();
+        let unknown: Vec<LaneId> =
+            look.hinted.iter().copied().filter(|lane| !view.book.knows(*lane)).collect();
+        if !unknown.is_empty() {
+            for lane in lane::directory(&self.pool, &unknown).await? {
+                self.enter(&mut view.book, Arc::new(lane));
+            }
+        }
+        view.book.hint(&look.hinted, at_once, now);
+        view.blocks = look.blocks;
+        if view.generations != look.generations || view.bounds_reset.elapsed() > LOOK_FROM_START {
+            view.after.clear();
+            view.drained.clear();
+            view.bounds_reset = now;
+        }
+        view.generations = look.generations;
+        view.looked = Some(now);
+        Ok(())
+    }
+
+    /// Knows a lane by its limits and its way out under the settings in force.
+    fn enter(&self, book: &mut LaneBook, lane: Arc<Lane>) {
+        let choice =
+            self.planner.route_for(&lane.tenant_name, &lane.stream_name, &lane.mailbox_provider);
+        let gate = self.limiter.gate(&Plan {
+            tenant: Arc::clone(&lane.tenant_name),
+            mailbox_provider: lane.mailbox_provider.clone(),
+            source: Arc::clone(&choice.source),
+            route: Arc::clone(&choice.route),
+        });
+        book.put(lane, gate, Arc::new(choice), Instant::now());
+    }
+
+    async fn claim(
+        &self,
+        view: &mut View,
+        picks: Vec<Pick>,
+        queue: &Queue,
+    ) -> Result<(), sqlx::Error> {
+        let mut open: HashMap<LaneId, Pick> = HashMap::with_capacity(picks.len());
+        let mut asked: HashMap<LaneId, usize> = HashMap::with_capacity(picks.len());
+        for pick in picks {
+            asked.insert(pick.lane, pick.permits.len());
+            open.insert(pick.lane, pick);
+        }
+        let current = view.generations.last().copied();
+        for generation in view.generations.clone() {
+            let wants: Vec<Want> = open
+                .values()
+                .filter(|pick| !pick.permits.is_empty())
+                .filter(|pick| {
+                    !view.drained.get(&pick.lane).is_some_and(|gens| gens.contains(&generation))
+                })
+                .map(|pick| Want {
+                    lane: pick.lane,
+                    after: view.after.get(&(generation, pick.lane)).copied(),
+                    take: pick.permits.len() as u32,
+                })
+                .collect();
+            if wants.is_empty() {
+                continue;
+            }
+            let started = Instant::now();
+            let claimed = claim(&self.pool, self.session.id(), generation, &wants).await?;
+            metrics::claimed(
+                started.elapsed(),
+                wants.iter().map(|want| want.take as usize).sum(),
+                claimed.jobs.len(),
+            );
+            for (lane, latest) in claimed.latest {
+                view.after.insert((generation, lane), latest - LOOK_BACK);
+            }
+            for job in claimed.jobs {
+                let Some(permit) = open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
+                else {
+                    tracing::error!(delivery = %job.id, "a claim brought more than was asked for; left to the rescue");
+                    continue;
+                };
+                let Some(state) = view.book.get(job.lane) else { continue };
+                let parcel = Parcel::new(Claim {
+                    slot: self.slots.take(job.tenant),
+                    lane: Arc::clone(&state.lane),
+                    choice: Arc::clone(&state.choice),
+                    permit,
+                    job,
+                });
+                // The channel has room for every slot, so this does not wait.
+                if self.outbox.send(parcel).await.is_err() {
+                    tracing::error!("the delivery workers are gone");
+                    return Ok(());
+                }
+            }
+            if Some(generation) != current {
+                for want in &wants {
+                    if open.get(&want.lane).is_some_and(|pick| !pick.permits.is_empty()) {
+                        view.drained.entry(want.lane).or_default().push(generation);
+                    }
+                }
+            }
+        }
+        let now = Instant::now();
+        view.claimed = now;
+        for (lane, asked) in asked {
+            let got = asked - open.get(&lane).map_or(0, |pick| pick.permits.len());
+            view.book.claimed(lane, asked, got, jittered(queue.poll_interval), now);
+        }
+        Ok(())
+    }
+
+    /// Waits for the next reason to turn; true when it was a notification.
+    async fn rest(&self, view: &View, next: Instant) -> bool {
+        let full = self.slots.free() == 0;
+        let until = tokio::time::Instant::from_std(next);
+        tokio::select! {
+            () = self.woken.notified() => true,
+            () = async {
+                // Slots come back one by one; wait for a batch of them, but not for long.
+                if full {
+                    self.slots.freed().await;
+                    let gathered = tokio::time::Instant::from_std(view.claimed + GATHER);
+                    tokio::time::sleep_until(gathered).await;
+                } else {
+                    tokio::time::sleep_until(until).await;
+                }
+            } => false,
+        }
+    }
+}
+
+/// Spreads `interval` by a fifth either way, so that replicas do not move in step.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.8 + 0.4 * rand::random::<f64>())
+}

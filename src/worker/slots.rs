@@ -1,0 +1,77 @@
+//! How much is in hand: slots of this process, in all and by tenant.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::domain::ids::TenantId;
+
+/// Counts jobs from the claim until their settlement is handed over.
+#[derive(Debug)]
+pub struct Slots {
+    limit: usize,
+    tenant_limit: usize,
+    used: AtomicUsize,
+    by_tenant: Mutex<HashMap<TenantId, Arc<AtomicUsize>>>,
+    freed: Notify,
+}
+
+/// One job in hand; gives the slot back when dropped.
+#[derive(Debug)]
+pub struct Slot {
+    slots: Arc<Slots>,
+    tenant: Arc<AtomicUsize>,
+}
+
+impl Slots {
+    /// Room for `limit` jobs, of which one tenant may have `tenant_limit`.
+    pub fn new(limit: u32, tenant_limit: u32) -> Arc<Self> {
+        Arc::new(Self {
+            limit: limit as usize,
+            tenant_limit: tenant_limit as usize,
+            used: AtomicUsize::new(0),
+            by_tenant: Mutex::default(),
+            freed: Notify::new(),
+        })
+    }
+
+    /// Jobs in hand.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Jobs for which there is room.
+    pub fn free(&self) -> usize {
+        self.limit.saturating_sub(self.used())
+    }
+
+    /// Jobs of `tenant` for which there is room.
+    pub fn room(&self, tenant: TenantId) -> usize {
+        let used = self.by_tenant.lock().get(&tenant).map_or(0, |n| n.load(Ordering::Relaxed));
+        self.tenant_limit.saturating_sub(used)
+    }
+
+    /// Takes a slot. Only the claimer does, after it has looked at [`Self::free`].
+    pub fn take(self: &Arc<Self>, tenant: TenantId) -> Slot {
+        self.used.fetch_add(1, Ordering::Relaxed);
+        let count = Arc::clone(self.by_tenant.lock().entry(tenant).or_default());
+        count.fetch_add(1, Ordering::Relaxed);
+        Slot { slots: Arc::clone(self), tenant: count }
+    }
+
+    /// Waits until a slot is given back.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.tenant.fetch_sub(1, Ordering::Relaxed);
+        self.slots.used.fetch_sub(1, Ordering::Relaxed);
+        self.slots.freed.notify_one();
+    }
+}

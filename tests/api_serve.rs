@@ -1,0 +1,85 @@
+//! The listener: nobody holds it up, and its stop loses no request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use postrider::api::serve;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: api\r\n\r\n";
+
+struct Served {
+    address: std::net::SocketAddr,
+    begun: Arc<Notify>,
+    go_on: Arc<Notify>,
+    stop: Arc<Notify>,
+    done: JoinHandle<()>,
+}
+
+/// A listener whose one route says when it begins and waits to be told to go on.
+async fn start() -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address");
+    let [begun, go_on, stop] = std::array::from_fn(|_| Arc::new(Notify::new()));
+    let (says, waits) = (Arc::clone(&begun), Arc::clone(&go_on));
+    let router = Router::new().route(
+        "/",
+        get(move || async move {
+            says.notify_one();
+            waits.notified().await;
+            "answered"
+        }),
+    );
+    let stopped = Arc::clone(&stop);
+    let done = tokio::spawn(async move { serve(listener, router, stopped.notified()).await });
+    Served { address, begun, go_on, stop, done }
+}
+
+#[tokio::test]
+async fn a_running_request_is_answered_after_the_stop() {
+    let served = start().await;
+    let mut caller = TcpStream::connect(served.address).await.expect("connect");
+    caller.write_all(ASK).await.expect("ask");
+    served.begun.notified().await;
+    served.stop.notify_one();
+    // Nobody new is let in once the listener is gone.
+    while TcpStream::connect(served.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!served.done.is_finished(), "it waits for the one in hand");
+    served.go_on.notify_one();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).await.expect("an answer, then the end");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("answered"), "{answer}");
+    served.done.await.expect("stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_never_ends_its_head_is_cut_off() {
+    let served = start().await;
+    let mut caller = TcpStream::connect(served.address).await.expect("connect");
+    caller.write_all(b"GET / HTTP/1.1\r\nHost: a").await.expect("begin");
+    let mut answer = Vec::new();
+    // Time stands still but for timers: without a deadline this one would be next.
+    tokio::time::timeout(Duration::from_secs(60), caller.read_to_end(&mut answer))
+        .await
+        .expect("cut off in time")
+        .expect("closed");
+    served.stop.notify_one();
+    served.done.await.expect("stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_ever() {
+    let served = start().await;
+    let mut caller = TcpStream::connect(served.address).await.expect("connect");
+    caller.write_all(ASK).await.expect("ask");
+    served.begun.notified().await;
+    served.stop.notify_one();
+    served.done.await.expect("stopped although the request still runs");
+}

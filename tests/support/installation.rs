@@ -1,0 +1,237 @@
+//! A whole small installation: a database, a sink, and daemons as real processes.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use postrider::domain::ids::MessageId;
+use postrider::sink::{FaultMix, Options, Sink};
+use sqlx::PgPool;
+use tempfile::TempDir;
+
+use super::builders;
+use super::postgres::{Role, TestDb};
+
+/// Longest wait for anything in these tests; only a broken program reaches it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Everything a daemon needs around it.
+pub struct Installation {
+    pub db: TestDb,
+    pub owner: PgPool,
+    pub api: PgPool,
+    pub sink: Sink,
+    folder: TempDir,
+}
+
+impl Installation {
+    /// A database with a tenant `acme`, and a sink with `faults`.
+    pub async fn new(faults: Option<FaultMix>) -> Self {
+        let db = TestDb::new().await;
+        let (owner, api) = (db.pool(Role::Owner).await, db.pool(Role::Api).await);
+        let sink = Sink::start(Options { faults, keep: 50_000, ..Options::default() })
+            .await
+            .expect("start the sink");
+        let folder = TempDir::new().expect("make a folder");
+        Self { db, owner, api, sink, folder }
+    }
+
+    /// Writes the configuration: everything goes to the sink; `more` is added to it.
+    pub fn configure(&self, more: &str) -> PathBuf {
+        self.configure_worker("", more)
+    }
+
+    /// The same with other keys in `[worker]`.
+    pub fn configure_worker(&self, worker: &str, more: &str) -> PathBuf {
+        let path = self.folder.path().join("postrider.toml");
+        let text = format!(
+            r#"
+[database]
+url = "{url}"
+
+[queue]
+beat_interval = "200ms"
+session_ttl = "2s"
+rescue_delay = "500ms"
+
+[worker]
+shutdown_deadline = "2s"
+{worker}
+
+[[source]]
+name = "default"
+ehlo = "sender.example.org"
+
+[[route]]
+name = "sink"
+kind = "relay"
+host = "127.0.0.1"
+port = {port}
+tls = "none"
+max_connections_per_host = 50
+
+{more}
+"#,
+            url = self.db.url(),
+            port = self.sink.smtp().port(),
+        );
+        fs::write(&path, text).expect("write the configuration");
+        path
+    }
+
+    /// Starts a daemon and waits until it is ready.
+    pub async fn daemon(&self, config: &PathBuf) -> Daemon {
+        let probes = free_address();
+        let log = fs::File::create(self.folder.path().join(format!("{}.log", probes.port())))
+            .expect("make a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_postriderd"))
+            .arg("--config")
+            .arg(config)
+            .env("POSTRIDER__TELEMETRY__LISTEN", probes.to_string())
+            .env("POSTRIDER_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("start postriderd");
+        let log = self.folder.path().join(format!("{}.log", probes.port()));
+        let mut daemon = Daemon { child, probes, log };
+        let started = Instant::now();
+        while !daemon.answers("readyz").await {
+            if let Some(status) = daemon.child.try_wait().expect("ask for the child") {
+                panic!("postriderd ended with {status}:\n{}", daemon.words());
+            }
+            assert!(started.elapsed() < PATIENCE, "never ready:\n{}", daemon.words());
+            pause().await;
+        }
+        daemon
+    }
+
+    /// A message of tenant `acme` to `to`.
+    pub async fn submit(&self, tenant: i64, stream: &str, to: &[String]) -> MessageId {
+        builders::submit(&self.api, tenant, "acme", stream, to).await
+    }
+
+    /// Waits until nothing waits any more.
+    pub async fn drained(&self, daemon: &Daemon) {
+        let started = Instant::now();
+        while self.waiting().await > 0 {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{} still wait:\n{}",
+                self.waiting().await,
+                daemon.words()
+            );
+            pause().await;
+        }
+    }
+
+    /// Waits until `n` deliveries reached the sink.
+    pub async fn sink_has(&self, n: u64) {
+        let started = Instant::now();
+        while self.sink.stats().accepted < n {
+            assert!(started.elapsed() < PATIENCE, "{:?}", self.sink.stats().accepted);
+            pause().await;
+        }
+    }
+
+    /// Rows in ready, lease and deferred.
+    pub async fn waiting(&self) -> i64 {
+        let mut waiting = 0;
+        for table in ["ready", "lease", "deferred"] {
+            waiting += builders::rows(&self.owner, table).await;
+        }
+        waiting
+    }
+}
+
+/// A running postriderd. Killed when dropped.
+pub struct Daemon {
+    child: Child,
+    probes: SocketAddr,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Sends a signal by name, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let done = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .expect("run kill");
+        assert!(done.success());
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("reap");
+    }
+
+    /// SIGTERM, and waits for the end; the exit code.
+    pub async fn terminate(mut self) -> Option<i32> {
+        self.signal("TERM");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("ask for the child") {
+                return status.code();
+            }
+            assert!(started.elapsed() < PATIENCE, "does not stop:\n{}", self.words());
+            pause().await;
+        }
+    }
+
+    /// The text of `/metrics`.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.probes);
+        reqwest::get(url).await.expect("ask").text().await.expect("text")
+    }
+
+    /// The value of one series of `/metrics`, 0 if it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics().await;
+        text.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+            .unwrap_or(0.0)
+    }
+
+    /// Waits until a series has at least this value.
+    pub async fn metric_reaches(&self, series: &str, value: f64) {
+        let started = Instant::now();
+        while self.metric(series).await < value {
+            assert!(started.elapsed() < PATIENCE, "{series}:\n{}", self.words());
+            pause().await;
+        }
+    }
+
+    /// What it logged.
+    pub fn words(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    async fn answers(&self, path: &str) -> bool {
+        let url = format!("http://{}/{path}", self.probes);
+        reqwest::get(url).await.is_ok_and(|answer| answer.status().is_success())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Ended already, or a test failed: nothing to be done about an error here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Other processes give no signal to wait for, so their state is asked for in this rhythm.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+}

@@ -1,0 +1,16 @@
+//! What the behaviour tests share.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "each test binary uses a part of it; cargo says by variables where it builds"
+)]
+
+pub mod api;
+pub mod builders;
+pub mod command;
+pub mod installation;
+pub mod letters;
+pub mod postgres;
+pub mod smtp_peer;
