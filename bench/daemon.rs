@@ -18,15 +18,15 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Debug, Clone, Copy)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Messages per second, from the first settlement to the last.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// CPU per message.
-    pub daemon: Duration,
+    pub(crate) daemon: Duration,
     /// CPU per message of the postmaster and all its processes.
-    pub postgres: Duration,
+    pub(crate) postgres: Duration,
     /// Most memory of the daemon, in bytes.
-    pub memory: u64,
+    pub(crate) memory: u64,
 }
 
 /// The daemon; killed on drop.
@@ -40,7 +40,7 @@ impl Drop for Daemon {
 }
 
 /// Lets the daemon empty the queue into `sink` and measures it.
-pub async fn run(
+pub(crate) async fn run(
     args: &Args,
     folder: &Path,
     cluster: &Cluster,
@@ -70,7 +70,7 @@ pub async fn run(
         }
     }
     let (daemon_cpu, memory) = (usage::cpu(pid), usage::peak_memory(pid));
-    let postgres_cpu = usage::cpu_of_family(postmaster) - before;
+    let postgres_cpu = usage::cpu_of_family(postmaster).saturating_sub(before);
     drop(daemon);
 
     let (delivered, seconds): (i64, f64) = sqlx::query_as(

@@ -26,16 +26,20 @@ const CHUNK: u32 = 5_000;
 const KEY: &str = "YmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggYiE=";
 
 /// A database with a full queue.
-pub struct Load {
+pub(crate) struct Load {
     /// Its address.
-    pub url: String,
+    pub(crate) url: String,
     /// How long the submission took.
-    pub took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Load {
     /// Makes the database anew and fills the queue.
-    pub async fn submit(cluster: &Cluster, folder: &Path, args: &Args) -> anyhow::Result<Self> {
+    pub(crate) async fn submit(
+        cluster: &Cluster,
+        folder: &Path,
+        args: &Args,
+    ) -> anyhow::Result<Self> {
         let mut admin = PgConnection::connect(&cluster.url("postgres")).await?;
         for statement in ["drop database if exists bench with (force)", "create database bench"] {
             sqlx::raw_sql(statement).execute(&mut admin).await.context(statement)?;
@@ -82,11 +86,14 @@ async fn fill(pool: &PgPool, args: &Args) -> anyhow::Result<()> {
         let mut recipients = Recipients::default();
         for n in first..args.count.min(first + CHUNK) {
             let payload = json!({"vars": {"name": format!("Reader {n}"), "n": n}});
-            recipients.push(format!("reader{n}@{}", DOMAINS[n as usize % 8]), Some(payload.to_string()));
+            recipients
+                .push(format!("reader{n}@{}", DOMAINS[n as usize % 8]), Some(payload.to_string()));
         }
         let digest = sha256(&first.to_be_bytes());
         let number = i32::try_from(number)?;
-        enqueue.append(&scope, message, &Chunk { upload: None, number, digest, recipients }).await?;
+        enqueue
+            .append(&scope, message, &Chunk { upload: None, number, digest, recipients })
+            .await?;
     }
     Ok(())
 }
@@ -113,7 +120,8 @@ fn content(size: Size) -> Value {
         Size::Small => message["text"] = line.repeat(6).into(),
         Size::Large => {
             let paragraph = format!("<p style=\"margin: 0 0 1em\">{}</p>\n", line.trim_end());
-            message["html"] = format!("<html><body>\n{}</body></html>\n", paragraph.repeat(80)).into();
+            message["html"] =
+                format!("<html><body>\n{}</body></html>\n", paragraph.repeat(80)).into();
             message["text"] = line.repeat(12).into();
         }
     }

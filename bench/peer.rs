@@ -10,23 +10,23 @@ use anyhow::{Context, bail};
 use crate::{Args, SinkKind, usage};
 
 /// A sink in a process of its own; killed on drop.
-pub struct Peer {
+pub(crate) struct Peer {
     child: Child,
     address: SocketAddr,
 }
 
 /// What smtp-source reached.
 #[derive(Debug, Clone, Copy)]
-pub struct Raw {
+pub(crate) struct Raw {
     /// Messages per second.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// CPU of smtp-source per message.
-    pub cpu: Duration,
+    pub(crate) cpu: Duration,
 }
 
 impl Peer {
     /// Starts the kind of sink that was asked for.
-    pub fn start(args: &Args) -> anyhow::Result<Self> {
+    pub(crate) fn start(args: &Args) -> anyhow::Result<Self> {
         let port = free_port()?;
         match args.sink {
             SinkKind::SmtpSink => Self::smtp_sink(args, port),
@@ -66,7 +66,7 @@ impl Peer {
         Ok(peer)
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -80,13 +80,14 @@ impl Drop for Peer {
 
 /// The same mails with no queue: as fast as Postfix's load generator sends them.
 /// `None` without Postfix's tools.
-pub fn raw_limit(args: &Args) -> anyhow::Result<Option<Raw>> {
+pub(crate) fn raw_limit(args: &Args) -> anyhow::Result<Option<Raw>> {
     if args.postfix.is_none() {
         return Ok(None);
     }
     let peer = Peer::smtp_sink(args, free_port()?)?;
     let mut source = postfix(args, "smtp-source")?;
-    source.args(["-s", &args.connections.to_string(), "-m", &args.count.to_string()]);
+    // -d: many mails over one connection, as ours.
+    source.args(["-d", "-s", &args.connections.to_string(), "-m", &args.count.to_string()]);
     source.args(["-l", &args.size.bytes().to_string(), "-f", "a@bench.example"]);
     source.args(["-t", "b@example.org", &peer.address().to_string()]);
     let (before, started) = (usage::cpu_of_ended_children(), Instant::now());
@@ -95,13 +96,15 @@ pub fn raw_limit(args: &Args) -> anyhow::Result<Option<Raw>> {
         bail!("smtp-source failed: {ended}");
     }
     let took = started.elapsed();
-    let cpu = usage::cpu_of_ended_children() - before;
+    let cpu = usage::cpu_of_ended_children().saturating_sub(before);
     Ok(Some(Raw { rate: f64::from(args.count) / took.as_secs_f64(), cpu: cpu / args.count }))
 }
 
 fn postfix(args: &Args, program: &str) -> anyhow::Result<Command> {
     let Some(folder) = &args.postfix else {
-        bail!("{program} is needed: name Postfix's unpacked package with --postfix, or use --sink builtin");
+        bail!(
+            "{program} is needed: name Postfix's unpacked package with --postfix, or use --sink builtin"
+        );
     };
     let mut command = Command::new(find(folder, program));
     command.env("LD_LIBRARY_PATH", folder.join("usr/lib/postfix"));

@@ -8,18 +8,18 @@ use crate::daemon::Measured;
 use crate::load::Load;
 use crate::peer::Raw;
 
-pub struct Report<'a> {
-    pub args: &'a Args,
-    pub load: &'a Load,
-    pub measured: Measured,
-    pub raw: Option<Raw>,
-    pub postgres: u32,
+pub(crate) struct Report<'a> {
+    pub(crate) args: &'a Args,
+    pub(crate) load: &'a Load,
+    pub(crate) measured: Measured,
+    pub(crate) raw: Option<Raw>,
+    pub(crate) postgres: u32,
 }
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { args, load, measured, raw, postgres } = self;
-        let (size, dkim, sink) = (name(args.size), name(args.dkim), name(args.sink));
+        let (size, dkim, sink) = (name(&args.size), name(&args.dkim), name(&args.sink));
         let count = args.count;
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let submit = f64::from(count) / load.took.as_secs_f64();
@@ -30,16 +30,13 @@ impl fmt::Display for Report<'_> {
         writeln!(f, "CPU of the daemon      {:>10.1} us/message", micros(measured.daemon))?;
         writeln!(f, "CPU of Postgres        {:>10.1} us/message", micros(measured.postgres))?;
         writeln!(f, "peak memory (daemon)   {:>10.1} MB", megabytes(measured.memory))?;
-        let of_raw = match raw {
-            Some(raw) => {
-                writeln!(f, "smtp-source, no queue  {:>10.0} messages/s", raw.rate)?;
-                writeln!(f, "CPU of smtp-source     {:>10.1} us/message", micros(raw.cpu))?;
-                format!("{:.0} %", 100.0 * measured.rate / raw.rate)
-            }
-            None => {
-                writeln!(f, "raw limit              not measured (no Postfix tools)")?;
-                "-".to_owned()
-            }
+        let of_raw = if let Some(raw) = raw {
+            writeln!(f, "smtp-source, no queue  {:>10.0} messages/s", raw.rate)?;
+            writeln!(f, "CPU of smtp-source     {:>10.1} us/message", micros(raw.cpu))?;
+            format!("{:.0} %", 100.0 * measured.rate / raw.rate)
+        } else {
+            writeln!(f, "raw limit              not measured (no Postfix tools)")?;
+            "-".to_owned()
         };
         writeln!(f)?;
         writeln!(
@@ -58,7 +55,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-fn name(value: impl clap::ValueEnum) -> String {
+fn name(value: &impl clap::ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 postfix=target/bench/postfix
-if [ ! -x "$postfix/usr/sbin/smtp-sink" ] && command -v apt-get dpkg-deb >/dev/null; then
+if [ ! -x "$postfix/usr/sbin/smtp-sink" ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     mkdir -p target/bench/download
     if (cd target/bench/download && apt-get download postfix) >/dev/null 2>&1; then
         dpkg-deb -x target/bench/download/postfix_*.deb "$postfix"

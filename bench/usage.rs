@@ -7,13 +7,13 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(10);
 
 /// CPU time of a process, without its children.
-pub fn cpu(pid: u32) -> Duration {
+pub(crate) fn cpu(pid: u32) -> Duration {
     stat(pid).map_or(Duration::ZERO, |stat| stat.own)
 }
 
 /// CPU time of a process, of its children that run, and of those that ended and
 /// were waited for: Postgres's postmaster and all its backends.
-pub fn cpu_of_family(parent: u32) -> Duration {
+pub(crate) fn cpu_of_family(parent: u32) -> Duration {
     let Some(head) = stat(parent) else { return Duration::ZERO };
     let children = fs::read_dir("/proc").into_iter().flatten().flatten();
     children
@@ -23,12 +23,12 @@ pub fn cpu_of_family(parent: u32) -> Duration {
 }
 
 /// CPU time of our own children that ended and were waited for.
-pub fn cpu_of_ended_children() -> Duration {
+pub(crate) fn cpu_of_ended_children() -> Duration {
     stat(std::process::id()).map_or(Duration::ZERO, |stat| stat.waited_for)
 }
 
 /// Most memory that a process ever held, in bytes.
-pub fn peak_memory(pid: u32) -> u64 {
+pub(crate) fn peak_memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = peak.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());

@@ -98,6 +98,7 @@ create table postrider.api_key(
 create table postrider.sending_domain(
   tenant_id   bigint not null references postrider.tenant,
   domain      text not null,
+  signed      boolean not null default true,   -- false: an operator asked for mail without DKIM
   created_at  timestamptz not null default now(),
   primary key (tenant_id, domain));
 -- One tenant per domain: nobody signs with another's name.

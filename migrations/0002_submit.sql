@@ -236,7 +236,14 @@ declare
   v_tenant bigint;
   v_before text := coalesce(current_setting('postrider.tenant', true), '');
   v_stream text := coalesce(message ->> 'stream', 'transactional');
+  -- What could end a line of a mail, or looks as if it did.
+  v_breaks constant text := '[[:cntrl:]\u0080-\u009f\u2028\u2029]';
+  v_is_address constant text :=
+    '^[^][[:space:][:cntrl:]<>@",;:\\()]{1,64}@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$';
   v_field  text;
+  v_kind   text;
+  v_value  text;
+  v_from   text;
   v_entry  json;
   v_n      int := 0;
   v_one    text;
@@ -259,14 +266,37 @@ begin
   loop
     raise exception 'message.%: unknown field', v_field using errcode = 'invalid_parameter_value';
   end loop;
+  for v_field, v_kind in
+    select * from (values ('from', 'string'), ('subject', 'string'), ('html', 'string'), ('text', 'string'),
+      ('reply_to', 'string'), ('stream', 'string'), ('send_at', 'string'), ('expires_at', 'string'),
+      ('headers', 'object'), ('vars', 'object'), ('metadata', 'object'), ('attachments', 'array')) kinds
+  loop
+    if json_typeof(message -> v_field) not in (v_kind, 'null') then
+      raise exception 'message.%: expected % %, found %', v_field, case v_kind when 'string' then 'a' else 'an' end,
+        v_kind, json_typeof(message -> v_field) using errcode = 'invalid_parameter_value';
+    end if;
+  end loop;
   foreach v_field in array array['from', 'subject'] loop
     if coalesce(message ->> v_field, '') = '' then
       raise exception 'message.%: missing', v_field using errcode = 'invalid_parameter_value';
     end if;
-    if message ->> v_field ~ '[[:cntrl:]]' then
+  end loop;
+  for v_field, v_value in
+    select f, message ->> f from unnest(array['from', 'subject', 'reply_to']) f
+    union all
+    select 'headers', key || ': ' || value from json_each_text(
+      case when json_typeof(message -> 'headers') = 'object' then message -> 'headers' else '{}' end)
+  loop
+    if v_value ~ v_breaks then
       raise exception 'message.%: control characters are not allowed', v_field using errcode = 'invalid_parameter_value';
     end if;
   end loop;
+  v_from := coalesce(substring(message ->> 'from' from '<([^<>]*)>\s*$'), message ->> 'from');
+  v_from := substring(v_from from '^(.*@)') || lower(postrider.domain_of(v_from));
+  if v_from is null or v_from !~ v_is_address then
+    raise exception 'message.from: expected an address, found %', quote_literal(left(message ->> 'from', 80))
+      using errcode = 'invalid_parameter_value';
+  end if;
   if coalesce(message ->> 'html', message ->> 'text', '') = '' then
     raise exception 'message: give html, text or both' using errcode = 'invalid_parameter_value';
   end if;
@@ -280,14 +310,18 @@ begin
   end if;
 
   for v_entry in select e from json_array_elements(message -> 'recipients') e loop
-    v_all := array[v_entry ->> 'to']
-      || coalesce((select array_agg(c) from json_array_elements_text(v_entry -> 'cc') c), '{}');
+    if json_typeof(v_entry -> 'cc') not in ('array', 'null') or json_typeof(v_entry -> 'vars') not in ('object', 'null') then
+      raise exception 'message.recipients[%]: expected cc to be an array and vars an object', v_n
+        using errcode = 'invalid_parameter_value';
+    end if;
+    v_all := array[v_entry ->> 'to'] || coalesce((select array_agg(c) from json_array_elements_text(
+      case when json_typeof(v_entry -> 'cc') = 'array' then v_entry -> 'cc' else '[]' end) c), '{}');
     foreach v_one in array v_all loop
+      v_value := v_one;
       v_one := coalesce(substring(v_one from '<([^<>]*)>\s*$'), v_one);
       v_one := substring(v_one from '^(.*@)') || lower(postrider.domain_of(v_one));
-      if v_one is null or octet_length(v_one) > 254
-         or v_one !~ '^[^][[:space:][:cntrl:]<>@",;:\\()]{1,64}@([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$' then
-        raise exception 'message.recipients[%]: expected an address, found %', v_n, quote_nullable(left(v_entry ->> 'to', 80))
+      if v_one is null or octet_length(v_one) > 254 or v_one !~ v_is_address or v_value ~ v_breaks then
+        raise exception 'message.recipients[%]: expected an address, found %', v_n, quote_nullable(left(v_value, 80))
           using errcode = 'invalid_parameter_value';
       end if;
       v_to := v_to || v_one;
@@ -298,9 +332,9 @@ begin
   end loop;
 
   select * into v_result from postrider.submit(
-    v_tenant, lower(rtrim(postrider.domain_of(message ->> 'from'), '> ')), v_stream,
+    v_tenant, postrider.domain_of(v_from), v_stream,
     (select json_object_agg(k, v) from json_each(message) e(k, v)
-     where k not in ('recipients', 'stream', 'send_at', 'expires_at')),
+     where k not in ('recipients', 'stream', 'send_at', 'expires_at') and json_typeof(v) <> 'null'),
     (message ->> 'send_at')::timestamptz, (message ->> 'expires_at')::timestamptz, v_to, v_load,
     sha256(convert_to(idempotency_key, 'UTF8')),
     case when idempotency_key is not null then sha256(convert_to(message::text, 'UTF8')) end);

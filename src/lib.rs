@@ -23,5 +23,6 @@ pub mod smtp;
 pub mod api;
 pub mod cli;
 pub mod maintenance;
+pub mod worker;
 
 pub mod boot;

@@ -39,11 +39,13 @@ async fn kill_minus_nine_loses_nothing_and_doubles_only_what_is_in_doubt() {
         "{} duplicates, {doubt} recorded as in doubt",
         stats.duplicates
     );
-    let twice = "(select job_id from postrider.attempt where kind <= 5 group by 1 having count(*) > 1) x";
-    let twice: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {twice}")))
-        .fetch_one(&home.owner)
-        .await
-        .expect("count");
+    let twice =
+        "(select job_id from postrider.attempt where kind <= 5 group by 1 having count(*) > 1) x";
+    let twice: i64 =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {twice}")))
+            .fetch_one(&home.owner)
+            .await
+            .expect("count");
     assert_eq!(twice, 0, "no delivery has two ends");
 }
 
@@ -71,11 +73,13 @@ async fn a_terminated_daemon_loses_and_doubles_nothing() {
 async fn two_daemons_share_the_work() {
     let home = Installation::new(None).await;
     let tenant = builders::tenant(&home.owner, "acme").await;
-    let config = home.configure("[worker]\nconcurrency = 32\ntenant_concurrency = 32\n");
+    let config = home.configure_worker("concurrency = 32\ntenant_concurrency = 32", "");
     let (one, two) = (home.daemon(&config).await, home.daemon(&config).await);
     home.submit(tenant, "bulk", &builders::recipients(JOBS, "example.org")).await;
     home.drained(&one).await;
-    let share = |daemon| async move { support::installation::Daemon::metric(daemon, "postrider_claimed_total").await };
+    let share = |daemon| async move {
+        support::installation::Daemon::metric(daemon, "postrider_claimed_total").await
+    };
     let (first, second) = (share(&one).await, share(&two).await);
     assert!(first > 0.0 && second > 0.0, "{first} and {second}");
     assert_eq!(first + second, JOBS as f64, "each claimed once");

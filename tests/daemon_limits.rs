@@ -53,8 +53,16 @@ async fn a_limit_holds_for_its_provider_and_for_nobody_else() {
     // Seconds of the sink's clock cut the stream anywhere, so a window may hold one burst more.
     let five = busiest(slow, 5);
     assert!(five <= 5 * RATE + BURST, "{five} in five seconds: {:?}", slow.per_second);
-    assert_eq!(builders::rows(&home.owner, "attempt where attempt > 1").await, 0, "waiting spends no attempt");
-    assert_eq!(builders::rows(&home.owner, "attempt where kind <> 1").await, 0, "and fails nothing");
+    assert_eq!(
+        builders::rows(&home.owner, "attempt where attempt > 1").await,
+        0,
+        "waiting spends no attempt"
+    );
+    assert_eq!(
+        builders::rows(&home.owner, "attempt where kind <> 1").await,
+        0,
+        "and fails nothing"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,12 +74,18 @@ async fn a_reload_changes_a_limit_and_a_bad_file_changes_nothing() {
     home.submit(tenant, "bulk", &builders::recipients(300, "slow.example")).await;
     home.sink_has(1).await;
 
-    fs::write(&config, fs::read_to_string(&config).expect("read").replace("rate = \"1/s\"", "ratee = \"1000/s\""))
-        .expect("write");
+    fs::write(
+        &config,
+        fs::read_to_string(&config).expect("read").replace("rate = \"1/s\"", "ratee = \"1000/s\""),
+    )
+    .expect("write");
     daemon.signal("HUP");
     daemon.metric_reaches("postrider_config_reloads_total{outcome=\"refused\"}", 1.0).await;
     let words = daemon.words();
-    assert!(words.contains("ratee") && words.contains("\"rate\""), "names the key and the near one:\n{words}");
+    assert!(
+        words.contains("ratee") && words.contains("\"rate\""),
+        "names the key and the near one:\n{words}"
+    );
     assert!(home.sink.stats().accepted < 100, "the old limit is in force");
 
     home.configure(&limited(1_000));

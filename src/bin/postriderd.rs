@@ -1,2 +1,91 @@
-//! x
-fn main() {}
+//! The delivery daemon: arguments → boot → worker + maintenance.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use postrider::boot::{self, Boot, BootArgs, Role};
+use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
+use postrider::queue::migrate;
+use postrider::telemetry::server;
+use postrider::worker::daemon::Running;
+use tikv_jemallocator::Jemalloc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// Claims deliveries from the queue and carries them out.
+///
+/// SIGHUP reloads the configuration; SIGTERM finishes what is in hand and exits.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Configuration file.
+    #[arg(long, env = "POSTRIDER_CONFIG")]
+    config: Option<PathBuf>,
+    /// A name for this process in the list of sessions; its identity is a number.
+    #[arg(long, default_value = "postriderd")]
+    name: String,
+}
+
+fn main() -> ExitCode {
+    boot::main(run(Args::parse()))
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let boot = Boot::start(BootArgs { config: args.config })?;
+    let stop = boot::shutdown_signal();
+    let (settings, health) = (boot.settings(), boot.health());
+    let (database, telemetry) = {
+        let now = settings.borrow();
+        (now.database.clone(), now.telemetry.clone())
+    };
+    let stop_probes = CancellationToken::new();
+    let probes = server::bind(telemetry.listen)
+        .await
+        .with_context(|| format!("telemetry.listen: cannot listen on {}", telemetry.listen))?;
+    let probes =
+        tokio::spawn(server::serve(probes, boot.metrics(), health.clone(), stop_probes.clone()));
+    let pool = boot::connect(&database, Role::Worker).await.context("database")?;
+    migrate::schema_is_current(&pool).await?;
+    boot.follow_reloads(stop.clone());
+
+    // A session that was fenced (the process was frozen for too long) is given up whole
+    // and the daemon starts anew under another.
+    while !stop.is_cancelled() {
+        let part = health.part("queue");
+        part.not_ready("has not looked at the queue yet");
+        let running = Running::start(pool.clone(), settings.clone(), &args.name, part).await?;
+        let upkeep = TaskTracker::new();
+        let stop_upkeep = CancellationToken::new();
+        steady::spawn(&upkeep, &pool, &settings, running.woken(), &stop_upkeep);
+        upkeep.spawn(gauges::run(pool.clone(), stop_upkeep.clone()));
+        upkeep.spawn(
+            Ticks {
+                pool: pool.clone(),
+                settings: settings.clone(),
+                session: running.session().id(),
+                alarms: Alarms::new(settings.clone()),
+            }
+            .run(stop_upkeep.clone()),
+        );
+        tokio::select! {
+            () = stop.cancelled() => tracing::info!("stopping: no new claims, finishing what is in hand"),
+            () = running.fenced() => {}
+        }
+        let deadline = Arc::clone(&settings.borrow()).worker.shutdown_deadline;
+        let stopped = running.stop(deadline).await;
+        stop_upkeep.cancel();
+        upkeep.close();
+        upkeep.wait().await;
+        tracing::info!(abandoned = stopped.abandoned, unwritten = stopped.unwritten, "stopped");
+    }
+    stop_probes.cancel();
+    probes.await.context("telemetry server")?.context("telemetry server")?;
+    pool.close().await;
+    Ok(())
+}

@@ -82,6 +82,8 @@ enum Keys {
     Rsa,
     /// Ed25519: some receivers ignore it
     Ed25519,
+    /// No key: mail of this domain leaves unsigned (large receivers refuse such)
+    None,
 }
 
 /// A record to publish.
@@ -137,6 +139,7 @@ impl Keys {
             Self::Both => &[Algorithm::RsaSha256, Algorithm::Ed25519Sha256],
             Self::Rsa => &[Algorithm::RsaSha256],
             Self::Ed25519 => &[Algorithm::Ed25519Sha256],
+            Self::None => &[],
         }
     }
 }

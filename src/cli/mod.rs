@@ -97,7 +97,9 @@ enum One {
 pub async fn run(cli: Cli, lent: Lent) -> ExitCode {
     let format = if cli.json { Format::Json } else { Format::Words };
     let ended = match cli.command {
-        Command::Dev(args) => return whole(dev::run(*args, cli.database_url, (lent.shutdown)()).await),
+        Command::Dev(args) => {
+            return whole(dev::run(*args, cli.database_url, (lent.shutdown)()).await);
+        }
         Command::Sink(args) => return whole(sink::run(args, (lent.shutdown)()).await),
         Command::One(command) => {
             dispatch(command, &Context::new(cli.config, cli.database_url, lent.connect)).await

@@ -1,6 +1,6 @@
 //! A letter: envelope and finished bytes. Only rendering makes one.
 
-use std::sync::Arc;
+use bytes::Bytes;
 
 use super::address::Address;
 
@@ -10,7 +10,7 @@ use super::address::Address;
 pub struct Letter {
     sender: Option<Address>,
     recipient: Address,
-    bytes: Arc<[u8]>,
+    bytes: Bytes,
     utf8_headers: bool,
 }
 

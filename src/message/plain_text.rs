@@ -60,7 +60,7 @@ fn hide_tags(html: &str) -> Option<(String, Vec<Tag<'_>>)> {
     let mut tags = Vec::new();
     let mut rest = html;
     while let Some(at) = rest.find('{') {
-        let len = match rest[at..].as_bytes() {
+        let len = match &rest.as_bytes()[at..] {
             [b'{', b'{', ..] => tag_len(&rest[at..], "}}")?,
             [b'{', b'%', ..] => block_len(&rest[at..])?,
             [b'{', b'#', ..] => rest[at..].find("#}")? + 2,
@@ -91,10 +91,9 @@ fn tag_len(tag: &str, end: &str) -> Option<usize> {
             _ if escaped => escaped = false,
             Some(_) if c == '\\' => escaped = true,
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if matches!(c, '"' | '\'') => quote = Some(c),
             None if tag[at..].starts_with(end) => return Some(at + end.len()),
-            None => {}
+            _ => {}
         }
     }
     None
@@ -184,8 +183,7 @@ fn flatten_tables(html: &str) -> Option<String> {
         let replacement = match name.as_str() {
             "table" | "thead" | "tbody" | "tfoot" | "tr" | "caption" => "div",
             "td" | "th" if closes => " </span",
-            "td" | "th" => "span",
-            "col" | "colgroup" => "span",
+            "td" | "th" | "col" | "colgroup" => "span",
             other => {
                 flat.push_str(&rest[..name_at + other.len()]);
                 rest = &rest[name_at + other.len()..];
@@ -218,27 +216,24 @@ fn show_tags(text: &str, tags: &[Tag<'_>]) -> Option<String> {
         let line = line.trim_end();
         let mut only_structure = !line.is_empty();
         for c in line.chars() {
-            match index_of(c).and_then(|index| Some((index, tags.get(index)?))) {
-                Some((index, tag)) => {
-                    // A text may be written twice or elsewhere; structure may not.
-                    if !matches!(tag.kind, TagKind::Text | TagKind::Comment) {
-                        if last.is_some_and(|last| index <= last) {
-                            return None;
-                        }
-                        last = Some(index);
-                    }
-                    seen[index] = true;
-                    only_structure &= tag.kind != TagKind::Text;
-                    if tag.kind != TagKind::Comment {
-                        shown.push_str(tag.source);
-                    }
+            let Some((index, tag)) = index_of(c).and_then(|at| Some((at, tags.get(at)?))) else {
+                only_structure &= c.is_whitespace();
+                if !only_structure || !c.is_whitespace() {
+                    shown.push(c);
                 }
-                None => {
-                    only_structure &= c.is_whitespace();
-                    if !only_structure || !c.is_whitespace() {
-                        shown.push(c);
-                    }
+                continue;
+            };
+            // A text may be written twice or elsewhere; structure may not.
+            if !matches!(tag.kind, TagKind::Text | TagKind::Comment) {
+                if last.is_some_and(|last| index <= last) {
+                    return None;
                 }
+                last = Some(index);
+            }
+            seen[index] = true;
+            only_structure &= tag.kind != TagKind::Text;
+            if tag.kind != TagKind::Comment {
+                shown.push_str(tag.source);
             }
         }
         if !only_structure {

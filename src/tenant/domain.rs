@@ -136,7 +136,7 @@ pub async fn add(
     let domain = read_domain(domain)?;
     let mut keys = Vec::with_capacity(algorithms.len());
     for algorithm in algorithms {
-        keys.push(make_key(sealer, scope.tenant(), &domain, selector, *algorithm)?);
+        keys.push(make_key(sealer, scope.tenant(), &domain, selector, *algorithm).await?);
     }
     match store(pool, scope, &domain, keys).await? {
         Stored::Done => find(pool, scope, &domain).await,
@@ -231,7 +231,8 @@ impl DomainKeys {
         Self { pool, sealer, known: Cache::new(CACHED) }
     }
 
-    /// One signer for each key of the domain in use; never none.
+    /// One signer for each key of the domain in use; none only for a domain that was
+    /// added without keys on purpose.
     pub async fn signers(
         &self,
         tenant: TenantId,
@@ -265,7 +266,7 @@ impl DomainKeys {
         .bind(domain)
         .fetch_all(&self.pool)
         .await?;
-        if rows.is_empty() {
+        if rows.is_empty() && self.must_sign(tenant, domain).await? {
             return Err(DomainError::NoKey { domain: domain.to_owned() });
         }
         let open = |row: &SealedRow| {
@@ -275,6 +276,19 @@ impl DomainKeys {
             Ok(Arc::new(Signer::new(domain, &row.selector, pair)))
         };
         rows.iter().map(open).collect()
+    }
+
+    /// Whether mail of a domain without keys waits for one. Not if it was added without
+    /// any on purpose; a domain that was removed meanwhile waits too.
+    async fn must_sign(&self, tenant: TenantId, domain: &str) -> Result<bool, DomainError> {
+        let signed: Option<bool> = sqlx::query_scalar(
+            "select signed from postrider.sending_domain where tenant_id = $1 and domain = $2",
+        )
+        .bind(tenant.get())
+        .bind(domain)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(signed.unwrap_or(true))
     }
 }
 
@@ -308,13 +322,24 @@ async fn store(
             async move {
                 let tenant = scope.tenant().get();
                 sqlx::query(
-                    "insert into postrider.sending_domain(tenant_id, domain) values ($1, $2)
-                     on conflict do nothing",
+                    "insert into postrider.sending_domain(tenant_id, domain, signed)
+                     values ($1, $2, $3) on conflict do nothing",
                 )
                 .bind(tenant)
                 .bind(&domain)
+                .bind(!keys.is_empty())
                 .execute(&mut *conn)
                 .await?;
+                if !keys.is_empty() {
+                    sqlx::query(
+                        "update postrider.sending_domain set signed = true
+                         where tenant_id = $1 and domain = $2 and not signed",
+                    )
+                    .bind(tenant)
+                    .bind(&domain)
+                    .execute(&mut *conn)
+                    .await?;
+                }
                 // Another tenant's row is not seen here, but it kept ours out.
                 let ours: bool = sqlx::query_scalar(
                     "select exists (select 1 from postrider.sending_domain
@@ -363,7 +388,7 @@ async fn store(
     Ok(stored)
 }
 
-fn make_key(
+async fn make_key(
     sealer: &Sealer,
     tenant: TenantId,
     domain: &str,
@@ -377,7 +402,10 @@ fn make_key(
     if !is_label(&selector) {
         return Err(DomainError::BadSelector { found: prefix.chars().take(80).collect() });
     }
-    let pair = KeyPair::generate(algorithm)?;
+    // An RSA key takes the processor for some tenths of a second.
+    let pair = tokio::task::spawn_blocking(move || KeyPair::generate(algorithm))
+        .await
+        .map_err(|_| KeyRefused::Generate)??;
     let owner = Owner { tenant, domain, selector: &selector };
     let sealed = sealer.seal(owner, &pair.to_pkcs8()?)?;
     Ok(NewKey { sealed, public_key: pair.public_key()?, algorithm: algorithm.tag(), selector })

@@ -39,17 +39,11 @@ impl Admission {
         permit: &mut Permit,
     ) -> Result<(), Outcome> {
         if self.stopping.is_set() {
-            return Err(Outcome::Postponed {
-                delay: Duration::ZERO,
-                reason: WaitReason::Shutdown,
-            });
+            return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::Shutdown });
         }
         if !self.session.is_trusted() {
             // Somebody may have fenced us and given this job away: do not begin.
-            return Err(Outcome::Postponed {
-                delay: Duration::ZERO,
-                reason: WaitReason::NotReady,
-            });
+            return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::NotReady });
         }
         if plan.mailbox_provider == lane.mailbox_provider && plan.source.name == *choice.source {
             return Ok(());

@@ -56,8 +56,11 @@ pub enum StartError {
     /// The resolver or the routes.
     #[error("routes: {0}")]
     Routes(#[from] crate::route::planner::PlannerError),
-    /// The key.
-    #[error("secrets.key: {0}")]
+    /// TLS cannot be had.
+    #[error("TLS: {0}")]
+    Tls(#[from] crate::smtp::tls::TlsFault),
+    /// The installation's key.
+    #[error("secrets: {0}")]
     Key(#[from] crate::tenant::seal::SealError),
 }
 
@@ -74,7 +77,7 @@ impl Running {
         let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
         let limiter = Arc::new(Limiter::new(&now.throttles));
         let planner = Arc::new(Planner::new(&now)?);
-        let smtp = Arc::new(Smtp::new(&now.smtp));
+        let smtp = Arc::new(Smtp::new(&now.smtp)?);
         let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
         let stopping = Stopping::default();
         let pipeline = Arc::new(Pipeline {
@@ -118,7 +121,13 @@ impl Running {
             stop_all.clone(),
         ));
         tasks.spawn(follow(
-            Reloadable { pool: pool.clone(), limiter: Arc::clone(&limiter), planner: Arc::clone(&planner), smtp, pipeline },
+            Reloadable {
+                pool: pool.clone(),
+                limiter: Arc::clone(&limiter),
+                planner: Arc::clone(&planner),
+                smtp,
+                pipeline,
+            },
             settings.clone(),
             stop_all.clone(),
         ));
@@ -193,7 +202,9 @@ async fn beats(
                 fenced.cancel();
                 return;
             }
-            Err(error) => tracing::warn!(%error, trusted = session.is_trusted(), "could not show that this session lives"),
+            Err(error) => {
+                tracing::warn!(%error, trusted = session.is_trusted(), "could not show that this session lives")
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -223,7 +234,9 @@ async fn follow(
         }
         let now = Arc::clone(&settings.borrow_and_update());
         parts.limiter.apply(&now.throttles);
-        parts.planner.apply(&now);
+        if let Err(error) = parts.planner.apply(&now) {
+            tracing::error!(%error, "the old routes stay in force");
+        }
         parts.smtp.apply(&now.smtp);
         parts.pipeline.policies.apply(&now);
         parts.pipeline.rendering.apply(&now);

@@ -10,7 +10,6 @@ use crate::smtp::deliver::Smtp;
 use crate::throttle::gate::Permit;
 
 /// The carriers. Provider APIs will stand beside SMTP here.
-#[derive(Debug)]
 pub struct Carrier {
     /// One letter over one SMTP session.
     pub smtp: Arc<Smtp>,

@@ -65,7 +65,13 @@ impl LaneBook {
     }
 
     /// Adds a lane, or replaces its limits and route after a reload.
-    pub fn put(&mut self, lane: Arc<Lane>, gate: Arc<Gate>, choice: Arc<RouteChoice>, now: Instant) {
+    pub fn put(
+        &mut self,
+        lane: Arc<Lane>,
+        gate: Arc<Gate>,
+        choice: Arc<RouteChoice>,
+        now: Instant,
+    ) {
         let warm = self.lanes.get(&lane.id).is_some_and(|known| known.warm);
         let served = self.lanes.get(&lane.id).map_or(0, |known| known.served);
         self.lanes.insert(
@@ -94,7 +100,14 @@ impl LaneBook {
 
     /// What became of a pick: `asked` for, `got`. A lane that gave all may hold more; one
     /// that did not rests, and is forgotten until hinted when `fading`.
-    pub fn claimed(&mut self, lane: LaneId, asked: usize, got: usize, rest: Duration, now: Instant) {
+    pub fn claimed(
+        &mut self,
+        lane: LaneId,
+        asked: usize,
+        got: usize,
+        rest: Duration,
+        now: Instant,
+    ) {
         if let Some(state) = self.lanes.get_mut(&lane)
             && got < asked
         {
@@ -132,7 +145,8 @@ impl LaneBook {
         let mut by_tenant: HashMap<TenantId, Vec<LaneId>> = HashMap::new();
         let mut weights: HashMap<TenantId, f64> = HashMap::new();
         for state in self.lanes.values() {
-            if state.warm && !state.parked && state.rest_until <= now && !blocks.cover(&state.lane) {
+            if state.warm && !state.parked && state.rest_until <= now && !blocks.cover(&state.lane)
+            {
                 by_tenant.entry(state.lane.tenant).or_default().push(state.lane.id);
                 weights.insert(state.lane.tenant, f64::from(state.lane.weight));
             }
@@ -232,4 +246,138 @@ impl LaneBook {
 enum Share {
     Owed,
     LeftOver,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Settings, ThrottleRule, ThrottleScope};
+    use crate::domain::ids::{MailboxProvider, PoolId, StreamId};
+    use crate::route::planner::Planner;
+    use crate::throttle::key::Plan;
+    use crate::throttle::limiter::Limiter;
+
+    struct Fixture {
+        book: LaneBook,
+        planner: Planner,
+        limiter: Limiter,
+        now: Instant,
+    }
+
+    impl Fixture {
+        fn new(rules: &[ThrottleRule]) -> Self {
+            let planner = Planner::new(&Settings::for_testing()).expect("a planner");
+            let limiter = Limiter::new(rules);
+            Self { book: LaneBook::default(), planner, limiter, now: Instant::now() }
+        }
+
+        /// A lane of `tenant` that has work.
+        fn lane(&mut self, id: i32, tenant: i64, weight: u32, priority: u8) -> LaneId {
+            let provider = MailboxProvider::other();
+            let tenant_name: Arc<str> = format!("tenant{tenant}").into();
+            let choice = self.planner.route_for(&tenant_name, "bulk", &provider);
+            let gate = self.limiter.gate(&Plan {
+                tenant: Arc::clone(&tenant_name),
+                mailbox_provider: provider.clone(),
+                source: Arc::clone(&choice.source),
+                route: Arc::clone(&choice.route),
+            });
+            let lane = Lane {
+                id: LaneId::new(id),
+                tenant: TenantId::new(tenant),
+                tenant_name,
+                weight,
+                pool: PoolId::new(0),
+                mailbox_provider: provider,
+                priority,
+                stream: StreamId::new(id),
+                stream_name: "bulk".into(),
+            };
+            self.book.put(Arc::new(lane), gate, Arc::new(choice), self.now);
+            self.book.hint(&[LaneId::new(id)], true, self.now);
+            LaneId::new(id)
+        }
+
+        /// Jobs granted to each lane, as if every claim brought all that was asked for.
+        fn pick(&mut self, free: usize) -> HashMap<LaneId, usize> {
+            let blocks = Blocks::default();
+            let picks = self.book.pick(free, free, &blocks, |_| usize::MAX, self.now);
+            picks.iter().map(|pick| (pick.lane, pick.permits.len())).collect()
+        }
+    }
+
+    #[test]
+    fn slots_are_divided_by_weight_whoever_has_more_lanes() {
+        let mut all = Fixture::new(&[]);
+        let heavy = all.lane(1, 1, 300, 3);
+        for id in 10..20 {
+            all.lane(id, 2, 100, 3);
+        }
+        let mut first = 0;
+        let mut total = 0;
+        for _ in 0..50 {
+            let picked = all.pick(40);
+            first += picked.get(&heavy).copied().unwrap_or(0);
+            total += picked.values().sum::<usize>();
+        }
+        assert_eq!(total, 50 * 40, "no slot is left idle");
+        assert_eq!(first, 50 * 30, "three quarters for three times the weight");
+    }
+
+    #[test]
+    fn what_one_cannot_use_the_others_get_and_nothing_is_hoarded() {
+        let rule = ThrottleRule {
+            scope: ThrottleScope::Tenant { tenant: Some("tenant1".into()) },
+            rate: None,
+            burst: None,
+            concurrency: Some(2),
+        };
+        let mut all = Fixture::new(&[rule]);
+        let limited = all.lane(1, 1, 100, 3);
+        let other = all.lane(2, 2, 100, 3);
+        let blocks = Blocks::default();
+        let held = all.book.pick(20, 20, &blocks, |_| usize::MAX, all.now);
+        let count =
+            |lane| held.iter().find(|pick| pick.lane == lane).map_or(0, |p| p.permits.len());
+        assert_eq!((count(limited), count(other)), (2, 18));
+        assert_eq!(all.pick(20).get(&limited), None, "parked while its limit is full");
+        drop(held);
+        all.book.unpark();
+        assert_eq!(all.pick(20).get(&limited), Some(&2), "back when room was made");
+    }
+
+    #[test]
+    fn priority_goes_first_within_a_tenant_but_not_for_ever() {
+        let mut all = Fixture::new(&[]);
+        let urgent = all.lane(1, 1, 100, 0);
+        let bulk = all.lane(2, 1, 100, 3);
+        let mut served = HashMap::new();
+        for _ in 0..UPSIDE_DOWN * 2 {
+            for (lane, n) in all.pick(10) {
+                *served.entry(lane).or_insert(0) += n;
+            }
+        }
+        assert_eq!(served[&bulk], 2 * 10, "one round in {UPSIDE_DOWN}");
+        assert_eq!(served[&urgent], 14 * 10);
+    }
+
+    #[test]
+    fn an_empty_lane_rests_and_a_hint_wakes_it() {
+        let mut all = Fixture::new(&[]);
+        let lane = all.lane(1, 1, 100, 3);
+        assert_eq!(all.pick(10)[&lane], 10);
+        all.book.claimed(lane, 10, 4, Duration::from_secs(1), all.now);
+        assert!(all.pick(10).is_empty());
+        assert_eq!(all.book.next_turn(&Blocks::default()), None, "not before a hint");
+        all.book.hint(&[lane], true, all.now);
+        assert_eq!(all.pick(10)[&lane], 10);
+    }
+
+    #[test]
+    fn a_tenant_gets_no_more_than_its_room() {
+        let mut all = Fixture::new(&[]);
+        let lane = all.lane(1, 1, 100, 3);
+        let picks = all.book.pick(50, 50, &Blocks::default(), |_| 7, all.now);
+        assert_eq!(picks.iter().find(|pick| pick.lane == lane).map(|p| p.permits.len()), Some(7));
+    }
 }

@@ -47,7 +47,6 @@ pub struct Claim {
 }
 
 /// The steps, each with what it needs.
-#[derive(Debug)]
 pub struct Pipeline {
     /// Step: job → letter.
     pub rendering: Rendering,

@@ -52,7 +52,6 @@ const TROUBLE_FIRST: Duration = Duration::from_millis(100);
 const TROUBLE_LONGEST: Duration = Duration::from_secs(5);
 
 /// What the pump works with.
-#[derive(Debug)]
 pub struct Pump {
     /// Connections.
     pub pool: PgPool,
@@ -193,11 +192,8 @@ impl Pump {
 
     /// Knows a lane by its limits and its way out under the settings in force.
     fn enter(&self, book: &mut LaneBook, lane: Arc<Lane>) {
-        let choice = self.planner.route_for(
-            &lane.tenant_name,
-            &lane.stream_name,
-            &lane.mailbox_provider,
-        );
+        let choice =
+            self.planner.route_for(&lane.tenant_name, &lane.stream_name, &lane.mailbox_provider);
         let gate = self.limiter.gate(&Plan {
             tenant: Arc::clone(&lane.tenant_name),
             mailbox_provider: lane.mailbox_provider.clone(),
@@ -207,7 +203,12 @@ impl Pump {
         book.put(lane, gate, Arc::new(choice), Instant::now());
     }
 
-    async fn claim(&self, view: &mut View, picks: Vec<Pick>, queue: &Queue) -> Result<(), sqlx::Error> {
+    async fn claim(
+        &self,
+        view: &mut View,
+        picks: Vec<Pick>,
+        queue: &Queue,
+    ) -> Result<(), sqlx::Error> {
         let mut open: HashMap<LaneId, Pick> = HashMap::with_capacity(picks.len());
         let mut asked: HashMap<LaneId, usize> = HashMap::with_capacity(picks.len());
         for pick in picks {
@@ -242,7 +243,8 @@ impl Pump {
                 view.after.insert((generation, lane), latest - LOOK_BACK);
             }
             for job in claimed.jobs {
-                let Some(permit) = open.get_mut(&job.lane).and_then(|pick| pick.permits.pop()) else {
+                let Some(permit) = open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
+                else {
                     tracing::error!(delivery = %job.id, "a claim brought more than was asked for; left to the rescue");
                     continue;
                 };

@@ -50,7 +50,11 @@ impl Backend for ClaimedJobs {
     type Task = Task<Parcel>;
     type Error = Infallible;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
@@ -66,7 +70,11 @@ impl Backend for ClaimedJobs {
         polled.map(|parcel| parcel.map(|parcel| Ok(TaskBuilder::new(parcel).build())))
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_close(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 }
@@ -116,7 +124,7 @@ pub async fn run(inbox: mpsc::Receiver<Parcel>, pipeline: Arc<Pipeline>, settlem
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Hands {
     pipeline: Arc<Pipeline>,
     settlements: Settlements,

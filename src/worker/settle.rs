@@ -37,7 +37,12 @@ pub struct Settler {
 
 impl Settler {
     /// A settler that writes at most `batch` at once and lets none wait longer than `delay`.
-    pub fn new(pool: PgPool, session: Arc<Session>, batch: u32, delay: Duration) -> (Self, Settlements) {
+    pub fn new(
+        pool: PgPool,
+        session: Arc<Session>,
+        batch: u32,
+        delay: Duration,
+    ) -> (Self, Settlements) {
         let (outbox, inbox) = mpsc::channel(BACKLOG);
         (Self { inbox, pool, session, batch: batch.max(1) as usize, delay }, outbox)
     }

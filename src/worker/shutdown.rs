@@ -50,7 +50,10 @@ impl Running {
         let mut abandoned = 0;
         if !join_until(self.workers, ends).await {
             abandoned = self.slots.used();
-            tracing::warn!(abandoned, "deliveries were still under way at the deadline; they are in doubt");
+            tracing::warn!(
+                abandoned,
+                "deliveries were still under way at the deadline; they are in doubt"
+            );
         }
         let last = Instant::now() + LAST_WRITE;
         // Nobody waits for this receiver to change any more if the settler has ended.

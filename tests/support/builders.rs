@@ -18,12 +18,14 @@ pub async fn tenant(owner: &PgPool, name: &str) -> i64 {
             .fetch_one(owner)
             .await
             .expect("create the tenant");
-    sqlx::query("insert into postrider.sending_domain(tenant_id, domain) values ($1, $2)")
-        .bind(id)
-        .bind(format!("{name}.example"))
-        .execute(owner)
-        .await
-        .expect("add its domain");
+    sqlx::query(
+        "insert into postrider.sending_domain(tenant_id, domain, signed) values ($1, $2, false)",
+    )
+    .bind(id)
+    .bind(format!("{name}.example"))
+    .execute(owner)
+    .await
+    .expect("add its domain");
     id
 }
 

@@ -40,6 +40,11 @@ impl Installation {
 
     /// Writes the configuration: everything goes to the sink; `more` is added to it.
     pub fn configure(&self, more: &str) -> PathBuf {
+        self.configure_worker("", more)
+    }
+
+    /// The same with other keys in `[worker]`.
+    pub fn configure_worker(&self, worker: &str, more: &str) -> PathBuf {
         let path = self.folder.path().join("postrider.toml");
         let text = format!(
             r#"
@@ -50,6 +55,10 @@ url = "{url}"
 beat_interval = "200ms"
 session_ttl = "2s"
 rescue_delay = "500ms"
+
+[worker]
+shutdown_deadline = "2s"
+{worker}
 
 [[source]]
 name = "default"
@@ -108,7 +117,12 @@ max_connections_per_host = 50
     pub async fn drained(&self, daemon: &Daemon) {
         let started = Instant::now();
         while self.waiting().await > 0 {
-            assert!(started.elapsed() < PATIENCE, "{} still wait:\n{}", self.waiting().await, daemon.words());
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{} still wait:\n{}",
+                self.waiting().await,
+                daemon.words()
+            );
             pause().await;
         }
     }
@@ -217,5 +231,7 @@ async fn pause() {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
 }

@@ -64,9 +64,7 @@ async fn signed_domain(
     let algorithms = [Algorithm::RsaSha256, Algorithm::Ed25519Sha256];
     match domain::add(operator, scope, &sealer, DOMAIN, SELECTOR, &algorithms).await {
         Ok(domain) => Ok(domain),
-        Err(DomainError::SelectorTaken { .. }) => {
-            Ok(domain::find(operator, scope, DOMAIN).await?)
-        }
+        Err(DomainError::SelectorTaken { .. }) => Ok(domain::find(operator, scope, DOMAIN).await?),
         Err(error) => Err(error).context("cannot make the domain"),
     }
 }

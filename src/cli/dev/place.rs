@@ -1,6 +1,5 @@
 //! Where a development run keeps its files, and which ports it takes.
 
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -47,7 +46,6 @@ impl Place {
         self.folder.join(name)
     }
 
-    /// The configuration that daemon, API and the operator's commands read.
     pub(super) fn config(&self) -> PathBuf {
         self.path("postrider.toml")
     }
@@ -67,26 +65,9 @@ impl Place {
         write_private(&path, &STANDARD.encode(key))
     }
 
+    /// What daemon, API and the operator's commands read.
     pub(super) fn write_config(&self, database: &Database, ports: Ports) -> anyhow::Result<()> {
-        let mut text = String::from(HEAD);
-        // Writing to a String cannot fail.
-        let _ = match database.url_for_file() {
-            Some(url) => writeln!(text, "url = {}", toml::Value::from(url)),
-            None => writeln!(text, "# From --database-url: POSTRIDER__DATABASE__URL."),
-        };
-        let _ = write!(
-            text,
-            "\n[api]\nlisten = \"{api}\"\npublic_url = \"http://{api}\"\n\
-             \n[telemetry]\nlisten = \"{daemon}\"\n\
-             \n[[route]]\nname = \"sink\"\nkind = \"relay\"\nhost = \"{host}\"\nport = {port}\n\
-             tls = \"none\"\n",
-            api = ports.api(),
-            daemon = ports.daemon(),
-            host = ports.sink_smtp().ip(),
-            port = ports.sink_smtp().port(),
-        );
-        text.push_str(BODY);
-        write_private(&self.config(), &text)
+        write_private(&self.config(), &settings(database.url_for_file(), ports)?)
     }
 
     /// Where to go from here.
@@ -125,54 +106,14 @@ impl Place {
     }
 }
 
+/// What a development run sets besides its addresses.
+const SETTINGS: &str = include_str!("../../../config/dev.toml");
+
 const HEAD: &str = "\
-# Written by `postrider dev` at each start: changes are lost.
+# Written by `postrider dev` at each start, from config/dev.toml: changes are lost.
+# An address given by --database-url is not here: POSTRIDER__DATABASE__URL.
 
-[database]
 ";
-
-/// Patience of a campaign that somebody watches: short waits, an early end, and
-/// work of a killed daemon comes back within seconds.
-const BODY: &str = r#"
-[secrets]
-key_file = "key"
-
-[[source]]
-name = "dev"
-ehlo = "mail.demo.example"
-
-[[mailbox_provider]]
-name = "google"
-domains = ["gmail.com", "googlemail.com"]
-
-[[mailbox_provider]]
-name = "microsoft"
-domains = ["outlook.com", "hotmail.com", "live.com"]
-
-[[mailbox_provider]]
-name = "yahoo"
-domains = ["yahoo.com"]
-
-[stream.transactional]
-expires_after = "60s"
-[stream.transactional.retry]
-first = "1s"
-cap = "3s"
-
-[stream.bulk]
-expires_after = "60s"
-[stream.bulk.retry]
-first = "1s"
-cap = "3s"
-
-[queue]
-beat_interval = "500ms"
-session_ttl = "5s"
-rescue_delay = "1s"
-
-[worker]
-shutdown_deadline = "5s"
-"#;
 
 /// Four ports in a row on 127.0.0.1.
 #[derive(Debug, Clone, Copy)]
@@ -217,6 +158,34 @@ impl Ports {
     }
 }
 
+/// `config/dev.toml` with this run's addresses.
+fn settings(database_url: Option<&str>, ports: Ports) -> anyhow::Result<String> {
+    let mut settings: toml::Table = SETTINGS.parse().context("config/dev.toml")?;
+    let (api, sink) = (ports.api(), ports.sink_smtp());
+    set(&mut settings, "api", "listen", api.to_string());
+    set(&mut settings, "api", "public_url", format!("http://{api}"));
+    set(&mut settings, "telemetry", "listen", ports.daemon().to_string());
+    set(&mut settings, "route", "host", sink.ip().to_string());
+    set(&mut settings, "route", "port", i64::from(sink.port()));
+    set(&mut settings, "secrets", "key_file", "key");
+    if let Some(url) = database_url {
+        set(&mut settings, "database", "url", url);
+    }
+    Ok(format!("{HEAD}{settings}"))
+}
+
+/// Sets a key of a section, or of the first of its entries (`[[route]]`).
+fn set(settings: &mut toml::Table, section: &str, key: &str, value: impl Into<toml::Value>) {
+    let found = settings.entry(section).or_insert_with(|| toml::Table::new().into());
+    let table = match found {
+        toml::Value::Array(entries) => entries.first_mut().and_then(toml::Value::as_table_mut),
+        other => other.as_table_mut(),
+    };
+    if let Some(table) = table {
+        table.insert(key.to_owned(), value.into());
+    }
+}
+
 /// Writes a file that only we can read, whatever was there before.
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
@@ -226,4 +195,28 @@ fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
         file.write_all(text.as_bytes())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RouteKind;
+    use crate::config::load::load;
+
+    #[test]
+    fn the_written_configuration_is_one_that_the_daemon_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("postrider.toml");
+        let url = "postgres:///postrider?host=/tmp/a&port=5432&user=postgres";
+        write_private(&path, &settings(Some(url), Ports::from(9_000)).unwrap()).unwrap();
+        write_private(&folder.path().join("key"), &STANDARD.encode([7; 32])).unwrap();
+
+        let settings = load(Some(&path), std::iter::empty()).unwrap();
+        assert_eq!(settings.database.url.expose(), url);
+        assert_eq!(settings.api.listen.port(), 9_000);
+        assert_eq!(settings.telemetry.listen.port(), 9_001);
+        let [route] = &*settings.routes else { panic!("one route") };
+        assert!(matches!(route.kind, RouteKind::Relay { port: 9_002, .. }), "{route:?}");
+        assert!(settings.secrets.key.is_some());
+    }
 }

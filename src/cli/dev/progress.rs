@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn summary(delivered: u64, bounced: u64, queued: u64) -> Summary {
-        let deliveries = Counts { delivered, bounced, queued, ..Counts::default() };
+        let deliveries = Counts { queued, delivered, bounced, ..Counts::default() };
         let status = Status { accepted: 8, suppressed: 1, deliveries };
         Summary { recipients: 10, refused: 1, status, took: Duration::from_secs(1) }
     }

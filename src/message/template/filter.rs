@@ -182,7 +182,9 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter("pr_measured", measured);
     env.add_filter("pr_members", members);
     env.add_function("range", minijinja::functions::range);
-    OFFERED_TESTS.iter().for_each(|offered| (offered.engine)(env));
+    for offered in OFFERED_TESTS {
+        (offered.engine)(env);
+    }
 }
 
 /// What the meter still allows in this part of this mail.
@@ -240,10 +242,10 @@ fn metered(
             bounded_pattern(pattern)?;
             values.iter().try_for_each(|value| scalar(name, value))?;
         }
-        ("batch" | "slice", [_, count, ..]) => {
-            if count.as_usize().is_none_or(|count| count > MAX_ROWS) {
-                return Err(wrong(format!("{name} takes a number from 1 to {MAX_ROWS}")));
-            }
+        ("batch" | "slice", [_, count, ..])
+            if count.as_usize().is_none_or(|count| count > MAX_ROWS) =>
+        {
+            return Err(wrong(format!("{name} takes a number from 1 to {MAX_ROWS}")));
         }
         _ => {}
     }
@@ -259,27 +261,27 @@ fn metered(
 }
 
 /// `left ~ right`.
-fn concat(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
-    scalar("~", &left)?;
-    scalar("~", &right)?;
+fn concat(state: &mut State, left: &Value, right: &Value) -> Result<Value, Error> {
+    scalar("~", left)?;
+    scalar("~", right)?;
     let mut text = Bounded(String::new());
-    text.push(&left)?;
-    text.push(&right)?;
+    text.push(left)?;
+    text.push(right)?;
     charge(state, text.0.len() + VALUE_COST)?;
     Ok(Value::from(text.0))
 }
 
 /// `left + right`: numbers, or two texts.
-fn plus(state: &mut State, left: Value, right: Value) -> Result<Value, Error> {
+fn plus(state: &mut State, left: &Value, right: &Value) -> Result<Value, Error> {
     if left.as_str().is_some() && right.as_str().is_some() {
         return concat(state, left, right);
     }
-    arithmetic("+", &left, &right, i64::checked_add, |a, b| a + b)
+    arithmetic("+", left, right, i64::checked_add, |a, b| a + b)
 }
 
 /// `left * right`: numbers only.
-fn times(left: Value, right: Value) -> Result<Value, Error> {
-    arithmetic("*", &left, &right, i64::checked_mul, |a, b| a * b)
+fn times(left: &Value, right: &Value) -> Result<Value, Error> {
+    arithmetic("*", left, right, i64::checked_mul, |a, b| a * b)
 }
 
 fn arithmetic(
@@ -294,12 +296,14 @@ fn arithmetic(
     if let Some(value) = left.as_i64().zip(right.as_i64()).and_then(|(a, b)| whole(a, b)) {
         return Ok(Value::from(value));
     }
-    let number = |value: &Value| match value.is_number() {
-        true => f64::try_from(value.clone()),
-        false => Err(wrong(format!(
-            "{sign} needs numbers and found a {}; a text becomes one by |float or |int",
-            value.kind()
-        ))),
+    let number = |value: &Value| {
+        if value.is_number() {
+            return f64::try_from(value.clone());
+        }
+        let kind = value.kind();
+        Err(wrong(format!(
+            "{sign} needs numbers and found a {kind}; a text becomes one by |float or |int"
+        )))
     };
     Ok(Value::from(real(number(left)?, number(right)?)))
 }
@@ -429,15 +433,15 @@ fn depth_of(value: &Value) -> Result<usize, Error> {
     Ok(MAX_LITERAL - left)
 }
 
-fn starts_with(text: Value, start: Value) -> Result<bool, Error> {
-    scalar("startingwith", &text)?;
-    scalar("startingwith", &start)?;
+fn starts_with(text: &Value, start: &Value) -> Result<bool, Error> {
+    scalar("startingwith", text)?;
+    scalar("startingwith", start)?;
     Ok(text.to_string().starts_with(&start.to_string()))
 }
 
-fn ends_with(text: Value, end: Value) -> Result<bool, Error> {
-    scalar("endingwith", &text)?;
-    scalar("endingwith", &end)?;
+fn ends_with(text: &Value, end: &Value) -> Result<bool, Error> {
+    scalar("endingwith", text)?;
+    scalar("endingwith", end)?;
     Ok(text.to_string().ends_with(&end.to_string()))
 }
 

@@ -298,12 +298,11 @@ impl Walk {
     fn arguments(&mut self, args: &[CallArg<'_>], span: Span) -> Result<(), Refused> {
         for arg in args {
             match arg {
-                CallArg::Pos(value) => self.expression(value)?,
                 // These fill a list with the same value again and again.
                 CallArg::Kwarg("default" | "fill_with" | "start", _) => {
                     return refuse(span, "default, fill_with and start are not available here");
                 }
-                CallArg::Kwarg(_, value) => self.expression(value)?,
+                CallArg::Pos(value) | CallArg::Kwarg(_, value) => self.expression(value)?,
                 CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
                     return refuse(span, "* and ** cannot stand before an argument");
                 }
@@ -320,22 +319,19 @@ impl Walk {
         };
         let edit = |at, place, removed, text| Edit { at, place, removed, text };
         let len = operator.end - operator.start;
-        match mark {
-            Mark::In => {
+        let call = match mark {
+            Mark::Plus => filter::PLUS,
+            Mark::Times => filter::TIMES,
+            Mark::Concat => filter::CONCAT,
+            _ => {
                 self.edits.push(edit(operator.end, Place::Open, 0, " ("));
                 self.edits.push(edit(end, Place::Close, 0, filter::MEMBERS_OF));
+                return Ok(());
             }
-            _ => {
-                let call = match mark {
-                    Mark::Plus => filter::PLUS,
-                    Mark::Times => filter::TIMES,
-                    _ => filter::CONCAT,
-                };
-                self.edits.push(edit(start, Place::Open, 0, "("));
-                self.edits.push(edit(operator.start, Place::Operator, len, call));
-                self.edits.push(edit(end, Place::Close, 0, ")"));
-            }
-        }
+        };
+        self.edits.push(edit(start, Place::Open, 0, "("));
+        self.edits.push(edit(operator.start, Place::Operator, len, call));
+        self.edits.push(edit(end, Place::Close, 0, ")"));
         Ok(())
     }
 

@@ -23,7 +23,8 @@ use super::fault::{Faults, FieldError, InvalidContent};
 use super::header::{HeaderName, HeaderText, MAX_VALUE};
 use super::payload::DeliveryPayload;
 use super::plain_text;
-use scope::{OURS, Ours, Scope};
+pub(crate) use scope::Ours;
+use scope::{OURS, Scope};
 
 /// A message whose every field has proved itself.
 pub struct Compiled {
@@ -75,10 +76,10 @@ impl Compiled {
         let mut compiler =
             Compiler { env: engine::environment(), lookups: BTreeSet::new(), faults: &mut faults };
         let subject = compiler.part("subject", &content.subject);
-        let html = content.html.as_deref().map(|html| compiler.part(engine::HTML, html));
+        let html = content.html.as_deref().and_then(|html| compiler.part(engine::HTML, html));
         let text = match (&content.text, &content.html) {
-            (Some(text), _) => Some(compiler.part("text", text)),
-            (None, Some(source)) if matches!(html, Some(Some(_))) => compiler.derived_text(source),
+            (Some(text), _) => compiler.part("text", text),
+            (None, Some(source)) if html.is_some() => compiler.derived_text(source),
             (None, _) => None,
         };
         let headers: Vec<Option<Part>> = content
@@ -99,8 +100,8 @@ impl Compiled {
                     .collect(),
                 uses_ours: lookups.iter().any(|path| path[0] == OURS),
                 lookups: lookups.into_iter().filter(|path| path[0] != OURS).collect(),
-                html: html.flatten(),
-                text: text.flatten(),
+                html,
+                text,
                 vars: Value::from(Serde(&content.vars)),
                 fixed,
                 env,
@@ -120,7 +121,12 @@ impl Compiled {
         let ours = Ours::for_check(bulk);
         let scope = self.scope(payload, &ours);
         self.fill_subject(&scope)?;
-        self.fill_headers(&scope)?;
+        for (name, _) in self.fill_headers(&scope)? {
+            if bulk && name.is_unsubscribe() {
+                let reason = "bulk mail gets a one-click link of its own";
+                return Err(FieldError::new(header_field(name.as_str()), reason));
+            }
+        }
         if self.uses_ours || self.lookups.iter().any(|path| scope::lacks(&scope, path)) {
             self.fill_body(self.html.as_ref(), &scope)?;
             self.fill_body(self.text.as_ref(), &scope)?;
@@ -231,9 +237,9 @@ impl Compiler<'_> {
     }
 
     /// The plain text for a message that has only html; none if it cannot be had.
-    fn derived_text(&mut self, html: &str) -> Option<Option<Part>> {
+    fn derived_text(&mut self, html: &str) -> Option<Part> {
         let text = plain_text::from_html(html)?;
-        self.compile(DERIVED_TEXT, &text).ok().map(Some)
+        self.compile(DERIVED_TEXT, &text).ok()
     }
 
     fn compile(&mut self, field: &str, source: &str) -> Result<Part, FieldError> {

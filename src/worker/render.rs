@@ -1,0 +1,228 @@
+//! Step: from a job to its letter.
+//!
+//! A message is loaded and compiled once and kept for all its deliveries; what a
+//! delivery costs is filling the templates, the MIME form and the signatures. RSA
+//! signatures are made on the blocking pool, a few at a time: at some 370 µs each they
+//! would hold up the sockets.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use parking_lot::RwLock;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use sqlx::PgPool;
+use tokio::sync::Semaphore;
+
+use crate::config::Settings;
+use crate::domain::ids::{DeliveryId, MessageId};
+use crate::domain::outcome::{Outcome, WaitReason};
+use crate::message::address::Address;
+use crate::message::content::MessageContent;
+use crate::message::dkim::{Algorithm, Signer};
+use crate::message::letter::Letter;
+use crate::message::render::{RenderError, RenderInput, Renderer};
+use crate::message::template::Compiled;
+use crate::message::unsubscribe::{TokenKey, link};
+use crate::queue::content;
+use crate::queue::job::Job;
+use crate::queue::lane::Lane;
+use crate::tenant::domain::{DomainError, DomainKeys};
+use crate::tenant::seal::{SealError, Sealer};
+
+/// Wait of a delivery for which something of ours is missing for now.
+const NOT_READY: Duration = Duration::from_secs(30);
+
+/// Largest letter in bytes: what large receivers take (RFC 5321 asks for 64 KiB at least;
+/// Gmail takes 25 MB, Amazon SES 40 MB).
+const LARGEST_LETTER: usize = 40 << 20;
+
+/// Renders letters.
+pub struct Rendering {
+    pool: PgPool,
+    messages: Cache<MessageId, Arc<Prepared>, ByContent>,
+    keys: DomainKeys,
+    tokens: Option<TokenKey>,
+    terms: RwLock<Arc<Terms>>,
+    signing: Semaphore,
+    renderer: Renderer,
+}
+
+/// A message, ready for all its recipients.
+struct Prepared {
+    compiled: Compiled,
+    from: Address,
+    dated: u64,
+    bytes: u64,
+}
+
+/// What a reload may change.
+struct Terms {
+    public_url: String,
+    bulk: HashMap<String, bool>,
+}
+
+#[derive(Clone)]
+struct ByContent;
+
+impl Weighter<MessageId, Arc<Prepared>> for ByContent {
+    fn weight(&self, _: &MessageId, message: &Arc<Prepared>) -> u64 {
+        message.bytes
+    }
+}
+
+impl Rendering {
+    /// Renders for the messages and keys in the database at `pool`.
+    pub fn new(pool: PgPool, settings: &Settings) -> Result<Self, SealError> {
+        let sealer = Sealer::new(&settings.secrets)?;
+        let cache = settings.worker.message_cache_bytes;
+        // How many messages fill the cache is only the first size of its table.
+        let expected = (cache / 16_384).clamp(16, 65_536) as usize;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            messages: Cache::with_weighter(expected, cache, ByContent),
+            tokens: settings.secrets.key_bytes().map(|key| TokenKey::derive(&key)),
+            keys: DomainKeys::new(pool.clone(), sealer),
+            pool,
+            terms: RwLock::new(Arc::new(Terms::read(settings))),
+            signing: Semaphore::new(cores),
+            renderer: Renderer::new(LARGEST_LETTER),
+        })
+    }
+
+    /// Takes over changed settings.
+    pub fn apply(&self, settings: &Settings) {
+        *self.terms.write() = Arc::new(Terms::read(settings));
+    }
+
+    /// The letter of a job. What cannot be rendered ends as malformed; what cannot be
+    /// signed for now waits, and is never sent unsigned.
+    pub async fn render(&self, job: &Job, lane: &Lane) -> Result<Letter, Outcome> {
+        let recipient = Address::try_new(&job.recipient)
+            .map_err(|error| Outcome::Malformed { reason: format!("recipient: {error}") })?;
+        let message = self.message(job.message).await?;
+        let signers = self
+            .keys
+            .signers(job.tenant, message.from.domain())
+            .await
+            .map_err(|error| missing_key(job, &error))?;
+        let terms = Arc::clone(&self.terms.read());
+        let bulk = terms.is_bulk(&lane.stream_name);
+        let unsubscribe = self
+            .tokens
+            .as_ref()
+            .filter(|_| bulk)
+            .map(|key| link(&terms.public_url, &key.token(job.id)));
+        let task = Task {
+            renderer: self.renderer.clone(),
+            delivery: job.id,
+            recipient,
+            payload: job.payload.clone(),
+            bulk,
+            unsubscribe,
+            message,
+            signers,
+        };
+        let letter = if task.is_slow() { self.on_a_thread(task).await? } else { task.run() };
+        letter.map_err(|error| Outcome::Malformed { reason: error.to_string() })
+    }
+
+    /// Runs a task that would hold up the sockets on a thread of its own; as many at once
+    /// as there are cores.
+    async fn on_a_thread(&self, task: Task) -> Result<Result<Letter, RenderError>, Outcome> {
+        let crashed = |reason: String| Outcome::Crashed { reason };
+        let _permit = self.signing.acquire().await.map_err(|error| crashed(error.to_string()))?;
+        tokio::task::spawn_blocking(move || task.run())
+            .await
+            .map_err(|error| crashed(format!("rendering: {error}")))
+    }
+
+    async fn message(&self, id: MessageId) -> Result<Arc<Prepared>, Outcome> {
+        if let Some(known) = self.messages.get(&id) {
+            return Ok(known);
+        }
+        // Of many deliveries that need the same message at once, one loads it.
+        self.messages.get_or_insert_async(&id, self.load(id)).await
+    }
+
+    async fn load(&self, id: MessageId) -> Result<Arc<Prepared>, Outcome> {
+        let stored = content::load(&self.pool, id)
+            .await
+            .map_err(|error| {
+                tracing::warn!(%error, message_id = %id, "could not load a message");
+                Outcome::Postponed { delay: Duration::from_secs(1), reason: WaitReason::NotReady }
+            })?
+            .ok_or_else(|| Outcome::Malformed { reason: "the message is gone".into() })?;
+        let malformed = |reason: String| Outcome::Malformed { reason };
+        let content: MessageContent = serde_json::from_str(&stored.content)
+            .map_err(|error| malformed(format!("content: {error}")))?;
+        let compiled = Compiled::compile(&content).map_err(|error| malformed(error.to_string()))?;
+        // The compiled form is about as large again as the content.
+        let bytes = 2 * stored.content.len() as u64 + 1_024;
+        let from = compiled.fixed().from.address().clone();
+        Ok(Arc::new(Prepared { compiled, from, dated: stored.dated, bytes }))
+    }
+}
+
+impl fmt::Debug for Rendering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rendering").field("messages", &self.messages.len()).finish_non_exhaustive()
+    }
+}
+
+/// Everything one letter is made of.
+struct Task {
+    renderer: Renderer,
+    delivery: DeliveryId,
+    recipient: Address,
+    payload: Option<String>,
+    bulk: bool,
+    unsubscribe: Option<String>,
+    message: Arc<Prepared>,
+    signers: Arc<[Arc<Signer>]>,
+}
+
+impl Task {
+    fn is_slow(&self) -> bool {
+        self.signers.iter().any(|signer| signer.algorithm() == Algorithm::RsaSha256)
+    }
+
+    fn run(&self) -> Result<Letter, RenderError> {
+        let input = RenderInput {
+            delivery: self.delivery,
+            recipient: &self.recipient,
+            payload: self.payload.as_deref(),
+            date: UNIX_EPOCH + Duration::from_secs(self.message.dated),
+            bulk: self.bulk,
+            unsubscribe: self.unsubscribe.as_deref(),
+            return_path: Some(&self.message.from),
+        };
+        self.renderer.render(&self.message.compiled, &input, &self.signers)
+    }
+}
+
+/// A key that is missing or does not open is put right by an operator; the mail waits.
+fn missing_key(job: &Job, error: &DomainError) -> Outcome {
+    tracing::error!(delivery = %job.id, %error, "cannot sign; the delivery waits");
+    Outcome::Postponed { delay: NOT_READY, reason: WaitReason::NotReady }
+}
+
+impl Terms {
+    fn read(settings: &Settings) -> Self {
+        Self {
+            public_url: settings.api.public_url.clone(),
+            bulk: settings
+                .streams
+                .iter()
+                .map(|(name, stream)| (name.clone(), stream.bulk))
+                .collect(),
+        }
+    }
+
+    /// A stream that is not configured follows `bulk`.
+    fn is_bulk(&self, stream: &str) -> bool {
+        self.bulk.get(stream).copied().unwrap_or(true)
+    }
+}
