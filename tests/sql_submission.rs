@@ -72,6 +72,7 @@ fn mail() -> Value {
 }
 
 /// The mail with some fields of its own.
+#[allow(clippy::needless_pass_by_value, reason = "every caller makes one for it")]
 fn mail_with(fields: Value) -> Value {
     let mut mail = mail();
     for (field, value) in fields.as_object().expect("an object") {

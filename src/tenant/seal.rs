@@ -1,15 +1,16 @@
 //! [`Sealer`]: private keys at rest.
 //!
-//! AES-256-GCM under the installation's key (`[secrets] key_file`), a random
-//! nonce for each sealing, and the owner as associated data: a ciphertext that is
-//! moved to another tenant, domain or selector does not open. On any failure the
-//! answer is an error, never part of a plaintext.
+//! AES-256-GCM under a key derived from the installation's (`[secrets] key_file`),
+//! a random nonce for each sealing, and the owner as associated data: a ciphertext
+//! that is moved to another tenant, domain or selector does not open. On any failure
+//! the answer is an error, never part of a plaintext.
 //!
 //! Stored form: one version byte, 12 bytes of nonce, ciphertext, 16 bytes of tag.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -76,7 +77,10 @@ impl Sealer {
         if raw.len() != AES_256_GCM.key_len() {
             return Err(SealError::BadKey { found: format!("{} bytes", raw.len()) });
         }
-        let key = RandomizedNonceKey::new(&AES_256_GCM, &raw).map_err(|_| SealError::Cipher)?;
+        // A key of its own for this use: other parts derive theirs under other names.
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &raw), PURPOSE);
+        let key = RandomizedNonceKey::new(&AES_256_GCM, derived.as_ref())
+            .map_err(|_| SealError::Cipher)?;
         Ok(Self { key })
     }
 
@@ -130,6 +134,7 @@ impl Owner<'_> {
     }
 }
 
+const PURPOSE: &[u8] = b"postrider: private keys at rest, 1";
 const VERSION: u8 = 1;
 /// Version, nonce and tag of an empty secret.
 const MIN_LEN: usize = 1 + NONCE_LEN + 16;

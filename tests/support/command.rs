@@ -52,4 +52,4 @@ pub fn ran(output: &Output) -> Ran {
 }
 
 /// 32 bytes in base64: the key of the tests' installations.
-const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
