@@ -49,6 +49,8 @@ async fn a_repeat_is_answered_although_its_time_is_over() {
     api.now.fetch_add(7_200, Ordering::Relaxed);
     let again = api.submit_once(&shop.key, &body, "k").await;
     assert_eq!(again.id(), id, "the caller learns that it was accepted");
+    sqlx::query("delete from postrider.sending_domain").execute(&api.owner).await.expect("remove");
+    assert_eq!(api.submit_once(&shop.key, &body, "k").await.id(), id, "also without its domain");
     let anew = api.submit_once(&shop.key, &body, "other").await;
     assert_eq!(anew.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(anew.fields(), ["expires_at"]);

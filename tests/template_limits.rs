@@ -33,7 +33,11 @@ fn try_out(template: &str, vars: &serde_json::Value) -> Result<(), String> {
 #[test]
 fn hostile_templates_cost_little() {
     let double = |start: &str, step: &str| format!("{start}{}{{{{ a }}}}", step.repeat(60));
-    let many_sets: String = (0..20_000).map(|n| format!("{{% set a{n} = big|upper %}}")).collect();
+    let numbered = |count: usize, start: &str, end: &str| {
+        let one = |n: usize| [start, &n.to_string(), end].concat();
+        (0..count).map(one).collect::<String>()
+    };
+    let many_sets = numbered(20_000, "{% set a", " = big|upper %}");
     let nested_loops =
         format!("{}x{}", "{% for i in range(1000) %}".repeat(20), "{% endfor %}".repeat(20));
     let quadratic = "{% for i in range(100000) %}{{ big|replace('x', 'y')|length }}{% endfor %}";
@@ -42,7 +46,7 @@ fn hostile_templates_cost_little() {
     let deep_map = double("{% set a = {'b': big} %}", "{% set a = {'b': a, 'c': a} %}");
     let json_bomb = format!("{{{{ big{} }}}}", "|tojson".repeat(100));
     let chains = format!("{{{{ {} }}}}", vec!["big"; 150].join(" ~ "));
-    let slices: String = (0..90).map(|n| format!("{{% set a{n} = big[0:] %}}")).collect();
+    let slices = numbered(90, "{% set a", " = big[0:] %}");
     let templates = [
         "{{ '%0900000000d'|format(1) }}".to_owned(),
         "{{ '%*d'|format(900000000, 1) }}".to_owned(),

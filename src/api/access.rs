@@ -54,7 +54,7 @@ pub async fn note(mut request: Request, next: Next) -> Response {
     span.in_scope(|| {
         tracing::info!(
             %method, route, status, tenant, key,
-            took_ms = took.as_secs_f64() * 1_000.0,
+            took_ms = took.as_micros() as f64 / 1_000.0,
             "answered"
         );
     });

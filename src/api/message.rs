@@ -19,6 +19,7 @@ use super::submission::{Draft, Given, Refused, Terms};
 use crate::domain::ids::MessageId;
 use crate::queue::enqueue::{Digest, Idempotency, Submitted, sha256};
 use crate::queue::lookup::MessageStatus;
+use crate::tenant::isolation::TenantScope;
 
 /// Makes a repeat harmless.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -62,27 +63,36 @@ pub async fn submit(
     let (bytes, share) =
         read(&api.budget, &headers, body, terms.settings.api.max_body_bytes).await?;
     let guard = key.map(|key| (key, sha256(&bytes)));
-    let drafted = draft(bytes, terms).await;
-    let mut draft = match (drafted, guard) {
-        (Ok(draft), _) => draft,
-        // It may have been accepted before, when its times were still ahead.
+    let stored = match draft(bytes, terms).await {
+        Ok(draft) => store(&api, caller.scope(), draft, guard).await,
+        Err(problem) => Err(problem),
+    };
+    drop(share);
+    match (stored, guard) {
+        (Ok(response), _) => Ok(response),
+        // It may have been accepted before: its times were still ahead, its domain still there.
         (Err(problem), Some((key, body))) if problem.is_invalid() => {
-            return match api.enqueue.replay(caller.scope(), key, body).await? {
+            match api.enqueue.replay(caller.scope(), key, body).await? {
                 Some(submitted) => answer(submitted, Given::default()),
                 None => Err(problem),
-            };
+            }
         }
-        (Err(problem), _) => return Err(problem),
-    };
-    draft.submission.idempotency = guard
-        .map(|(key, body)| {
-            let given = serde_json::to_string(&draft.given)?;
-            Ok(Idempotency { key, body, given })
-        })
-        .transpose()
-        .map_err(|error: serde_json::Error| Problem::malformed(error.to_string()))?;
-    let submitted = api.enqueue.submit(caller.scope(), &draft.submission).await?;
-    drop(share);
+        (Err(problem), _) => Err(problem),
+    }
+}
+
+async fn store(
+    api: &Api,
+    scope: &TenantScope,
+    mut draft: Draft,
+    guard: Option<(Digest, Digest)>,
+) -> Result<Response, Problem> {
+    if let Some((key, body)) = guard {
+        let given = serde_json::to_string(&draft.given)
+            .map_err(|error| Problem::malformed(error.to_string()))?;
+        draft.submission.idempotency = Some(Idempotency { key, body, given });
+    }
+    let submitted = api.enqueue.submit(scope, &draft.submission).await?;
     api.waker.wake();
     answer(submitted, draft.given)
 }

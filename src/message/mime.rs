@@ -7,6 +7,9 @@
 
 use std::borrow::Cow;
 
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mail_builder::MessageBuilder;
 use mail_builder::headers::HeaderType;
 use mail_builder::headers::address::Address as Written;
@@ -92,7 +95,8 @@ fn body<'a>(parts: &'a Parts<'a>) -> MimePart<'a> {
         .iter()
         // Only html can show an inline part.
         .partition(|attachment| attachment.content_id.is_some() && is_html);
-    let multi = |kind, level, members| multipart(parts.delivery, kind, level, members);
+    let boundary = boundary(parts);
+    let multi = |kind, level, members| multipart(&boundary, kind, level, members);
 
     let mut body = match (text, html) {
         (Some(text), Some(html)) => multi("alternative", 'a', vec![text, html]),
@@ -114,16 +118,31 @@ fn leaf<'a>(media_type: &'static str, text: &'a str) -> MimePart<'a> {
     MimePart::new(media_type, BodyPart::Text(wire_lines(text)))
 }
 
-/// `=_` cannot occur in quoted-printable, and nobody knows the id before it is made.
 fn multipart<'a>(
-    delivery: DeliveryId,
+    boundary: &str,
     kind: &'static str,
     level: char,
     members: Vec<MimePart<'a>>,
 ) -> MimePart<'a> {
     let content_type = ContentType::new(format!("multipart/{kind}"))
-        .attribute("boundary", format!("=_{level}_{delivery}"));
+        .attribute("boundary", format!("{boundary}_{level}"));
     MimePart::new(content_type, BodyPart::Multipart(members))
+}
+
+/// A boundary that stands in none of the texts, whoever wrote them: a variable that
+/// guessed the delivery's id must not open a part of its own. Base64 has no `=_`.
+fn boundary(parts: &Parts<'_>) -> String {
+    let texts =
+        || [&parts.filled.text, &parts.filled.html].into_iter().filter_map(Option::as_deref);
+    let plain = format!("=_{}", parts.delivery);
+    if !texts().any(|text| text.contains(&plain)) {
+        return plain;
+    }
+    // No text can hold its own hash.
+    let mut hash = digest::Context::new(&digest::SHA256);
+    hash.update(plain.as_bytes());
+    texts().for_each(|text| hash.update(text.as_bytes()));
+    format!("=_{}", URL_SAFE_NO_PAD.encode(&hash.finish().as_ref()[..18]))
 }
 
 /// An attachment's bytes are encoded already.

@@ -30,6 +30,7 @@ pub mod migrate;
 pub mod retry;
 pub mod session;
 pub mod settle;
+mod status;
 pub mod upkeep;
 pub mod wake;
 

@@ -15,6 +15,7 @@ pub mod cluster;
 mod campaign;
 mod database;
 mod demo;
+mod folder;
 mod place;
 mod progress;
 mod service;

@@ -16,6 +16,7 @@
 
 use minijinja::machinery::ast::{BinOpKind, CallArg, CompareOpKind, Expr, Stmt};
 use minijinja::machinery::{Span, Token, parse, tokenize};
+use minijinja::syntax::SyntaxConfig;
 
 use super::filter;
 
@@ -38,8 +39,8 @@ const MAX_NAMES: usize = 100;
 /// Checks `source` and returns the form that the engine may compile.
 pub(super) fn guard(source: &str) -> Result<String, Refused> {
     let tokens = read_tokens(source)?;
-    let tree = parse(source, "", minijinja::syntax::SyntaxConfig::default())
-        .map_err(|error| refused_by_engine(&error))?;
+    let tree =
+        parse(source, "", SyntaxConfig::default()).map_err(|error| refused_by_engine(&error))?;
     let mut walk = Walk { tokens, edits: Vec::new(), names: 0 };
     walk.statement(&tree)?;
     Ok(walk.apply(source))
@@ -75,7 +76,7 @@ struct MarkAt {
 fn read_tokens(source: &str) -> Result<Vec<MarkAt>, Refused> {
     let mut marks = Vec::new();
     let (mut in_tag, mut elif) = (0, 0);
-    for token in tokenize(source, false, minijinja::syntax::SyntaxConfig::default()) {
+    for token in tokenize(source, false, SyntaxConfig::default()) {
         let (token, span) = token.map_err(|error| refused_by_engine(&error))?;
         in_tag += 1;
         let mark = match token {
@@ -408,7 +409,7 @@ mod tests {
             let rewritten = guard(source).unwrap_or_else(|e| panic!("{source}: {e:?}"));
             assert_eq!(rewritten, expected, "{source}");
             if rewritten != source {
-                assert!(parse(&rewritten, "", Default::default()).is_ok(), "{rewritten}");
+                assert!(parse(&rewritten, "", SyntaxConfig::default()).is_ok(), "{rewritten}");
             }
         }
     }

@@ -275,6 +275,7 @@ impl fmt::Debug for Compiled {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "json!({…}) reads best as it stands")]
 mod tests {
     use super::*;
     use serde_json::{Value as Json, json};
