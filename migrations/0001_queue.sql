@@ -466,10 +466,11 @@ begin
 exception when lock_not_available then return false;
 end $$;
 
--- The oldest id that anything still waiting needs.
+-- The oldest id that is still needed: by what waits, and by messages that may still get recipients.
 create function postrider.oldest_needed() returns bigint language sql stable as $$
   select least((select min(job_id) from postrider.ready), (select min(job_id) from postrider.lease),
-               (select min(job_id) from postrider.deferred), (select min(message_id) from postrider.dead_letter))
+               (select min(job_id) from postrider.deferred), (select min(message_id) from postrider.dead_letter),
+               (select message_id from postrider.message where expires_at > now() order by message_id limit 1))
 $$;
 
 -- Drops days of history that lie wholly before both the age and the id (the caller passes

@@ -203,7 +203,8 @@ async fn beats(
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, trusted = session.is_trusted(), "could not show that this session lives")
+                let trusted = session.is_trusted();
+                tracing::warn!(%error, trusted, "could not show that this session lives");
             }
         }
         tokio::select! {
