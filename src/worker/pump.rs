@@ -44,8 +44,9 @@ const LOOK_FROM_START: Duration = Duration::from_secs(60);
 /// Least time between two looks that notifications cause.
 const LEAST_LOOK: Duration = Duration::from_millis(5);
 
-/// A claim for a few freed slots waits this long for more of them: claims cost a commit.
-const GATHER: Duration = Duration::from_millis(4);
+/// A claim for fewer freed slots than a quarter of all waits this long for more of them:
+/// it costs a commit, and whoever holds most of the slots has work for longer than this.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Wait after a failed statement, doubled up to the longest.
 const TROUBLE_FIRST: Duration = Duration::from_millis(100);
@@ -83,6 +84,8 @@ struct View {
     drained: HashMap<LaneId, Vec<Generation>>,
     bounds_reset: Instant,
     looked: Option<Instant>,
+    /// Somebody said that there is work, and nobody has looked since.
+    notified: bool,
     claimed: Instant,
 }
 
@@ -98,17 +101,17 @@ impl Pump {
             drained: HashMap::new(),
             bounds_reset: now,
             looked: None,
+            notified: true,
             claimed: now,
         };
         let mut trouble = TROUBLE_FIRST;
-        let mut notified = true;
         let limiter = Arc::clone(&self.limiter);
         while !stop.is_cancelled() {
             // Asked for before permits are: what eases in between is not missed.
             let eased = limiter.eased();
             tokio::pin!(eased);
             eased.as_mut().enable();
-            match self.turn(&mut view, notified).await {
+            match self.turn(&mut view).await {
                 Ok(next) => {
                     trouble = TROUBLE_FIRST;
                     self.health.ready();
@@ -117,9 +120,8 @@ impl Pump {
                         () = stop.cancelled() => return,
                         () = &mut eased => {
                             view.book.unpark();
-                            notified = false;
                         }
-                        woke = self.rest(&view, next) => notified = woke,
+                        woke = self.rest(next) => view.notified |= woke,
                     }
                 }
                 Err(error) => {
@@ -138,7 +140,7 @@ impl Pump {
     }
 
     /// Looks if it is time, then claims what there is room for. Says when to come again.
-    async fn turn(&mut self, view: &mut View, notified: bool) -> Result<Instant, sqlx::Error> {
+    async fn turn(&mut self, view: &mut View) -> Result<Turn, sqlx::Error> {
         let queue = self.settings.borrow().queue.clone();
         if self.settings.has_changed().unwrap_or(false) {
             self.settings.mark_unchanged();
@@ -148,12 +150,16 @@ impl Pump {
         }
         let due = view.looked.is_none_or(|at| at.elapsed() >= jittered(queue.poll_interval));
         let may = view.looked.is_none_or(|at| at.elapsed() >= LEAST_LOOK);
-        if due || (notified && may) {
-            self.look(view, notified).await?;
+        if due || (view.notified && may) {
+            self.look(view).await?;
         }
         let free = self.slots.free();
         metrics::in_hand(self.slots.used());
         let now = Instant::now();
+        let gathered = view.claimed + GATHER;
+        if free < self.slots.quarter() && now < gathered {
+            return Ok(Turn::Gather(gathered));
+        }
         let picks = if free == 0 {
             Vec::new()
         } else {
@@ -164,11 +170,17 @@ impl Pump {
         if !picks.is_empty() {
             self.claim(view, picks, &queue).await?;
         }
-        let poll = view.looked.unwrap_or(now) + jittered(queue.poll_interval);
-        Ok(view.book.next_turn(&view.blocks).map_or(poll, |turn| turn.min(poll)))
+        let looked = view.looked.unwrap_or(now);
+        let poll = if view.notified {
+            looked + LEAST_LOOK
+        } else {
+            looked + jittered(queue.poll_interval)
+        };
+        let next = view.book.next_turn(&view.blocks).map_or(poll, |turn| turn.min(poll));
+        Ok(if self.slots.free() == 0 { Turn::Full(poll) } else { Turn::At(next) })
     }
 
-    async fn look(&self, view: &mut View, at_once: bool) -> Result<(), sqlx::Error> {
+    async fn look(&self, view: &mut View) -> Result<(), sqlx::Error> {
         let look = lane::look(&self.pool, HINT_SECONDS).await?;
         let now = Instant::now();
         let unknown: Vec<LaneId> =
@@ -178,7 +190,7 @@ impl Pump {
                 self.enter(&mut view.book, Arc::new(lane));
             }
         }
-        view.book.hint(&look.hinted, at_once, now);
+        view.book.hint(&look.hinted, std::mem::take(&mut view.notified), now);
         view.blocks = look.blocks;
         if view.generations != look.generations || view.bounds_reset.elapsed() > LOOK_FROM_START {
             view.after.clear();
@@ -280,23 +292,29 @@ impl Pump {
     }
 
     /// Waits for the next reason to turn; true when it was a notification.
-    async fn rest(&self, view: &View, next: Instant) -> bool {
-        let full = self.slots.free() == 0;
-        let until = tokio::time::Instant::from_std(next);
+    async fn rest(&self, next: Turn) -> bool {
+        let (until, slots) = match next {
+            Turn::At(at) => (at, None),
+            Turn::Gather(at) => (at, Some(self.slots.quarter())),
+            Turn::Full(at) => (at, Some(1)),
+        };
+        let until = tokio::time::Instant::from_std(until);
         tokio::select! {
             () = self.woken.notified() => true,
-            () = async {
-                // Slots come back one by one; wait for a batch of them, but not for long.
-                if full {
-                    self.slots.freed().await;
-                    let gathered = tokio::time::Instant::from_std(view.claimed + GATHER);
-                    tokio::time::sleep_until(gathered).await;
-                } else {
-                    tokio::time::sleep_until(until).await;
-                }
-            } => false,
+            () = tokio::time::sleep_until(until) => false,
+            () = self.slots.freed_up_to(slots.unwrap_or(usize::MAX)), if slots.is_some() => false,
         }
     }
+}
+
+/// When to turn again.
+enum Turn {
+    /// Then: a lane may be asked again, or it is time to look.
+    At(Instant),
+    /// Few slots are free: when a quarter is, or then.
+    Gather(Instant),
+    /// No slot is free: when one is, or then.
+    Full(Instant),
 }
 
 /// Spreads `interval` by a fifth either way, so that replicas do not move in step.

@@ -62,9 +62,16 @@ impl Slots {
         Slot { slots: Arc::clone(self), tenant: count }
     }
 
-    /// Waits until a slot is given back.
-    pub async fn freed(&self) {
-        self.freed.notified().await;
+    /// A quarter of all slots, at least one.
+    pub fn quarter(&self) -> usize {
+        (self.limit / 4).max(1)
+    }
+
+    /// Waits until `n` slots are free. Only the claimer waits.
+    pub async fn freed_up_to(&self, n: usize) {
+        while self.free() < n {
+            self.freed.notified().await;
+        }
     }
 }
 

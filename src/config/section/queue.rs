@@ -25,7 +25,7 @@ pub struct Queue {
     pub max_interruptions: u16,
     /// How often the hot tables change generation (5 min).
     pub generation_switch: Duration,
-    /// How long history (attempts, messages, ended jobs) is kept (30 days).
+    /// How long history (attempts, messages, ended jobs) is kept (45 days; unsubscribe links live as long).
     pub retention: Duration,
 }
 
@@ -41,7 +41,7 @@ impl Default for Queue {
             rescue_delay: Duration::from_secs(30),
             max_interruptions: 5,
             generation_switch: Duration::from_secs(300),
-            retention: Duration::from_secs(30 * 86_400),
+            retention: Duration::from_secs(45 * 86_400),
         }
     }
 }
