@@ -7,6 +7,7 @@
 //! with no queue at all. Absolute numbers depend on the machine; the ratio of
 //! the two and the CPU per message say more.
 
+mod api;
 mod daemon;
 mod load;
 mod peer;
@@ -48,6 +49,9 @@ struct Args {
     /// Connections to the sink, of the daemon and of smtp-source.
     #[arg(long, default_value_t = 50, value_name = "N")]
     connections: u32,
+    /// Measure the API too, at so many submissions a second.
+    #[arg(long, value_name = "N")]
+    api: Option<u32>,
     /// Folder of Postgres's server programs.
     #[arg(long, env = "POSTRIDER_PG_BIN", value_name = "FOLDER")]
     pg_bin: Option<PathBuf>,
@@ -124,6 +128,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let measured = measure(args, &folder, &cluster, &load).await?;
     let raw = peer::raw_limit(args)?;
     say(&Report { args, load: &load, measured, raw, postgres: binaries.major() }.to_string());
+    if let Some(rate) = args.api {
+        say(&api::run(&folder, &load, rate.max(1)).await?.to_string());
+    }
     Ok(())
 }
 

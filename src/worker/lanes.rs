@@ -13,6 +13,7 @@ use crate::domain::ids::{LaneId, TenantId};
 use crate::queue::lane::{Blocks, Lane};
 use crate::route::planner::RouteChoice;
 use crate::throttle::gate::{Gate, Permit};
+use crate::throttle::metrics::Waiting;
 
 /// Every this many rounds the lowest priority goes first, so that transactional mail
 /// without end cannot starve bulk.
@@ -33,6 +34,8 @@ pub struct LaneState {
     rest_until: Instant,
     /// Waits for somebody to give back a permit of a concurrency limit.
     parked: bool,
+    /// Counted in `postrider_waiting` while a limit holds it back.
+    waiting: Option<Waiting>,
     served: u64,
 }
 
@@ -76,7 +79,16 @@ impl LaneBook {
         let served = self.lanes.get(&lane.id).map_or(0, |known| known.served);
         self.lanes.insert(
             lane.id,
-            LaneState { lane, gate, choice, warm, rest_until: now, parked: false, served },
+            LaneState {
+                lane,
+                gate,
+                choice,
+                warm,
+                rest_until: now,
+                parked: false,
+                waiting: None,
+                served,
+            },
         );
     }
 
@@ -112,6 +124,7 @@ impl LaneBook {
             && got < asked
         {
             state.warm = false;
+            state.waiting = None;
             state.rest_until = now + rest;
         }
     }
@@ -221,6 +234,7 @@ impl LaneBook {
                 continue;
             }
             let got = state.gate.take(want as u32);
+            state.waiting = got.reason().map(Waiting::begin);
             if got.permits.len() < want {
                 match got.wait {
                     Some(wait) => state.rest_until = now + wait,
