@@ -19,7 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Everything a daemon needs around it.
 pub struct Installation {
-    pub db: TestDb,
+    url: String,
+    /// Dropped with the installation; none when the database is the test's own.
+    _db: Option<TestDb>,
     pub owner: PgPool,
     pub api: PgPool,
     pub sink: Sink,
@@ -27,15 +29,31 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// A database with a tenant `acme`, and a sink with `faults`.
+    /// A database of the shared test server, and a sink with `faults`.
     pub async fn new(faults: Option<FaultMix>) -> Self {
         let db = TestDb::new().await;
         let (owner, api) = (db.pool(Role::Owner).await, db.pool(Role::Api).await);
+        Self::over(db.url(), Some(db), owner, api, faults).await
+    }
+
+    /// The same on a migrated database of the test's own.
+    pub async fn on(url: String) -> Self {
+        let owner = PgPool::connect(&url).await.expect("connect");
+        Self::over(url, None, owner.clone(), owner, None).await
+    }
+
+    async fn over(
+        url: String,
+        db: Option<TestDb>,
+        owner: PgPool,
+        api: PgPool,
+        faults: Option<FaultMix>,
+    ) -> Self {
         let sink = Sink::start(Options { faults, keep: 50_000, ..Options::default() })
             .await
             .expect("start the sink");
         let folder = TempDir::new().expect("make a folder");
-        Self { db, owner, api, sink, folder }
+        Self { url, _db: db, owner, api, sink, folder }
     }
 
     /// Writes the configuration: everything goes to the sink; `more` is added to it.
@@ -74,7 +92,7 @@ max_connections_per_host = 50
 
 {more}
 "#,
-            url = self.db.url(),
+            url = self.url,
             port = self.sink.smtp().port(),
         );
         fs::write(&path, text).expect("write the configuration");
@@ -115,14 +133,15 @@ max_connections_per_host = 50
 
     /// Waits until nothing waits any more.
     pub async fn drained(&self, daemon: &Daemon) {
+        self.drained_as_seen_by(&self.owner, daemon).await;
+    }
+
+    /// The same over other connections.
+    pub async fn drained_as_seen_by(&self, owner: &PgPool, daemon: &Daemon) {
         let started = Instant::now();
-        while self.waiting().await > 0 {
-            assert!(
-                started.elapsed() < PATIENCE,
-                "{} still wait:\n{}",
-                self.waiting().await,
-                daemon.words()
-            );
+        while waiting(owner).await > 0 {
+            let left = waiting(owner).await;
+            assert!(started.elapsed() < PATIENCE, "{left} still wait:\n{}", daemon.words());
             pause().await;
         }
     }
@@ -135,15 +154,15 @@ max_connections_per_host = 50
             pause().await;
         }
     }
+}
 
-    /// Rows in ready, lease and deferred.
-    pub async fn waiting(&self) -> i64 {
-        let mut waiting = 0;
-        for table in ["ready", "lease", "deferred"] {
-            waiting += builders::rows(&self.owner, table).await;
-        }
-        waiting
+/// Rows in ready, lease and deferred.
+async fn waiting(owner: &PgPool) -> i64 {
+    let mut waiting = 0;
+    for table in ["ready", "lease", "deferred"] {
+        waiting += builders::rows(owner, table).await;
     }
+    waiting
 }
 
 /// A running postriderd. Killed when dropped.
