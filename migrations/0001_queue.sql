@@ -321,6 +321,7 @@ create table postrider.idempotency(
   answer     json,
   expires_at timestamptz not null,
   primary key (tenant_id, key_hash)) partition by hash (tenant_id);
+create index idempotency_expiry on postrider.idempotency(expires_at);
 create table postrider.idempotency_0 partition of postrider.idempotency for values with (modulus 4, remainder 0);
 create table postrider.idempotency_1 partition of postrider.idempotency for values with (modulus 4, remainder 1);
 create table postrider.idempotency_2 partition of postrider.idempotency for values with (modulus 4, remainder 2);
@@ -348,13 +349,17 @@ create table postrider.cron_fire(
 -- Partitions by day: message and job by id, attempt by time. Owner's rights,
 -- because run-time roles own nothing.
 create function postrider.ensure_partitions(days_ahead int) returns int
-language plpgsql security definer set search_path = pg_catalog, postrider set timezone = 'UTC' as $$
+language plpgsql security definer set search_path = pg_catalog, postrider set timezone = 'UTC'
+  set lock_timeout = '500ms' as $$
 declare d date; made int := 0; name text; parent text;
 begin
+  -- A day that cannot be made (rows of it lie in the default partition already, or somebody
+  -- holds a lock on the parent) does not keep the others from being made.
   for d in select generate_series(current_date - 1, current_date + days_ahead, interval '1 day')::date loop
     foreach parent in array array['message', 'job', 'attempt'] loop
       name := format('%s_%s', parent, to_char(d, 'YYYYMMDD'));
-      if to_regclass('postrider.' || name) is null then
+      continue when to_regclass('postrider.' || name) is not null;
+      begin
         if parent = 'attempt' then
           execute format('create table postrider.%I partition of postrider.attempt for values from (%L) to (%L)',
             name, d::timestamptz, (d + 1)::timestamptz);
@@ -364,7 +369,8 @@ begin
         end if;
         perform postrider.protect(('postrider.' || quote_ident(name))::regclass);
         made := made + 1;
-      end if;
+      exception when check_violation or lock_not_available or duplicate_table then null;
+      end;
     end loop;
   end loop;
   return made;
@@ -476,7 +482,8 @@ $$;
 -- Drops days of history that lie wholly before both the age and the id (the caller passes
 -- oldest_needed(): the owner of this function may not see tenants' rows).
 create function postrider.drop_partitions(before timestamptz, needed bigint) returns int
-language plpgsql security definer set search_path = pg_catalog, postrider set timezone = 'UTC' as $$
+language plpgsql security definer set search_path = pg_catalog, postrider set timezone = 'UTC'
+  set lock_timeout = '500ms' as $$
 declare part record; day_end timestamptz; dropped int := 0;
 begin
   for part in
@@ -487,8 +494,11 @@ begin
   loop
     day_end := (part.day + 1)::timestamptz;
     continue when day_end > before or (needed is not null and postrider.id_floor(day_end) > needed);
-    execute format('drop table postrider.%I', part.relname);
-    dropped := dropped + 1;
+    begin
+      execute format('drop table postrider.%I', part.relname);
+      dropped := dropped + 1;
+    exception when lock_not_available then null;  -- the next hour tries again
+    end;
   end loop;
   return dropped;
 end $$;

@@ -21,15 +21,20 @@ create function postrider.enqueue(
   out accepted int, out suppressed int[])
 language plpgsql as $$
 begin
-  insert into postrider.lane(tenant_id, pool_id, prio, stream_id)
-  select distinct p_tenant, coalesce(dp.pool_id, 0), p_prio, p_stream
-  from (select distinct postrider.domain_of(r) as domain from unnest(p_recipients) r) x
-  left join postrider.domain_pool dp using (domain)
-  where not exists (
-    select 1 from postrider.lane l
-    where l.tenant_id = p_tenant and l.pool_id = coalesce(dp.pool_id, 0) and l.prio = p_prio and l.stream_id = p_stream)
-  order by 2
-  on conflict do nothing;
+  -- A lane is made together with its hint, so that nobody else ever has to insert one.
+  with made as (
+    insert into postrider.lane(tenant_id, pool_id, prio, stream_id)
+    select distinct p_tenant, coalesce(dp.pool_id, 0), p_prio, p_stream
+    from (select distinct postrider.domain_of(r) as domain from unnest(p_recipients) r) x
+    left join postrider.domain_pool dp using (domain)
+    where not exists (
+      select 1 from postrider.lane l
+      where l.tenant_id = p_tenant and l.pool_id = coalesce(dp.pool_id, 0) and l.prio = p_prio and l.stream_id = p_stream)
+    order by 2
+    on conflict do nothing
+    returning lane_id
+  )
+  insert into postrider.lane_hint(lane_id) select lane_id from made order by 1 on conflict do nothing;
 
   with r as materialized (
     select u.recipient, u.payload, u.n::int - 1 as n, l.lane_id, postrider.mint_id() as job_id,
@@ -50,16 +55,21 @@ begin
     insert into postrider.deferred(due_at, job_id, lane_id, tenant_id, expires_at)
     select p_due, job_id, lane_id, p_tenant, p_expires from r where not held and p_due is not null
   ), hints as (
-    insert into postrider.lane_hint(lane_id)
-    select distinct lane_id from r
-    where not held and p_due is null and not exists (
-      select 1 from postrider.lane_hint h
-      where h.lane_id = r.lane_id and h.hinted_at > now() - interval '1 second')
-    order by 1
-    on conflict (lane_id) do update set hinted_at = now()
+    -- About once a second, and never waiting for another's transaction, however long.
+    update postrider.lane_hint set hinted_at = clock_timestamp()
+    where lane_id in (
+      select h.lane_id from postrider.lane_hint h
+      where h.lane_id in (select lane_id from r where not held and p_due is null)
+        and h.hinted_at < now() - interval '1 second'
+      order by 1 for update skip locked)
   )
   select count(*) filter (where not held), coalesce(array_agg(n order by n) filter (where held), '{}')
   into accepted, suppressed from r;
+  -- The two statements above read the same directory under two snapshots; should a domain
+  -- have changed its pool in between, the caller repeats the whole.
+  if accepted + cardinality(suppressed) <> cardinality(p_recipients) then
+    raise exception 'a recipient''s pool changed meanwhile' using errcode = 'serialization_failure';
+  end if;
 end $$;
 
 -- A new message with its first recipients (there may be none: a campaign's follow).
@@ -297,7 +307,7 @@ begin
     raise exception 'message.from: expected an address, found %', quote_literal(left(message ->> 'from', 80))
       using errcode = 'invalid_parameter_value';
   end if;
-  if coalesce(message ->> 'html', message ->> 'text', '') = '' then
+  if coalesce(nullif(message ->> 'html', ''), nullif(message ->> 'text', '')) is null then
     raise exception 'message: give html, text or both' using errcode = 'invalid_parameter_value';
   end if;
   if v_stream !~ '^[a-z0-9][a-z0-9_-]{0,62}$' then
@@ -325,8 +335,10 @@ begin
           using errcode = 'invalid_parameter_value';
       end if;
       v_to := v_to || v_one;
-      v_load := v_load || json_strip_nulls(json_build_object(
-        'vars', v_entry -> 'vars', 'to', v_entry ->> 'to', 'cc', v_entry -> 'cc'))::text;
+      v_load := v_load || (
+        -- Nulls inside vars are values; only fields that were not given are left out.
+        select coalesce(json_object_agg(k, v), '{}') from json_each(v_entry) as e(k, v)
+        where k in ('vars', 'to', 'cc') and json_typeof(v) <> 'null')::text;
     end loop;
     v_n := v_n + 1;
   end loop;

@@ -62,7 +62,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         let running = Running::start(pool.clone(), settings.clone(), &args.name, part).await?;
         let upkeep = TaskTracker::new();
         let stop_upkeep = CancellationToken::new();
-        steady::spawn(&upkeep, &pool, &settings, running.woken(), &stop_upkeep);
+        steady::spawn(&upkeep, &pool, &settings, running.session(), running.woken(), &stop_upkeep);
         upkeep.spawn(gauges::run(pool.clone(), stop_upkeep.clone()));
         upkeep.spawn(
             Ticks {

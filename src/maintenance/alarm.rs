@@ -1,22 +1,21 @@
 //! Mail to operators, over a relay of its own (lettre): it must arrive when our own
 //! delivery does not. One mail per condition and hour.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use chrono::DateTime;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
-use parking_lot::Mutex;
 use sqlx::{PgPool, Row};
 use tokio::sync::watch;
 
 use crate::config::{Alarm, Settings, TlsMode};
-
-/// The same condition is not told again before.
-const QUIET: Duration = Duration::from_secs(3600);
+use crate::domain::clock::Clock;
+use crate::domain::ids::SessionId;
+use crate::queue::upkeep;
 
 /// Longest time for one alarm mail.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,43 +24,49 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct Alarms {
     settings: watch::Receiver<Arc<Settings>>,
-    told: Arc<Mutex<HashMap<String, Instant>>>,
+    clock: Clock,
 }
 
 impl Alarms {
     /// Alarms by the `[alarm]` section in force; without one they are only logged.
     pub fn new(settings: watch::Receiver<Arc<Settings>>) -> Self {
-        Self { settings, told: Arc::default() }
+        Self { settings, clock: Clock::System }
     }
 
     /// Looks at the database for what an operator must know.
-    pub async fn look(&self, pool: &PgPool) -> Result<(), sqlx::Error> {
+    pub async fn look(&self, pool: &PgPool, session: SessionId) -> Result<(), sqlx::Error> {
         for row in sqlx::query(include_str!("sql/alarms.sql")).fetch_all(pool).await? {
             let condition: String = row.try_get("condition")?;
             let text: String = row.try_get("text")?;
-            self.raise(&condition, &text).await;
+            self.raise(pool, session, &condition, &text).await?;
         }
         Ok(())
     }
 
-    /// Tells operators of `condition`, unless it was told within the hour.
-    async fn raise(&self, condition: &str, text: &str) {
-        {
-            let mut told = self.told.lock();
-            if told.get(condition).is_some_and(|at| at.elapsed() < QUIET) {
-                return;
-            }
-            told.insert(condition.to_owned(), Instant::now());
+    /// Tells operators of `condition`, once an hour and cluster (the row in `cron_fire` is
+    /// the right to).
+    async fn raise(
+        &self,
+        pool: &PgPool,
+        session: SessionId,
+        condition: &str,
+        text: &str,
+    ) -> Result<(), sqlx::Error> {
+        let hour = self.clock.unix_seconds() / 3_600 * 3_600;
+        let hour = DateTime::from_timestamp(hour as i64, 0).unwrap_or_default();
+        if !upkeep::may_fire(pool, &format!("alarm: {condition}"), hour, session).await? {
+            return Ok(());
         }
         tracing::error!(condition, "{text}");
         metrics::counter!("postrider_alarms_total", "condition" => condition.to_owned())
             .increment(1);
-        let Some(alarm) = self.settings.borrow().alarm.clone() else { return };
+        let Some(alarm) = self.settings.borrow().alarm.clone() else { return Ok(()) };
         match tokio::time::timeout(SEND_TIMEOUT, send(&alarm, condition, text)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the alarm mail could not be sent"),
             Err(_elapsed) => tracing::error!("the alarm relay does not answer"),
         }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
+use crate::queue::session::Session;
 use crate::queue::upkeep;
 
 /// Rows one step moves.
@@ -29,6 +30,7 @@ pub fn spawn(
     tracker: &TaskTracker,
     pool: &PgPool,
     settings: &watch::Receiver<Arc<Settings>>,
+    session: &Arc<Session>,
     woken: &Arc<Notify>,
     stop: &CancellationToken,
 ) {
@@ -48,15 +50,18 @@ pub fn spawn(
     }));
     tracker.spawn(every("rescue", RESCUE_EVERY, stop.clone(), {
         let (pool, settings) = (pool.clone(), settings.clone());
+        let session = Arc::clone(session);
         move || {
             let (pool, queue) = (pool.clone(), settings.borrow().queue.clone());
+            let session = Arc::clone(&session);
             async move {
-                for session in upkeep::fence(&pool, queue.session_ttl).await? {
-                    tracing::warn!(
-                        session = session.get(),
-                        "fenced a silent session; its deliveries will be rescued"
-                    );
-                    metrics::counter!("postrider_sessions_fenced_total").increment(1);
+                if session.may_fence() {
+                    for silent in upkeep::fence(&pool, queue.session_ttl).await? {
+                        tracing::warn!(
+                            session = silent.get(),
+                            "fenced a silent session; its deliveries will be rescued"
+                        );
+                    }
                 }
                 let rescued =
                     upkeep::rescue(&pool, RESCUE_ROWS, queue.rescue_delay, queue.max_interruptions)

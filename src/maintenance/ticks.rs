@@ -18,16 +18,17 @@ use super::alarm::Alarms;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
-use crate::queue::{lane, upkeep};
+use crate::queue::{Generation, upkeep};
 
 /// Rows of an old generation that one compaction moves.
 const COMPACT_ROWS: i64 = 5_000;
 
+/// Rows of bookkeeping that one statement deletes.
+const PRUNE_ROWS: i64 = 10_000;
+
 /// What ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
-    /// Hints every lane that holds rows.
-    Lanes,
     /// Turns the ring of generations; compacts and truncates old ones.
     Generations,
     /// Creates and drops partitions; deletes old bookkeeping.
@@ -37,11 +38,10 @@ enum Task {
 }
 
 impl Task {
-    const ALL: [Self; 4] = [Self::Lanes, Self::Generations, Self::Partitions, Self::Alarms];
+    const ALL: [Self; 3] = [Self::Generations, Self::Partitions, Self::Alarms];
 
     const fn name(self) -> &'static str {
         match self {
-            Self::Lanes => "lanes",
             Self::Generations => "generations",
             Self::Partitions => "partitions",
             Self::Alarms => "alarms",
@@ -50,7 +50,7 @@ impl Task {
 
     const fn every(self) -> Duration {
         Duration::from_secs(match self {
-            Self::Lanes | Self::Generations => 30,
+            Self::Generations => 30,
             Self::Partitions => 3600,
             Self::Alarms => 60,
         })
@@ -118,30 +118,32 @@ impl Ticks {
     async fn perform(&self, task: Task) -> Result<(), sqlx::Error> {
         let queue = self.settings.borrow().queue.clone();
         match task {
-            Task::Lanes => lane::hint_waiting(&self.pool).await.map(drop),
             Task::Generations => {
                 upkeep::switch_generation(&self.pool, queue.generation_switch).await?;
                 retire(&self.pool).await
             }
             Task::Partitions => {
-                let (made, dropped) = upkeep::roll_partitions(&self.pool, queue.retention).await?;
+                let rolled = upkeep::roll_partitions(&self.pool, queue.retention).await;
+                while upkeep::prune(&self.pool, PRUNE_ROWS).await? >= PRUNE_ROWS as u64 {}
+                upkeep::forget_sessions(&self.pool).await?;
+                let (made, dropped) = rolled?;
                 tracing::info!(made, dropped, "partitions rolled");
-                upkeep::prune(&self.pool).await?;
-                upkeep::forget_sessions(&self.pool).await.map(drop)
+                Ok(())
             }
-            Task::Alarms => self.alarms.look(&self.pool).await,
+            Task::Alarms => self.alarms.look(&self.pool, self.session).await,
         }
     }
 }
 
-/// Empties and truncates the old generations, oldest first. One that is busy is left to
-/// the next tick.
+/// Empties all generations but the current one, and truncates those that were in use. A
+/// writer may have read the number of a generation just before it was retired, so those
+/// that are not in use are looked at too. One that is busy is left to the next tick.
 async fn retire(pool: &PgPool) -> Result<(), sqlx::Error> {
     let live = upkeep::live_generations(pool).await?;
-    let Some((_current, old)) = live.split_last() else { return Ok(()) };
-    for generation in old {
-        while upkeep::compact(pool, *generation, COMPACT_ROWS).await? >= COMPACT_ROWS as u64 {}
-        if upkeep::retire_generation(pool, *generation).await? {
+    let Some(current) = live.last() else { return Ok(()) };
+    for generation in Generation::all().filter(|generation| generation != current) {
+        while upkeep::compact(pool, generation, COMPACT_ROWS).await? >= COMPACT_ROWS as u64 {}
+        if live.contains(&generation) && upkeep::retire_generation(pool, generation).await? {
             tracing::debug!(generation = generation.number(), "generation truncated");
         }
     }

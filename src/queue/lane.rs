@@ -106,14 +106,11 @@ pub async fn directory(pool: &PgPool, lanes: &[LaneId]) -> Result<Vec<Lane>, sql
         .collect()
 }
 
-/// Hints every lane that holds rows: the backstop for hints that were missed (a
-/// submitting transaction that stayed open for long, a lost row).
-pub async fn hint_waiting(pool: &PgPool) -> Result<u64, sqlx::Error> {
-    let mut hinted = 0;
-    for generation in Generation::all() {
-        hinted += sqlx::query(WAITING.of(generation)).execute(pool).await?.rows_affected();
-    }
-    Ok(hinted)
+/// Every lane that holds rows in `generation`: the backstop behind the hints, for those that
+/// were missed (a submitting transaction that stayed open for long).
+pub async fn waiting(pool: &PgPool, generation: Generation) -> Result<Vec<LaneId>, sqlx::Error> {
+    let lanes: Vec<i32> = sqlx::query_scalar(WAITING.of(generation)).fetch_all(pool).await?;
+    Ok(lanes.into_iter().map(LaneId::new).collect())
 }
 
 /// Records that mail for `domain` goes to `provider`, as its MX told; a configured rule wins.

@@ -66,6 +66,10 @@ pub fn decide(
         Outcome::Crashed { .. } if job.attempt >= policy.max_crashes => {
             Ending::Dead(DeadReason::Crashed)
         }
+        // Nobody knows how far the task came.
+        Outcome::Crashed { .. } if policy.on_doubt == OnDoubt::Hold => {
+            Ending::Dead(DeadReason::Doubt)
+        }
         Outcome::Crashed { .. } => {
             Ending::Deferred { delay: policy.backoff.delay(tried, draw), in_doubt: true }
         }

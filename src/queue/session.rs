@@ -18,6 +18,8 @@ pub struct Session {
     opened: Instant,
     /// Milliseconds after `opened` at which the last successful beat was *sent*.
     last_beat: AtomicU64,
+    /// Milliseconds after `opened` from which on beats came without a gap of the trust window.
+    unbroken_since: AtomicU64,
     /// Silence after which this session no longer trusts its leases.
     trust: Duration,
     ttl: Duration,
@@ -49,6 +51,7 @@ impl Session {
             id: SessionId::new(id),
             opened,
             last_beat: AtomicU64::new(0),
+            unbroken_since: AtomicU64::new(0),
             // The others wait for the whole ttl; stopping at 60 % of it leaves room for
             // a statement in flight.
             trust: ttl.mul_f64(0.6),
@@ -78,10 +81,38 @@ impl Session {
             .fetch_optional(pool)
             .await?;
         let Some(row) = row else { return Ok(Beat::Fenced) };
-        self.last_beat.store(sent.as_millis() as u64, Ordering::Relaxed);
+        let sent = sent.as_millis() as u64;
+        if !self.is_trusted() {
+            self.unbroken_since.store(sent, Ordering::Relaxed);
+        }
+        self.last_beat.store(sent, Ordering::Relaxed);
         let living: i64 = row.try_get("living")?;
         let rank: i64 = row.try_get("rank")?;
         Ok(Beat::Alive { living: living.max(1) as u32, rank: rank.max(0) as u32 })
+    }
+
+    /// Gives back leases of this session that are older than `age` and not of `held` jobs; how
+    /// many there were.
+    pub async fn release_strays(
+        &self,
+        pool: &PgPool,
+        held: &[i64],
+        age: Duration,
+    ) -> Result<u64, sqlx::Error> {
+        let strays: i64 = sqlx::query_scalar(include_str!("sql/release_strays.sql"))
+            .bind(self.id.get())
+            .bind(held)
+            .bind(age.as_secs_f64())
+            .fetch_one(pool)
+            .await?;
+        Ok(strays.max(0) as u64)
+    }
+
+    /// Whether this session has been heard without a gap for the time after which a silent
+    /// one is fenced: who was cut off itself cannot tell who else was silent.
+    pub fn may_fence(&self) -> bool {
+        let since = Duration::from_millis(self.unbroken_since.load(Ordering::Relaxed));
+        self.is_trusted() && self.opened.elapsed().saturating_sub(since) > self.ttl
     }
 
     /// No more claims; leases stay valid. Others see it as leaving.

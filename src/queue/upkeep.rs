@@ -143,13 +143,17 @@ pub async fn retire_generation(pool: &PgPool, old: Generation) -> Result<bool, s
         .await
 }
 
+/// Creates the partitions of the days to come; how many.
+pub async fn make_partitions(pool: &PgPool) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("select postrider.ensure_partitions(7)").fetch_one(pool).await
+}
+
 /// Creates the partitions of the days to come and drops those past retention.
 pub async fn roll_partitions(
     pool: &PgPool,
     retention: Duration,
 ) -> Result<(i32, i32), sqlx::Error> {
-    let made: i32 =
-        sqlx::query_scalar("select postrider.ensure_partitions(7)").fetch_one(pool).await?;
+    let made = make_partitions(pool).await?;
     let dropped: i32 = sqlx::query_scalar(
         "select postrider.drop_partitions(now() - make_interval(secs => $1), postrider.oldest_needed())",
     )
@@ -159,9 +163,9 @@ pub async fn roll_partitions(
     Ok((made, dropped))
 }
 
-/// Deletes bookkeeping that has served its time.
-pub async fn prune(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("sql/prune.sql")).execute(pool).await.map(drop)
+/// Deletes bookkeeping that has served its time, at most `limit` rows of each kind; how many.
+pub async fn prune(pool: &PgPool, limit: i64) -> Result<u64, sqlx::Error> {
+    count(sqlx::query_scalar(include_str!("sql/prune.sql")).bind(limit).fetch_one(pool).await)
 }
 
 /// The right to run `task` for the tick at `at`: given once per cluster.

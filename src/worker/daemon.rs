@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::admit::Admission;
 use super::deliver::Carrier;
+use super::held::{self, Held};
 use super::pipeline::Pipeline;
 use super::plan::Planning;
 use super::policy::Policies;
@@ -74,6 +75,7 @@ impl Running {
     ) -> Result<Self, StartError> {
         let now = Arc::clone(&settings.borrow());
         upkeep::publish_settings(&pool, &now).await?;
+        upkeep::make_partitions(&pool).await?;
         let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
         let limiter = Arc::new(Limiter::new(&now.throttles));
         let planner = Arc::new(Planner::new(&now)?);
@@ -93,9 +95,11 @@ impl Running {
         });
 
         let (settle_deadline, deadline) = watch::channel(None);
+        let held = Arc::new(Held::default());
         let (settler, settlements) = Settler::new(
             pool.clone(),
             Arc::clone(&session),
+            Arc::clone(&held),
             now.queue.settle_batch,
             now.queue.settle_delay,
         );
@@ -120,7 +124,9 @@ impl Running {
             fenced.clone(),
             stop_all.clone(),
         ));
+        let (taken_over, in_force) = watch::channel(Arc::clone(&now));
         tasks.spawn(follow(
+            taken_over,
             Reloadable {
                 pool: pool.clone(),
                 limiter: Arc::clone(&limiter),
@@ -131,7 +137,14 @@ impl Running {
             settings.clone(),
             stop_all.clone(),
         ));
+        tasks.spawn(held::release_strays(
+            pool.clone(),
+            Arc::clone(&session),
+            Arc::clone(&held),
+            stop_all.clone(),
+        ));
         let pump = Pump {
+            held,
             pool: pool.clone(),
             session: Arc::clone(&session),
             slots: Arc::clone(&slots),
@@ -139,7 +152,7 @@ impl Running {
             planner,
             outbox,
             woken: Arc::clone(&woken),
-            settings,
+            settings: in_force,
             health,
         };
         let pump = tokio::spawn(pump.run(stop_claims.clone()));
@@ -162,7 +175,7 @@ impl Running {
     }
 
     /// This process's session.
-    pub fn session(&self) -> &Session {
+    pub fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
@@ -198,6 +211,7 @@ async fn beats(
                 }
             }
             Ok(Beat::Fenced) => {
+                metrics::counter!("postrider_sessions_fenced_total").increment(1);
                 tracing::error!("this session was fenced; starting anew");
                 fenced.cancel();
                 return;
@@ -224,6 +238,7 @@ struct Reloadable {
 }
 
 async fn follow(
+    taken_over: watch::Sender<Arc<Settings>>,
     parts: Reloadable,
     mut settings: watch::Receiver<Arc<Settings>>,
     stop: CancellationToken,
@@ -241,6 +256,8 @@ async fn follow(
         parts.smtp.apply(&now.smtp);
         parts.pipeline.policies.apply(&now);
         parts.pipeline.rendering.apply(&now);
+        // Last: who hears of it finds everything changed.
+        taken_over.send_replace(Arc::clone(&now));
         if let Err(error) = upkeep::publish_settings(&parts.pool, &now).await {
             tracing::warn!(%error, "could not tell the database of changed streams; submissions follow the old ones");
         }

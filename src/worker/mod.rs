@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod daemon;
 pub mod deliver;
+pub mod held;
 pub mod lanes;
 pub mod metrics;
 pub mod pipeline;

@@ -15,6 +15,7 @@ use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::held::Held;
 use super::lanes::{LaneBook, Pick};
 use super::metrics;
 use super::pipeline::Claim;
@@ -38,8 +39,8 @@ const HINT_SECONDS: f64 = 10.0;
 /// How far behind the latest claimed `run_at` a lane is looked at again.
 const LOOK_BACK: Duration = Duration::from_secs(5);
 
-/// How often lanes are looked at from their start, whatever the hint says.
-const LOOK_FROM_START: Duration = Duration::from_secs(60);
+/// How often all lanes that hold rows are found without hints, and looked at from their start.
+const LOOK_FROM_START: Duration = Duration::from_secs(30);
 
 /// Least time between two looks that notifications cause.
 const LEAST_LOOK: Duration = Duration::from_millis(5);
@@ -47,6 +48,9 @@ const LEAST_LOOK: Duration = Duration::from_millis(5);
 /// A claim for fewer freed slots than a quarter of all waits this long for more of them:
 /// it costs a commit, and whoever holds most of the slots has work for longer than this.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// Wait for a tenant that has as much in hand as it may.
+const NO_ROOM: Duration = Duration::from_millis(5);
 
 /// Wait after a failed statement, doubled up to the longest.
 const TROUBLE_FIRST: Duration = Duration::from_millis(100);
@@ -60,6 +64,8 @@ pub struct Pump {
     pub session: Arc<Session>,
     /// Room in this process.
     pub slots: Arc<Slots>,
+    /// What is in hand, until it is settled.
+    pub held: Arc<Held>,
     /// All limits.
     pub limiter: Arc<Limiter>,
     /// Ways out by rule.
@@ -125,6 +131,8 @@ impl Pump {
                     }
                 }
                 Err(error) => {
+                    // The permits that were taken are given back unheard.
+                    view.book.unpark();
                     tracing::warn!(%error, "cannot claim; trying again");
                     metrics::database_trouble("claim");
                     self.health.not_ready("the database does not answer");
@@ -160,14 +168,23 @@ impl Pump {
         if free < self.slots.quarter() && now < gathered {
             return Ok(Turn::Gather(gathered));
         }
+        if !self.session.is_trusted() {
+            // Whatever were claimed now could not be begun, and others can have it.
+            return Ok(Turn::At(now + queue.beat_interval / 2));
+        }
         let picks = if free == 0 {
             Vec::new()
         } else {
             let slots = Arc::clone(&self.slots);
             let most = free.min(queue.claim_batch as usize);
-            view.book.pick(most, most, &view.blocks, |tenant| slots.room(tenant), now)
+            let room = |tenant| {
+                let room = slots.room(tenant);
+                if room < slots.tenant_quarter() && now < gathered { 0 } else { room }
+            };
+            view.book.pick(most, most, &view.blocks, room, now)
         };
-        if !picks.is_empty() {
+        let nothing = picks.is_empty();
+        if !nothing {
             self.claim(view, picks, &queue).await?;
         }
         let looked = view.looked.unwrap_or(now);
@@ -177,28 +194,48 @@ impl Pump {
             looked + jittered(queue.poll_interval)
         };
         let next = view.book.next_turn(&view.blocks).map_or(poll, |turn| turn.min(poll));
-        Ok(if self.slots.free() == 0 { Turn::Full(poll) } else { Turn::At(next) })
+        Ok(if self.slots.free() == 0 {
+            Turn::Full(poll)
+        } else if nothing && next <= now {
+            // A lane has work and its tenant has no room: not before something comes back.
+            Turn::At(poll.min(gathered.max(now + NO_ROOM)))
+        } else {
+            Turn::At(next)
+        })
     }
 
     async fn look(&self, view: &mut View) -> Result<(), sqlx::Error> {
         let look = lane::look(&self.pool, HINT_SECONDS).await?;
         let now = Instant::now();
-        let unknown: Vec<LaneId> =
-            look.hinted.iter().copied().filter(|lane| !view.book.knows(*lane)).collect();
-        if !unknown.is_empty() {
-            for lane in lane::directory(&self.pool, &unknown).await? {
-                self.enter(&mut view.book, Arc::new(lane));
-            }
-        }
+        self.meet(view, &look.hinted).await?;
         view.book.hint(&look.hinted, std::mem::take(&mut view.notified), now);
         view.blocks = look.blocks;
+        // What parks is woken by what eases; should that have been missed, by this.
+        view.book.unpark();
         if view.generations != look.generations || view.bounds_reset.elapsed() > LOOK_FROM_START {
+            for generation in &look.generations {
+                let waiting = lane::waiting(&self.pool, *generation).await?;
+                self.meet(view, &waiting).await?;
+                view.book.hint(&waiting, false, now);
+            }
             view.after.clear();
             view.drained.clear();
             view.bounds_reset = now;
         }
         view.generations = look.generations;
         view.looked = Some(now);
+        Ok(())
+    }
+
+    /// Gets to know those of the lanes that are new.
+    async fn meet(&self, view: &mut View, lanes: &[LaneId]) -> Result<(), sqlx::Error> {
+        let unknown: Vec<LaneId> =
+            lanes.iter().copied().filter(|lane| !view.book.knows(*lane)).collect();
+        if !unknown.is_empty() {
+            for lane in lane::directory(&self.pool, &unknown).await? {
+                self.enter(&mut view.book, Arc::new(lane));
+            }
+        }
         Ok(())
     }
 
@@ -261,6 +298,7 @@ impl Pump {
                     continue;
                 };
                 let Some(state) = view.book.get(job.lane) else { continue };
+                self.held.take(job.id);
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
                     lane: Arc::clone(&state.lane),
@@ -286,6 +324,10 @@ impl Pump {
         view.claimed = now;
         for (lane, asked) in asked {
             let got = asked - open.get(&lane).map_or(0, |pick| pick.permits.len());
+            if got < asked {
+                // Rows may lie below the bound (a late commit, a compaction): from the start.
+                view.after.retain(|(_, bounded), _| *bounded != lane);
+            }
             view.book.claimed(lane, asked, got, jittered(queue.poll_interval), now);
         }
         Ok(())

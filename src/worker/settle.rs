@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 
+use super::held::Held;
 use super::metrics;
 use crate::queue::session::Session;
 use crate::queue::settle::{Settlement, settle};
@@ -31,6 +32,7 @@ pub struct Settler {
     inbox: mpsc::Receiver<Settlement>,
     pool: PgPool,
     session: Arc<Session>,
+    held: Arc<Held>,
     batch: usize,
     delay: Duration,
 }
@@ -40,11 +42,12 @@ impl Settler {
     pub fn new(
         pool: PgPool,
         session: Arc<Session>,
+        held: Arc<Held>,
         batch: u32,
         delay: Duration,
     ) -> (Self, Settlements) {
         let (outbox, inbox) = mpsc::channel(BACKLOG);
-        (Self { inbox, pool, session, batch: batch.max(1) as usize, delay }, outbox)
+        (Self { inbox, pool, session, held, batch: batch.max(1) as usize, delay }, outbox)
     }
 
     /// Runs until every sender is gone. Gives back what could not be written by
@@ -97,6 +100,7 @@ impl Settler {
                 let started = Instant::now();
                 match settle(&self.pool, self.session.id(), generation, &refs).await {
                     Ok(settled) => {
+                        self.held.settled(refs.iter().map(|settlement| settlement.job));
                         metrics::settled(started.elapsed(), settled.len(), refs.len());
                         if settled.len() < refs.len() {
                             tracing::warn!(

@@ -67,6 +67,11 @@ impl Slots {
         (self.limit / 4).max(1)
     }
 
+    /// A quarter of what one tenant may have.
+    pub fn tenant_quarter(&self) -> usize {
+        (self.tenant_limit / 4).max(1)
+    }
+
     /// Waits until `n` slots are free. Only the claimer waits.
     pub async fn freed_up_to(&self, n: usize) {
         while self.free() < n {

@@ -13,7 +13,9 @@ with due as materialized (
   from gone where expires_at > now()
   returning lane_id
 ), hints as (
-  insert into postrider.lane_hint(lane_id) select distinct lane_id from back order by 1
-  on conflict (lane_id) do update set hinted_at = now()
+  update postrider.lane_hint set hinted_at = clock_timestamp()
+  where lane_id in (
+    select h.lane_id from postrider.lane_hint h where h.lane_id in (select lane_id from back)
+    order by 1 for update skip locked)
 )
 select count(*) from gone

@@ -33,8 +33,10 @@ with d as materialized (
   from freed where kind = 9 and delay_ms = 0
   returning lane_id
 ), hints as (
-  insert into postrider.lane_hint(lane_id) select distinct lane_id from back order by 1
-  on conflict (lane_id) do update set hinted_at = now()
+  update postrider.lane_hint set hinted_at = clock_timestamp()
+  where lane_id in (
+    select h.lane_id from postrider.lane_hint h where h.lane_id in (select lane_id from back)
+    order by 1 for update skip locked)
 ), dead as (
   insert into postrider.dead_letter(tenant_id, job_id, message_id, lane_id, attempts, hold, reason, detail, recipient, payload)
   select f.tenant_id, f.job_id, f.message_id, f.lane_id, f.attempt, f.hold, f.reason, f.detail, j.recipient, j.payload

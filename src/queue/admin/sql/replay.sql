@@ -32,7 +32,9 @@ with picked as materialized (
   insert into postrider.ready(gen, lane_id, run_at, job_id, tenant_id, expires_at, attempt, hold)
   select (select cur from postrider.generation), lane_id, now(), job_id, tenant_id, expires_at, 0, hold from gone
 ), hinted as (
-  insert into postrider.lane_hint(lane_id) select distinct lane_id from gone order by 1
-  on conflict (lane_id) do update set hinted_at = now()
+  update postrider.lane_hint set hinted_at = clock_timestamp()
+  where lane_id in (
+    select h.lane_id from postrider.lane_hint h where h.lane_id in (select lane_id from gone)
+    order by 1 for update skip locked)
 )
 select (select count(*) from picked) as picked, (select count(*) from gone) as done, (select max(job_id) from picked) as last
