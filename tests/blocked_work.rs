@@ -4,7 +4,13 @@ mod support;
 
 use std::time::Duration;
 
+use postrider::domain::outcome::Outcome;
+use postrider::domain::receipt::Trail;
+use postrider::queue::Generation;
+use postrider::queue::claim::{Want, claim};
 use postrider::queue::lane;
+use postrider::queue::settle::{Ending, Settlement, settle};
+use postrider::queue::upkeep;
 use sqlx::Row;
 use support::builders;
 use support::postgres::{Role, TestDb};
@@ -89,4 +95,48 @@ async fn pauses_cover_tenant_pool_stream_and_lane() {
         assert!(!covers().await, "{scope} lapsed");
         sqlx::query("delete from postrider.block").execute(&owner).await.expect("resume");
     }
+}
+
+#[tokio::test]
+async fn an_applications_open_transaction_delays_nobody_else() {
+    let db = TestDb::new().await;
+    let (owner, api, worker) =
+        (db.pool(Role::Owner).await, db.pool(Role::Api).await, db.pool(Role::Worker).await);
+    let tenant = builders::tenant(&owner, "acme").await;
+    builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(1, "example.org")).await;
+    sqlx::query("update postrider.lane_hint set hinted_at = now() - interval '1 hour'")
+        .execute(&owner)
+        .await
+        .expect("let the hint grow old");
+
+    // As `postrider.send` does inside an application's transaction, which stays open.
+    let mut application = api.begin().await.expect("begin");
+    let held: i32 = sqlx::query_scalar(
+        "select accepted from postrider.submit($1, 'acme.example', 'bulk', '{}', null, null,
+           array['slow@example.org'], array[null])",
+    )
+    .bind(tenant)
+    .fetch_one(&mut *application)
+    .await
+    .expect("submit");
+    assert_eq!(held, 1);
+
+    // Everything else goes on: a submission to the same lane, a deferral and its promotion.
+    sqlx::query("set lock_timeout = '2s'").execute(&worker).await.expect("set");
+    builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(1, "example.org")).await;
+    let session = builders::session(&worker, Duration::from_secs(20)).await;
+    let generation = Generation::try_new(0).expect("zero");
+    let lanes = lane::waiting(&worker, generation).await.expect("waiting lanes");
+    let wants: Vec<Want> =
+        lanes.into_iter().map(|lane| Want { lane, after: None, take: 1 }).collect();
+    let jobs = claim(&worker, session.id(), generation, &wants).await.expect("claim").jobs;
+    let deferred = Settlement::new(
+        &jobs[0],
+        Ending::Deferred { delay: Duration::ZERO, in_doubt: false },
+        &Outcome::Expired,
+        &Trail::default(),
+    );
+    settle(&worker, session.id(), generation, &[&deferred]).await.expect("settle");
+    assert_eq!(upkeep::promote(&worker, 100).await.expect("promote"), 1);
+    application.rollback().await.expect("rollback");
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -17,6 +18,9 @@ use tokio_util::task::TaskTracker;
 
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// Time for each of the last steps, which wait for nothing but the database.
+const LAST_STEPS: Duration = Duration::from_secs(5);
 
 /// Claims deliveries from the queue and carries them out.
 ///
@@ -59,7 +63,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     while !stop.is_cancelled() {
         let part = health.part("queue");
         part.not_ready("has not looked at the queue yet");
-        let running = Running::start(pool.clone(), settings.clone(), &args.name, part).await?;
+        let mut running = Running::start(pool.clone(), settings.clone(), &args.name, part).await?;
         let upkeep = TaskTracker::new();
         let stop_upkeep = CancellationToken::new();
         steady::spawn(&upkeep, &pool, &settings, running.session(), running.woken(), &stop_upkeep);
@@ -73,19 +77,30 @@ async fn run(args: Args) -> anyhow::Result<()> {
             }
             .run(stop_upkeep.clone()),
         );
+        let fenced = running.fenced();
         tokio::select! {
             () = stop.cancelled() => tracing::info!("stopping: no new claims, finishing what is in hand"),
-            () = running.fenced() => {}
+            () = fenced.cancelled() => {}
+            part = running.broken() => {
+                running.give_up().await.context("giving up the session")?;
+                anyhow::bail!("{part} ended by itself; see the log");
+            }
         }
         let deadline = Arc::clone(&settings.borrow()).worker.shutdown_deadline;
         let stopped = running.stop(deadline).await;
         stop_upkeep.cancel();
         upkeep.close();
-        upkeep.wait().await;
+        if tokio::time::timeout(LAST_STEPS, upkeep.wait()).await.is_err() {
+            tracing::warn!(
+                "the maintenance did not end in time; its statement is the database's to end"
+            );
+        }
         tracing::info!(abandoned = stopped.abandoned, unwritten = stopped.unwritten, "stopped");
     }
     stop_probes.cancel();
     probes.await.context("telemetry server")?.context("telemetry server")?;
-    pool.close().await;
+    if tokio::time::timeout(LAST_STEPS, pool.close()).await.is_err() {
+        tracing::warn!("the database connections did not close in time");
+    }
     Ok(())
 }

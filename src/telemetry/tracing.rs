@@ -74,6 +74,30 @@ pub fn shown(address: &str) -> impl fmt::Display {
     Shown { address, whole }
 }
 
+/// Words of a peer as they may be logged now: peers like to quote the address they refuse.
+pub fn shown_in(words: &str) -> String {
+    if tracing::enabled!(target: "postrider", tracing::Level::DEBUG) {
+        return words.to_owned();
+    }
+    masked(words)
+}
+
+/// Each word with an @ in it loses what stands before.
+fn masked(words: &str) -> String {
+    let mut out = String::with_capacity(words.len());
+    for word in words.split_inclusive(' ') {
+        match word.rsplit_once('@') {
+            Some((before, domain)) => {
+                out.extend(before.chars().next().filter(|c| matches!(c, '<' | '(' | '"')));
+                out.push_str("***@");
+                out.push_str(domain);
+            }
+            None => out.push_str(word),
+        }
+    }
+    out
+}
+
 struct Shown<'a> {
     address: &'a str,
     whole: bool,
@@ -120,6 +144,14 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || body(&handle));
         let bytes = page.0.lock().clone();
         String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn addresses_in_a_peers_words_are_masked() {
+        assert_eq!(
+            masked("550 5.1.1 <bob@example.org>: unknown, ask bob@example.org or x"),
+            "550 5.1.1 <***@example.org>: unknown, ask ***@example.org or x"
+        );
     }
 
     #[test]

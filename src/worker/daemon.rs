@@ -184,10 +184,28 @@ impl Running {
         &self.woken
     }
 
-    /// Waits until somebody has fenced this session. Then nothing of its may be started
+    /// Waits until a part that must live as long as the process has ended by itself, and says
+    /// which. Deliveries would go on without being settled, or not at all: end the process,
+    /// and let another rescue what it held.
+    pub async fn broken(&mut self) -> &'static str {
+        tokio::select! {
+            _ended = &mut self.pump => "the pump",
+            _ended = &mut self.workers => "the delivery workers",
+            _ended = &mut self.settler => "the settler",
+        }
+    }
+
+    /// Gives the session up, so that its deliveries are rescued at once.
+    pub async fn give_up(self) -> Result<(), sqlx::Error> {
+        self.stop_claims.cancel();
+        self.stop_all.cancel();
+        self.session.close(&self.pool).await
+    }
+
+    /// Cancelled when somebody has fenced this session. Then nothing of its may be started
     /// or settled any more: stop, and start anew.
-    pub async fn fenced(&self) {
-        self.fenced.cancelled().await;
+    pub fn fenced(&self) -> CancellationToken {
+        self.fenced.clone()
     }
 }
 

@@ -80,10 +80,10 @@ impl Pipeline {
 
     async fn attempt(&self, claim: &mut Claim, trail: &mut Trail) -> Result<Receipt, Outcome> {
         let job = screen::pass(&claim.job)?;
-        let letter = self.rendering.render(job, &claim.lane).await?;
-        let plan = self.planning.plan(&claim.choice, &claim.lane, &letter).await?;
+        let rendered = self.rendering.render(job, &claim.lane).await?;
+        let plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
         self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit)?;
-        self.carrier.deliver(&letter, &plan, &mut claim.permit, trail).await
+        self.carrier.deliver(&rendered.letter, &plan, &mut claim.permit, trail).await
     }
 }
 

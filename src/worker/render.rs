@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use sqlx::PgPool;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Settings;
 use crate::domain::ids::{DeliveryId, MessageId};
@@ -39,6 +39,21 @@ const NOT_READY: Duration = Duration::from_secs(30);
 /// Gmail takes 25 MB, Amazon SES 40 MB).
 const LARGEST_LETTER: usize = 40 << 20;
 
+/// First size of the cache's table. Small on purpose: such a cache has one shard, and a
+/// message is refused by the cache when it is larger than a shard.
+const FIRST_ITEMS: usize = 32;
+
+/// Memory for the letters in hand: 256 MiB. A delivery waits until its letter fits, so a
+/// campaign with large attachments is sent fewer at a time and not from more memory.
+const LETTER_MEMORY_KIB: usize = 256 << 10;
+
+/// A letter with its part of the memory for letters, given back when it is dropped.
+pub struct Rendered {
+    /// What goes on the wire.
+    pub letter: Letter,
+    _memory: OwnedSemaphorePermit,
+}
+
 /// Renders letters.
 pub struct Rendering {
     pool: PgPool,
@@ -47,6 +62,8 @@ pub struct Rendering {
     tokens: Option<TokenKey>,
     terms: RwLock<Arc<Terms>>,
     signing: Semaphore,
+    /// Kibibytes that letters in hand may take.
+    memory: Arc<Semaphore>,
     renderer: Renderer,
 }
 
@@ -78,16 +95,15 @@ impl Rendering {
     pub fn new(pool: PgPool, settings: &Settings) -> Result<Self, SealError> {
         let sealer = Sealer::new(&settings.secrets)?;
         let cache = settings.worker.message_cache_bytes;
-        // How many messages fill the cache is only the first size of its table.
-        let expected = (cache / 16_384).clamp(16, 65_536) as usize;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
-            messages: Cache::with_weighter(expected, cache, ByContent),
+            messages: Cache::with_weighter(FIRST_ITEMS, cache, ByContent),
             tokens: settings.secrets.key_bytes().map(|key| TokenKey::derive(&key)),
             keys: DomainKeys::new(pool.clone(), sealer),
             pool,
             terms: RwLock::new(Arc::new(Terms::read(settings))),
             signing: Semaphore::new(cores),
+            memory: Arc::new(Semaphore::new(LETTER_MEMORY_KIB)),
             renderer: Renderer::new(LARGEST_LETTER),
         })
     }
@@ -99,7 +115,7 @@ impl Rendering {
 
     /// The letter of a job. What cannot be rendered ends as malformed; what cannot be
     /// signed for now waits, and is never sent unsigned.
-    pub async fn render(&self, job: &Job, lane: &Lane) -> Result<Letter, Outcome> {
+    pub async fn render(&self, job: &Job, lane: &Lane) -> Result<Rendered, Outcome> {
         let recipient = Address::try_new(&job.recipient)
             .map_err(|error| Outcome::Malformed { reason: format!("recipient: {error}") })?;
         let message = self.message(job.message).await?;
@@ -115,6 +131,7 @@ impl Rendering {
             .as_ref()
             .filter(|_| bulk)
             .map(|key| link(&terms.public_url, &key.token(job.id)));
+        let memory = self.room_for(message.bytes).await?;
         let task = Task {
             renderer: self.renderer.clone(),
             delivery: job.id,
@@ -126,7 +143,20 @@ impl Rendering {
             signers,
         };
         let letter = if task.is_slow() { self.on_a_thread(task).await? } else { task.run() };
-        letter.map_err(|error| Outcome::Malformed { reason: error.to_string() })
+        match letter {
+            Ok(letter) => Ok(Rendered { letter, _memory: memory }),
+            Err(error) => Err(Outcome::Malformed { reason: error.to_string() }),
+        }
+    }
+
+    /// Waits until a letter of a message of this weight fits into memory; one that is larger
+    /// than all of it is sent alone.
+    async fn room_for(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Outcome> {
+        let kib = bytes.div_ceil(1_024).clamp(1, LETTER_MEMORY_KIB as u64) as u32;
+        Arc::clone(&self.memory)
+            .acquire_many_owned(kib)
+            .await
+            .map_err(|error| Outcome::Crashed { reason: error.to_string() })
     }
 
     /// Runs a task that would hold up the sockets on a thread of its own; as many at once

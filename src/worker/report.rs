@@ -4,7 +4,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::receipt::Trail;
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
-use crate::telemetry::tracing::shown;
+use crate::telemetry::tracing::{shown, shown_in};
 
 /// One line for an attempt: what it was, which way it went, how it ended.
 pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
@@ -27,9 +27,11 @@ pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
     }
     match outcome {
         Outcome::Delivered(_) => line!(debug, "delivered", None::<String>),
-        Outcome::Refused(verdict) => line!(info, "refused", Some(verdict.to_string())),
-        Outcome::Unreached(verdict) => line!(info, "unreached", Some(verdict.to_string())),
-        Outcome::Doubtful(verdict) => line!(warn, "in doubt", Some(verdict.to_string())),
+        Outcome::Refused(verdict) => line!(info, "refused", Some(shown_in(&verdict.to_string()))),
+        Outcome::Unreached(verdict) => {
+            line!(info, "unreached", Some(shown_in(&verdict.to_string())))
+        }
+        Outcome::Doubtful(verdict) => line!(warn, "in doubt", Some(shown_in(&verdict.to_string()))),
         Outcome::Postponed { reason, .. } => line!(debug, "postponed", Some(reason.as_str())),
         Outcome::Suppressed => line!(info, "suppressed", None::<String>),
         Outcome::Expired => line!(info, "expired", None::<String>),

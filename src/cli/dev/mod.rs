@@ -32,6 +32,7 @@ use self::demo::Demo;
 use self::place::{Place, Ports};
 use self::service::Service;
 use crate::cli::console::Console;
+use crate::queue::admin::audit::{self, Extent};
 use crate::sink::{FaultMix, Options, Sink};
 
 /// Everything on this machine: database, daemon, API, a mailbox, and a first campaign.
@@ -111,8 +112,17 @@ impl Stage {
         };
         let sink = self.sink.as_ref().map(Sink::stats);
         console.line(&summary.render(sink.as_ref()));
+        let audit = audit::audit(self.database.operator(), Extent::default()).await?;
+        console.line(&format!(
+            "audit: {} accepted = {} ended + {} dead letters + {} waiting{}",
+            audit.accepted,
+            audit.ended,
+            audit.dead,
+            audit.waiting,
+            if audit.adds_up() { "" } else { ": DOES NOT ADD UP" }
+        ));
         if args.exit {
-            let done = summary.adds_up() && summary.all_ended();
+            let done = summary.adds_up() && summary.all_ended() && audit.adds_up();
             return Ok(if done { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         console.line(&self.place.signposts(self.ports, demo.key()));
