@@ -166,7 +166,7 @@ impl Pump {
         let now = Instant::now();
         let gathered = view.claimed + GATHER;
         if free < self.slots.quarter() && now < gathered {
-            return Ok(Turn::Gather(gathered));
+            return Ok(Turn::Freed(self.slots.quarter(), gathered));
         }
         if !self.session.is_trusted() {
             // Whatever were claimed now could not be begun, and others can have it.
@@ -195,10 +195,11 @@ impl Pump {
         };
         let next = view.book.next_turn(&view.blocks).map_or(poll, |turn| turn.min(poll));
         Ok(if self.slots.free() == 0 {
-            Turn::Full(poll)
+            Turn::Freed(1, poll)
         } else if nothing && next <= now {
             // A lane has work and its tenant has no room: not before something comes back.
-            Turn::At(poll.min(gathered.max(now + NO_ROOM)))
+            let some = self.slots.free() + self.slots.tenant_quarter();
+            Turn::Freed(some, poll.min(gathered.max(now + NO_ROOM)))
         } else {
             Turn::At(next)
         })
@@ -337,8 +338,7 @@ impl Pump {
     async fn rest(&self, next: Turn) -> bool {
         let (until, slots) = match next {
             Turn::At(at) => (at, None),
-            Turn::Gather(at) => (at, Some(self.slots.quarter())),
-            Turn::Full(at) => (at, Some(1)),
+            Turn::Freed(slots, at) => (at, Some(slots)),
         };
         let until = tokio::time::Instant::from_std(until);
         tokio::select! {
@@ -353,10 +353,8 @@ impl Pump {
 enum Turn {
     /// Then: a lane may be asked again, or it is time to look.
     At(Instant),
-    /// Few slots are free: when a quarter is, or then.
-    Gather(Instant),
-    /// No slot is free: when one is, or then.
-    Full(Instant),
+    /// When so many slots are free, or then.
+    Freed(usize, Instant),
 }
 
 /// Spreads `interval` by a fifth either way, so that replicas do not move in step.

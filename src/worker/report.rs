@@ -29,7 +29,7 @@ pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
         Outcome::Delivered(_) => line!(debug, "delivered", None::<String>),
         Outcome::Refused(verdict) => line!(info, "refused", Some(shown_in(&verdict.to_string()))),
         Outcome::Unreached(verdict) => {
-            line!(info, "unreached", Some(shown_in(&verdict.to_string())))
+            line!(info, "unreached", Some(shown_in(&verdict.to_string())));
         }
         Outcome::Doubtful(verdict) => line!(warn, "in doubt", Some(shown_in(&verdict.to_string()))),
         Outcome::Postponed { reason, .. } => line!(debug, "postponed", Some(reason.as_str())),
