@@ -47,7 +47,7 @@ step "format" cargo fmt --check
 step "lint" cargo clippy --locked --all-targets -- -D warnings
 step "build" cargo build --locked --bins
 step "tests" cargo test --locked
-step "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --no-deps --lib --document-private-items
 step "shipped configurations" shipped_configurations
 if ! compgen -G 'systemd/*.service' >/dev/null; then
     skip "systemd units" "there are none"

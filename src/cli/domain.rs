@@ -26,7 +26,7 @@ pub struct Args {
 enum Verb {
     /// Add a domain with new DKIM keys, and print the DNS records to publish
     ///
-    /// The private keys are stored under the installation's key ([secrets] key_file or
+    /// The private keys are stored under the installation's key (secrets.key_file or
     /// POSTRIDER_KEY) and never shown. For a domain that is there already, a new --selector
     /// adds further keys; mail is then signed with all of them.
     #[command(after_help = "\

@@ -37,7 +37,7 @@ pub struct Args {
     /// File that holds the tenant's API key
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
-    /// Where the API listens [else [api] listen of the configuration]
+    /// Where the API listens (else as configured in api.listen)
     #[arg(long, value_name = "URL")]
     api: Option<Url>,
     /// The message in the form of POST /v1/messages; - reads standard input
