@@ -71,11 +71,11 @@ url = "{url}"
 
 [queue]
 beat_interval = "200ms"
-session_ttl = "2s"
+session_ttl = "4s"
 rescue_delay = "500ms"
 
 [worker]
-shutdown_deadline = "2s"
+shutdown_deadline = "4s"
 {worker}
 
 [[source]]
@@ -156,13 +156,15 @@ max_connections_per_host = 50
     }
 }
 
-/// Rows in ready, lease and deferred.
+/// Rows in ready, lease and deferred, in one snapshot: rows move between them.
 async fn waiting(owner: &PgPool) -> i64 {
-    let mut waiting = 0;
-    for table in ["ready", "lease", "deferred"] {
-        waiting += builders::rows(owner, table).await;
-    }
-    waiting
+    sqlx::query_scalar(
+        "select (select count(*) from postrider.ready) + (select count(*) from postrider.lease)
+              + (select count(*) from postrider.deferred)",
+    )
+    .fetch_one(owner)
+    .await
+    .expect("count")
 }
 
 /// A running postriderd. Killed when dropped.
