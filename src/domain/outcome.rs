@@ -56,8 +56,6 @@ pub enum WaitReason {
     Shutdown,
     /// All connections to the host are in use.
     Connections,
-    /// The destination belongs to another lane than the one it came from.
-    WrongLane,
     /// Something of ours is missing for now (a signing key, the database).
     NotReady,
 }
@@ -70,7 +68,6 @@ impl WaitReason {
             Self::Concurrency => "concurrency",
             Self::Shutdown => "shutdown",
             Self::Connections => "connections",
-            Self::WrongLane => "wrong_lane",
             Self::NotReady => "not_ready",
         }
     }

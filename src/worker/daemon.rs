@@ -31,11 +31,11 @@ use crate::throttle::limiter::Limiter;
 use crate::throttle::share::Share;
 
 /// A running delivery side.
-#[derive(Debug)]
 pub struct Running {
     pub(super) pool: PgPool,
     pub(super) session: Arc<Session>,
     pub(super) slots: Arc<Slots>,
+    pub(super) smtp: Arc<Smtp>,
     pub(super) stopping: Stopping,
     pub(super) stop_claims: CancellationToken,
     pub(super) stop_all: CancellationToken,
@@ -131,7 +131,7 @@ impl Running {
                 pool: pool.clone(),
                 limiter: Arc::clone(&limiter),
                 planner: Arc::clone(&planner),
-                smtp,
+                smtp: Arc::clone(&smtp),
                 pipeline,
             },
             settings.clone(),
@@ -161,6 +161,7 @@ impl Running {
             pool,
             session,
             slots,
+            smtp,
             stopping,
             stop_claims,
             stop_all,

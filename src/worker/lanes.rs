@@ -111,7 +111,7 @@ impl LaneBook {
     }
 
     /// What became of a pick: `asked` for, `got`. A lane that gave all may hold more; one
-    /// that did not rests, and is forgotten until hinted when `fading`.
+    /// that did not rests until it is hinted again.
     pub fn claimed(
         &mut self,
         lane: LaneId,

@@ -16,7 +16,7 @@ pub struct Route {
     pub kind: RouteKind,
     /// How much TLS is asked for.
     pub tls: TlsMode,
-    /// Names of the sources to send from, tried in turn; empty: every source.
+    /// Names of the sources to send from; empty: every source. Lanes take them in turn.
     pub sources: Vec<String>,
     /// Connections to one host at once (20).
     pub max_connections_per_host: u32,
