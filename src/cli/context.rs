@@ -39,13 +39,24 @@ pub type Connect = fn(Database, Access) -> BoxFuture<'static, Result<PgPool, sql
 pub struct Context {
     config: Option<PathBuf>,
     database_url: Option<Secret>,
+    actor: String,
     connect: Connect,
 }
 
 impl Context {
-    /// `config` and `database_url` as given on the command line.
-    pub fn new(config: Option<PathBuf>, database_url: Option<String>, connect: Connect) -> Self {
-        Self { config, database_url: database_url.map(Secret::new), connect }
+    /// `config`, `database_url` and `actor` as given on the command line.
+    pub fn new(
+        config: Option<PathBuf>,
+        database_url: Option<String>,
+        actor: String,
+        connect: Connect,
+    ) -> Self {
+        Self { config, database_url: database_url.map(Secret::new), actor, connect }
+    }
+
+    /// Who acts, for the record.
+    pub fn actor(&self) -> &str {
+        &self.actor
     }
 
     /// Where the settings come from.

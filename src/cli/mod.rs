@@ -4,6 +4,7 @@
 //! [`error::CliError`]; only `print` writes. Exit codes: 0 done, 1 it did not work
 //! (or an audit or a check found a fault), 2 the command line makes no sense.
 
+pub mod actions;
 pub mod audit;
 pub mod config;
 mod console;
@@ -63,6 +64,9 @@ pub struct Cli {
     /// Answer in JSON on standard output
     #[arg(long, global = true)]
     json: bool,
+    /// Who acts, as recorded with what is done
+    #[arg(long, global = true, env = "USER", default_value = "unknown", value_name = "NAME")]
+    actor: String,
     #[command(subcommand)]
     command: Command,
 }
@@ -86,6 +90,7 @@ enum One {
     DeadLetter(dead_letter::Args),
     Suppression(suppression::Args),
     Audit(audit::Args),
+    Actions(actions::Args),
     Migrate(migrate::Args),
     Config(config::Args),
     /// Show the version of this program and of the schema it needs
@@ -102,7 +107,8 @@ pub async fn run(cli: Cli, lent: Lent) -> ExitCode {
         }
         Command::Sink(args) => return whole(sink::run(args, (lent.shutdown)()).await),
         Command::One(command) => {
-            dispatch(command, &Context::new(cli.config, cli.database_url, lent.connect)).await
+            dispatch(command, &Context::new(cli.config, cli.database_url, cli.actor, lent.connect))
+                .await
         }
     };
     match ended {
@@ -138,6 +144,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::DeadLetter(args) => dead_letter::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
         One::Audit(args) => audit::run(args, context).await,
+        One::Actions(args) => actions::run(args, context).await,
         One::Migrate(args) => migrate::run(args, context).await,
         One::Config(args) => config::run(args, context),
         One::Version => version::run(),

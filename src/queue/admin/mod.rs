@@ -4,6 +4,7 @@
 //! Every pool here acts as the operator's role. Where a tenant is named, its
 //! [`TenantScope`] narrows the statement, and row-level security narrows it again.
 
+pub mod action;
 pub mod audit;
 pub mod dead_letter;
 pub mod overview;
