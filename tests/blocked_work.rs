@@ -62,7 +62,7 @@ async fn a_claim_costs_the_same_however_much_waits_in_other_lanes() {
 }
 
 #[tokio::test]
-async fn pauses_cover_tenant_pool_stream_and_lane() {
+async fn pauses_cover_tenant_pool_stream_route_and_lane() {
     let db = TestDb::new().await;
     let (owner, api, worker) =
         (db.pool(Role::Owner).await, db.pool(Role::Api).await, db.pool(Role::Worker).await);
@@ -70,14 +70,20 @@ async fn pauses_cover_tenant_pool_stream_and_lane() {
     builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(1, "example.org")).await;
     let lanes = lane::directory(&worker, &builders::lanes(&worker).await).await.expect("directory");
     let lane = &lanes[0];
+    let (tenant, pool, stream) = (lane.tenant.get(), lane.pool.get(), lane.stream.get());
     let keys = [
-        ("T", lane.tenant.get()),
-        ("P", i64::from(lane.pool.get())),
-        ("S", i64::from(lane.stream.get())),
-        ("L", i64::from(lane.id.get())),
+        ("T", tenant.to_string()),
+        ("P", pool.to_string()),
+        ("TS", format!("{tenant}/{stream}")),
+        ("TP", format!("{tenant}/{pool}")),
+        ("R", "direct".to_owned()),
+        ("L", lane.id.get().to_string()),
     ];
+    let route = "direct".into();
     for (scope, key) in keys {
-        let covers = async || lane::look(&worker, 60.0).await.expect("look").blocks.cover(lane);
+        let covers = async || {
+            lane::look(&worker, 60.0).await.expect("look").orders.blocks.cover(lane, &route)
+        };
         assert!(!covers().await, "{scope} before");
         sqlx::query(
             "insert into postrider.block values ($1, $2, now() + interval '1 hour', 'test')",

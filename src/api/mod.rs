@@ -17,6 +17,7 @@ pub mod recipient;
 pub mod recipients;
 pub mod router;
 pub mod serve;
+pub mod stream;
 pub mod submission;
 pub mod unsubscribe;
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use postrider::boot::{self, Boot, BootArgs, Role};
+use postrider::domain::clock::Clock;
 use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
 use postrider::queue::migrate;
 use postrider::telemetry::server;
@@ -63,7 +64,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     while !stop.is_cancelled() {
         let part = health.part("queue");
         part.not_ready("has not looked at the queue yet");
-        let mut running = Running::start(pool.clone(), settings.clone(), &args.name, part).await?;
+        let mut running = Running::start(pool.clone(), settings.clone(), &args.name, part, Clock::System).await?;
         let upkeep = TaskTracker::new();
         let stop_upkeep = CancellationToken::new();
         steady::spawn(&upkeep, &pool, &settings, running.session(), running.woken(), &stop_upkeep);

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
+use crate::message::time_zone::TimeZone;
 use crate::tenant::login;
 use crate::tenant::store::{self, Tenant, TenantState};
 
@@ -21,13 +22,29 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make a tenant
-    #[command(after_help = "Example:\n  postrider tenant create shop --weight 200")]
+    #[command(after_help = "Example:\n  postrider tenant create shop --weight 200 --time-zone Europe/Berlin")]
     Create {
         /// Lower-case letters, digits and hyphens
         name: String,
         /// Its share of the capacity beside the others' when there is not enough for all
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i32).range(1..=10_000))]
         weight: i32,
+        /// By whose clock its quiet hours go
+        #[arg(long, default_value_t, value_name = "NAME")]
+        time_zone: TimeZone,
+    },
+    /// Change a tenant
+    #[command(after_help = "Example:\n  postrider tenant set shop --time-zone Europe/Berlin")]
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["weight", "time_zone"])))]
+    Set {
+        /// The tenant
+        name: String,
+        /// Its share of the capacity beside the others' when there is not enough for all
+        #[arg(long, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+        weight: Option<i32>,
+        /// By whose clock its quiet hours go
+        #[arg(long, value_name = "NAME")]
+        time_zone: Option<TimeZone>,
     },
     /// List all tenants
     #[command(after_help = "Example:\n  postrider tenant list --json")]
@@ -69,8 +86,16 @@ Examples:
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     let pool = context.operator().await?;
     match args.verb {
-        Verb::Create { name, weight } => {
-            let tenant = store::create(&pool, &name, weight).await?;
+        Verb::Set { name, weight, time_zone } => {
+            let tenant = store::change(&pool, &name, weight, time_zone).await?;
+            let words = format!(
+                "tenant {name} has weight {} and time zone {}",
+                tenant.weight, tenant.time_zone
+            );
+            Answer::new(words, &tenant)
+        }
+        Verb::Create { name, weight, time_zone } => {
+            let tenant = store::create(&pool, &name, weight, time_zone).await?;
             Answer::new(
                 format!(
                     "tenant {name} is made; next:\n  postrider domain add --tenant {name} DOMAIN\n  \
@@ -117,7 +142,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
 
 fn table(tenants: &[Tenant]) -> Table {
     let mut table = Table::new(
-        &["name", "state", "weight", "since"],
+        &["name", "state", "weight", "time zone", "since"],
         "there are no tenants yet: postrider tenant create NAME",
     );
     for tenant in tenants {
@@ -125,6 +150,7 @@ fn table(tenants: &[Tenant]) -> Table {
             tenant.name.clone(),
             tenant.state.clone(),
             tenant.weight.to_string(),
+            tenant.time_zone.clone(),
             print::time(tenant.created_at),
         ]);
     }

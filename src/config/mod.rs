@@ -15,8 +15,8 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, Log, LogFormat, MailboxProviderRule, Queue, Retry, Route,
-    RouteKind, RouteRule, Secrets, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope,
+    Alarm, Api, Auth, Database, Dns, Log, LogFormat, MailboxProviderRule, Queue, Quiet, QuietHours,
+    QuietZone, Retry, Route, RouteKind, RouteRule, Secrets, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope,
     TlsMode, Worker,
 };
 

@@ -56,6 +56,8 @@ pub enum WaitReason {
     Shutdown,
     /// All connections to the host are in use.
     Connections,
+    /// It is night, by the recipient's or the tenant's clock.
+    QuietHours,
     /// Something of ours is missing for now (a signing key, the database).
     NotReady,
 }
@@ -68,6 +70,7 @@ impl WaitReason {
             Self::Concurrency => "concurrency",
             Self::Shutdown => "shutdown",
             Self::Connections => "connections",
+            Self::QuietHours => "quiet_hours",
             Self::NotReady => "not_ready",
         }
     }

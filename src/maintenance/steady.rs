@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
 use crate::queue::session::Session;
-use crate::queue::upkeep;
+use crate::queue::{recall, upkeep};
 
 /// Rows one step moves.
 const PROMOTE_ROWS: i32 = 2_000;
@@ -96,6 +96,14 @@ pub fn spawn(
                 let ended = upkeep::cancel(&pool, message, CANCEL_ROWS).await?;
                 if ended == 0 {
                     upkeep::close_cancellation(&pool, message).await?;
+                } else {
+                    pace = Pace::Again;
+                }
+            }
+            for lane in recall::open(&pool).await? {
+                let ended = recall::sweep(&pool, lane, CANCEL_ROWS).await?;
+                if ended == 0 {
+                    recall::close(&pool, lane).await?;
                 } else {
                     pace = Pace::Again;
                 }

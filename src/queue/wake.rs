@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
 
@@ -51,6 +51,12 @@ impl Waker {
     pub fn wake(&self) {
         self.asked.notify_one();
     }
+}
+
+/// Tells daemons to look when the transaction of `conn` commits. For what happens now and then
+/// only: it takes a lock that all commits share.
+pub async fn announce(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(conn).await.map(drop)
 }
 
 /// Hears wake-ups for as long as `heard` has other owners.

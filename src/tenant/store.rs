@@ -11,6 +11,7 @@ use sqlx::{FromRow, PgPool};
 use super::isolation::TenantScope;
 use super::key::ApiKey;
 use crate::domain::ids::TenantId;
+use crate::message::time_zone::TimeZone;
 
 /// One customer of the installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
@@ -24,6 +25,8 @@ pub struct Tenant {
     pub state: String,
     /// Its share of the capacity beside the others' (100 is ordinary).
     pub weight: i32,
+    /// By whose clock its quiet hours go: a name like `Europe/Berlin`.
+    pub time_zone: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
@@ -86,25 +89,48 @@ pub enum StoreError {
 }
 
 /// Makes a tenant.
-pub async fn create(pool: &PgPool, name: &str, weight: i32) -> Result<Tenant, StoreError> {
+pub async fn create(
+    pool: &PgPool,
+    name: &str,
+    weight: i32,
+    time_zone: TimeZone,
+) -> Result<Tenant, StoreError> {
     if !is_name(name) {
         return Err(StoreError::BadName { found: name.chars().take(80).collect() });
     }
     sqlx::query_as(
-        "insert into postrider.tenant(name, weight) values ($1, $2) on conflict (name) do nothing
-         returning tenant_id, name, state, weight, created_at",
+        "insert into postrider.tenant(name, weight, time_zone) values ($1, $2, $3)
+         on conflict (name) do nothing
+         returning tenant_id, name, state, weight, time_zone, created_at",
     )
     .bind(name)
     .bind(weight)
+    .bind(time_zone.to_string())
     .fetch_optional(pool)
     .await?
     .ok_or_else(|| StoreError::NameTaken { name: name.to_owned() })
 }
 
+/// Changes what is given; the daemons go by it within a second.
+pub async fn change(
+    pool: &PgPool,
+    name: &str,
+    weight: Option<i32>,
+    time_zone: Option<TimeZone>,
+) -> Result<Tenant, StoreError> {
+    sqlx::query_as(include_str!("sql/change.sql"))
+        .bind(name)
+        .bind(weight)
+        .bind(time_zone.map(|zone| zone.to_string()))
+        .fetch_optional(pool)
+        .await?
+        .ok_or_else(|| StoreError::NoTenant { name: name.to_owned() })
+}
+
 /// All tenants by name.
 pub async fn list(pool: &PgPool) -> Result<Vec<Tenant>, StoreError> {
     Ok(sqlx::query_as(
-        "select tenant_id, name, state, weight, created_at from postrider.tenant order by name",
+        "select tenant_id, name, state, weight, time_zone, created_at from postrider.tenant order by name",
     )
     .fetch_all(pool)
     .await?)

@@ -16,12 +16,14 @@ use super::pipeline::Pipeline;
 use super::plan::Planning;
 use super::policy::Policies;
 use super::pump::Pump;
+use super::quiet::QuietTimes;
 use super::render::Rendering;
 use super::runner;
 use super::settle::Settler;
 use super::shutdown::Stopping;
 use super::slots::Slots;
 use crate::config::Settings;
+use crate::domain::clock::Clock;
 use crate::queue::session::{Beat, Session};
 use crate::queue::{upkeep, wake};
 use crate::route::planner::Planner;
@@ -66,12 +68,14 @@ pub enum StartError {
 }
 
 impl Running {
-    /// Starts everything that claims and delivers, under a new session named `worker`.
+    /// Starts everything that claims and delivers, under a new session named `worker`. `clock`
+    /// tells quiet hours.
     pub async fn start(
         pool: PgPool,
         settings: watch::Receiver<Arc<Settings>>,
         worker: &str,
         health: Part,
+        clock: Clock,
     ) -> Result<Self, StartError> {
         let now = Arc::clone(&settings.borrow());
         upkeep::publish_settings(&pool, &now).await?;
@@ -82,7 +86,9 @@ impl Running {
         let smtp = Arc::new(Smtp::new(&now.smtp)?);
         let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
         let stopping = Stopping::default();
+        let quiet = Arc::new(QuietTimes::new(&now, clock));
         let pipeline = Arc::new(Pipeline {
+            quiet: Arc::clone(&quiet),
             rendering: Rendering::new(pool.clone(), &now)?,
             planning: Planning::new(Arc::clone(&planner), pool.clone()),
             admission: Admission {
@@ -150,6 +156,7 @@ impl Running {
             slots: Arc::clone(&slots),
             limiter,
             planner,
+            quiet,
             outbox,
             woken: Arc::clone(&woken),
             settings: in_force,
@@ -274,6 +281,7 @@ async fn follow(
         }
         parts.smtp.apply(&now.smtp);
         parts.pipeline.policies.apply(&now);
+        parts.pipeline.quiet.apply(&now);
         parts.pipeline.rendering.apply(&now);
         // Last: who hears of it finds everything changed.
         taken_over.send_replace(Arc::clone(&now));

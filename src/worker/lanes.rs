@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::quiet::Nights;
 use crate::domain::ids::{LaneId, TenantId};
+use crate::domain::outcome::WaitReason;
 use crate::queue::lane::{Blocks, Lane};
 use crate::route::planner::RouteChoice;
 use crate::throttle::gate::{Gate, Permit};
@@ -18,6 +20,10 @@ use crate::throttle::metrics::Waiting;
 /// Every this many rounds the lowest priority goes first, so that transactional mail
 /// without end cannot starve bulk.
 const UPSIDE_DOWN: u64 = 8;
+
+/// Longest rest of a lane in its quiet hours before its clock is looked at again: the
+/// machine's may be set, and the machine may sleep.
+const QUIET_LOOK: Duration = Duration::from_secs(60);
 
 /// A lane as the claimer sees it.
 #[derive(Debug)]
@@ -28,6 +34,8 @@ pub struct LaneState {
     pub gate: Arc<Gate>,
     /// The way out for everything in it.
     pub choice: Arc<RouteChoice>,
+    /// When all of it rests, if it ever does.
+    nights: Option<Nights>,
     /// Told to hold work within the last seconds, or the last claim came back full.
     warm: bool,
     /// Not asked again before this: it was empty, or a limit has no room before.
@@ -83,6 +91,7 @@ impl LaneBook {
                 lane,
                 gate,
                 choice,
+                nights: None,
                 warm,
                 rest_until: now,
                 parked: false,
@@ -90,6 +99,13 @@ impl LaneBook {
                 served,
             },
         );
+    }
+
+    /// When all of a lane rests; asked for once it is this lane's turn.
+    pub fn rest_at(&mut self, lane: LaneId, nights: Option<Nights>) {
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.nights = nights;
+        }
     }
 
     /// The directory entries of all lanes.
@@ -140,7 +156,7 @@ impl LaneBook {
     pub fn next_turn(&self, blocks: &Blocks) -> Option<Instant> {
         self.lanes
             .values()
-            .filter(|state| state.warm && !state.parked && !blocks.cover(&state.lane))
+            .filter(|state| state.warm && !state.parked && !blocks.cover(&state.lane, &state.choice.route))
             .map(|state| state.rest_until)
             .min()
     }
@@ -158,7 +174,7 @@ impl LaneBook {
         let mut by_tenant: HashMap<TenantId, Vec<LaneId>> = HashMap::new();
         let mut weights: HashMap<TenantId, f64> = HashMap::new();
         for state in self.lanes.values() {
-            if state.warm && !state.parked && state.rest_until <= now && !blocks.cover(&state.lane)
+            if state.warm && !state.parked && state.rest_until <= now && !blocks.cover(&state.lane, &state.choice.route)
             {
                 by_tenant.entry(state.lane.tenant).or_default().push(state.lane.id);
                 weights.insert(state.lane.tenant, f64::from(state.lane.weight));
@@ -227,6 +243,11 @@ impl LaneBook {
             if state.parked || state.rest_until > now {
                 continue;
             }
+            if let Some(left) = state.nights.as_ref().and_then(Nights::left) {
+                state.rest_until = now + left.min(QUIET_LOOK);
+                state.waiting = Some(Waiting::begin(WaitReason::QuietHours));
+                continue;
+            }
             let known = picks.iter().position(|pick| pick.lane == *id);
             let had = known.map_or(0, |at| picks[at].permits.len());
             let want = budget.min(per_lane.saturating_sub(had));
@@ -267,6 +288,7 @@ mod tests {
     use super::*;
     use crate::config::{Settings, ThrottleRule, ThrottleScope};
     use crate::domain::ids::{MailboxProvider, PoolId, StreamId};
+    use crate::message::time_zone::TimeZone;
     use crate::route::planner::Planner;
     use crate::throttle::key::Plan;
     use crate::throttle::limiter::Limiter;
@@ -300,6 +322,7 @@ mod tests {
                 id: LaneId::new(id),
                 tenant: TenantId::new(tenant),
                 tenant_name,
+                time_zone: TimeZone::default(),
                 weight,
                 pool: PoolId::new(0),
                 mailbox_provider: provider,

@@ -10,6 +10,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod policy;
 pub mod pump;
+pub mod quiet;
 pub mod render;
 pub mod report;
 pub mod runner;

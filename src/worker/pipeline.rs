@@ -19,6 +19,7 @@ use super::admit::Admission;
 use super::deliver::Carrier;
 use super::plan::Planning;
 use super::policy::Policies;
+use super::quiet::QuietTimes;
 use super::render::Rendering;
 use super::screen;
 use super::slots::Slot;
@@ -48,6 +49,8 @@ pub struct Claim {
 
 /// The steps, each with what it needs.
 pub struct Pipeline {
+    /// Step: is it night?
+    pub quiet: Arc<QuietTimes>,
     /// Step: job → letter.
     pub rendering: Rendering,
     /// Step: letter → route plan.
@@ -80,6 +83,7 @@ impl Pipeline {
 
     async fn attempt(&self, claim: &mut Claim, trail: &mut Trail) -> Result<Receipt, Outcome> {
         let job = screen::pass(&claim.job)?;
+        self.quiet.pass(job, &claim.lane)?;
         let rendered = self.rendering.render(job, &claim.lane).await?;
         let plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
         self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit)?;

@@ -19,13 +19,14 @@ use super::held::Held;
 use super::lanes::{LaneBook, Pick};
 use super::metrics;
 use super::pipeline::Claim;
+use super::quiet::QuietTimes;
 use super::runner::Parcel;
 use super::slots::Slots;
 use crate::config::{Queue, Settings};
 use crate::domain::ids::LaneId;
 use crate::queue::Generation;
 use crate::queue::claim::{Want, claim};
-use crate::queue::lane::{self, Blocks, Lane};
+use crate::queue::lane::{self, Lane, Orders};
 use crate::queue::session::Session;
 use crate::route::planner::Planner;
 use crate::telemetry::health::Part;
@@ -41,6 +42,9 @@ const LOOK_BACK: Duration = Duration::from_secs(5);
 
 /// How often all lanes that hold rows are found without hints, and looked at from their start.
 const LOOK_FROM_START: Duration = Duration::from_secs(30);
+
+/// How often it is seen what operators said, however seldom the lanes are looked at.
+const OBEY: Duration = Duration::from_millis(400);
 
 /// Least time between two looks that notifications cause.
 const LEAST_LOOK: Duration = Duration::from_millis(5);
@@ -70,6 +74,8 @@ pub struct Pump {
     pub limiter: Arc<Limiter>,
     /// Ways out by rule.
     pub planner: Arc<Planner>,
+    /// When streams rest.
+    pub quiet: Arc<QuietTimes>,
     /// To the handlers.
     pub outbox: mpsc::Sender<Parcel>,
     /// "There is work", from NOTIFY.
@@ -82,7 +88,9 @@ pub struct Pump {
 
 struct View {
     book: LaneBook,
-    blocks: Blocks,
+    orders: Orders,
+    /// When what operators said was last seen.
+    obeyed: Option<Instant>,
     generations: Vec<Generation>,
     /// Lower bounds for claims, by generation and lane.
     after: HashMap<(Generation, LaneId), DateTime<Utc>>,
@@ -101,7 +109,8 @@ impl Pump {
         let now = Instant::now();
         let mut view = View {
             book: LaneBook::default(),
-            blocks: Blocks::default(),
+            orders: Orders::default(),
+            obeyed: None,
             generations: Vec::new(),
             after: HashMap::new(),
             drained: HashMap::new(),
@@ -153,13 +162,16 @@ impl Pump {
         if self.settings.has_changed().unwrap_or(false) {
             self.settings.mark_unchanged();
             for lane in view.book.entries() {
-                self.enter(&mut view.book, lane);
+                self.enter(view, lane);
             }
         }
         let due = view.looked.is_none_or(|at| at.elapsed() >= jittered(queue.poll_interval));
         let may = view.looked.is_none_or(|at| at.elapsed() >= LEAST_LOOK);
         if due || (view.notified && may) {
             self.look(view).await?;
+        } else if view.obeyed.is_none_or(|at| at.elapsed() >= OBEY) {
+            let orders = lane::orders(&self.pool).await?;
+            self.obey(view, orders).await?;
         }
         let free = self.slots.free();
         metrics::in_hand(self.slots.used());
@@ -181,7 +193,7 @@ impl Pump {
                 let room = slots.room(tenant);
                 if room < slots.tenant_quarter() && now < gathered { 0 } else { room }
             };
-            view.book.pick(most, most, &view.blocks, room, now)
+            view.book.pick(most, most, &view.orders.blocks, room, now)
         };
         let nothing = picks.is_empty();
         if !nothing {
@@ -193,7 +205,8 @@ impl Pump {
         } else {
             looked + jittered(queue.poll_interval)
         };
-        let next = view.book.next_turn(&view.blocks).map_or(poll, |turn| turn.min(poll));
+        let poll = view.obeyed.map_or(poll, |at| poll.min(at + OBEY));
+        let next = view.book.next_turn(&view.orders.blocks).map_or(poll, |turn| turn.min(poll));
         Ok(if self.slots.free() == 0 {
             Turn::Freed(1, poll)
         } else if nothing && next <= now {
@@ -208,9 +221,9 @@ impl Pump {
     async fn look(&self, view: &mut View) -> Result<(), sqlx::Error> {
         let look = lane::look(&self.pool, HINT_SECONDS).await?;
         let now = Instant::now();
+        self.obey(view, look.orders).await?;
         self.meet(view, &look.hinted).await?;
         view.book.hint(&look.hinted, std::mem::take(&mut view.notified), now);
-        view.blocks = look.blocks;
         // What parks is woken by what eases; should that have been missed, by this.
         view.book.unpark();
         if view.generations != look.generations || view.bounds_reset.elapsed() > LOOK_FROM_START {
@@ -228,29 +241,61 @@ impl Pump {
         Ok(())
     }
 
+    /// Takes over what operators said. What is in hand goes on as it began.
+    async fn obey(&self, view: &mut View, orders: Orders) -> Result<(), sqlx::Error> {
+        let before = std::mem::replace(&mut view.orders, orders);
+        if before.directory != view.orders.directory {
+            let known: Vec<LaneId> = view.book.entries().iter().map(|lane| lane.id).collect();
+            match lane::directory(&self.pool, &known).await {
+                Ok(lanes) => lanes.into_iter().for_each(|lane| self.enter(view, Arc::new(lane))),
+                Err(error) => {
+                    // Read again at the next look.
+                    view.orders.directory = before.directory;
+                    return Err(error);
+                }
+            }
+        } else if before.detours != view.orders.detours {
+            for lane in view.book.entries() {
+                self.enter(view, lane);
+            }
+        }
+        view.obeyed = Some(Instant::now());
+        Ok(())
+    }
+
     /// Gets to know those of the lanes that are new.
     async fn meet(&self, view: &mut View, lanes: &[LaneId]) -> Result<(), sqlx::Error> {
         let unknown: Vec<LaneId> =
             lanes.iter().copied().filter(|lane| !view.book.knows(*lane)).collect();
         if !unknown.is_empty() {
             for lane in lane::directory(&self.pool, &unknown).await? {
-                self.enter(&mut view.book, Arc::new(lane));
+                self.enter(view, Arc::new(lane));
             }
         }
         Ok(())
     }
 
-    /// Knows a lane by its limits and its way out under the settings in force.
-    fn enter(&self, book: &mut LaneBook, lane: Arc<Lane>) {
-        let choice =
+    /// Knows a lane by its limits, its way out and its quiet hours under the settings in force
+    /// and what operators said.
+    fn enter(&self, view: &mut View, lane: Arc<Lane>) {
+        let mut choice =
             self.planner.route_for(&lane.tenant_name, &lane.stream_name, &lane.mailbox_provider);
+        if let Some(route) = view.orders.detours.find(&lane, &choice.route) {
+            match self.planner.route_named(route) {
+                Some(other) => choice = other,
+                // This process runs under an older configuration: as if nothing had been said.
+                None => tracing::warn!(%route, "mail was moved to a route that is not configured"),
+            }
+        }
         let gate = self.limiter.gate(&Plan {
             tenant: Arc::clone(&lane.tenant_name),
             mailbox_provider: lane.mailbox_provider.clone(),
             source: Arc::clone(&choice.source),
             route: Arc::clone(&choice.route),
         });
-        book.put(lane, gate, Arc::new(choice), Instant::now());
+        let (id, nights) = (lane.id, self.quiet.of_lane(&lane));
+        view.book.put(lane, gate, Arc::new(choice), Instant::now());
+        view.book.rest_at(id, nights);
     }
 
     async fn claim(

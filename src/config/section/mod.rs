@@ -4,6 +4,7 @@
 mod api;
 mod database;
 mod queue;
+mod quiet;
 mod route;
 mod smtp;
 mod stream;
@@ -14,6 +15,7 @@ mod worker;
 pub use api::{Api, Secrets};
 pub use database::Database;
 pub use queue::Queue;
+pub use quiet::{Quiet, QuietHours, QuietZone};
 pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Source, TlsMode};
 pub use smtp::Smtp;
 pub use stream::{Retry, Stream};

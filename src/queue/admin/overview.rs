@@ -18,6 +18,8 @@ pub const MOST: i64 = 100_000;
 /// What waits in one lane.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
 pub struct LaneDepth {
+    /// Its number.
+    pub lane: i32,
     /// Whose.
     pub tenant: String,
     /// For whom; `other` for all that no rule names.

@@ -30,6 +30,8 @@ select g.job_id, g.lane_id, g.tenant_id, g.run_at, g.attempt + 1 as attempt, g.h
        g.expires_at <= now() as expired,
        exists (select 1 from postrider.suppression s
                where s.tenant_id = g.tenant_id and s.address = j.recipient) as suppressed,
-       exists (select 1 from postrider.cancellation c where c.message_id = j.message_id) as cancelled
+       exists (select 1 from postrider.cancellation c where c.message_id = j.message_id)
+         or exists (select 1 from postrider.lane_cancellation c
+                    where c.lane_id = g.lane_id and g.job_id <= c.before_id) as cancelled
 from gone g
 join postrider.job j using (job_id)

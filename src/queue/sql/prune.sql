@@ -13,6 +13,8 @@ with keys as (
   delete from postrider.cron_fire where fire_at < now() - interval '1 day'
 ), blocks as (
   delete from postrider.block where until < now() - interval '1 day'
+), detours as (
+  delete from postrider.route_override where until < now() - interval '1 day'
 ), cancellations as (
   -- What was in hand when its message was called back may come again until it expires.
   delete from postrider.cancellation c

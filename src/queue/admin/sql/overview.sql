@@ -8,7 +8,7 @@ with leased as (
 ), dead as (
   select lane_id, count(*) as n from (select lane_id from postrider.dead_letter limit $1) x group by lane_id
 )
-select t.name as tenant, p.name as mailbox_provider, s.name as stream, l.prio as priority,
+select l.lane_id as lane, t.name as tenant, p.name as mailbox_provider, s.name as stream, l.prio as priority,
        r.n as ready, r.n >= $1 as more_ready,
        extract(epoch from now() - r.oldest)::float8 as oldest_seconds,
        coalesce(leased.n, 0) as leased, coalesce(deferred.n, 0) as deferred,
@@ -16,7 +16,9 @@ select t.name as tenant, p.name as mailbox_provider, s.name as stream, l.prio as
        coalesce(dead.n, 0) as dead_letters,
        (select string_agg(b.reason, '; ' order by b.scope) from postrider.block b
         where b.until > now() and (b.scope, b.key) in
-          (('T', l.tenant_id), ('P', l.pool_id::bigint), ('S', l.stream_id::bigint), ('L', l.lane_id::bigint))) as held_back
+          (('T', l.tenant_id::text), ('P', l.pool_id::text), ('L', l.lane_id::text),
+           ('TS', concat_ws('/', l.tenant_id, l.stream_id)), ('TP', concat_ws('/', l.tenant_id, l.pool_id)),
+           ('TSP', concat_ws('/', l.tenant_id, l.stream_id, l.pool_id)))) as held_back
 from postrider.lane l
 join postrider.tenant t using (tenant_id)
 join postrider.pool p using (pool_id)
