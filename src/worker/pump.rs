@@ -22,6 +22,7 @@ use super::pipeline::Claim;
 use super::runner::Parcel;
 use super::slots::Slots;
 use crate::config::{Queue, Settings};
+use crate::domain::failpoint::{self, Point};
 use crate::domain::ids::LaneId;
 use crate::queue::Generation;
 use crate::queue::claim::{Want, claim};
@@ -299,6 +300,7 @@ impl Pump {
                     continue;
                 };
                 let Some(state) = view.book.get(job.lane) else { continue };
+                failpoint::reach(Point::AfterClaim, &job.recipient);
                 self.held.take(job.id);
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
