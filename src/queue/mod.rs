@@ -23,6 +23,7 @@ pub mod admin;
 pub mod claim;
 pub mod content;
 pub mod enqueue;
+pub mod intent;
 pub mod job;
 pub mod lane;
 pub mod lookup;

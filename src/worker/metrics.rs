@@ -52,6 +52,19 @@ pub fn settled(took: Duration, settled: usize, asked: usize) {
     counter!("postrider_settlements_fenced_total").increment((asked - settled.min(asked)) as u64);
 }
 
+/// The intent to send `deliveries` is durable; intents stand for `open` that are in hand.
+pub fn intended(took: Duration, deliveries: usize, open: usize) {
+    histogram!("postrider_intent_seconds").record(took);
+    histogram!("postrider_intent_batch_deliveries").record(deliveries as f64);
+    counter!("postrider_intents_total").increment(deliveries as u64);
+    under_intent(open);
+}
+
+/// Deliveries in hand for which an intent stands.
+pub fn under_intent(open: usize) {
+    gauge!("postrider_intents_open").set(open as f64);
+}
+
 /// A statement failed and is tried again.
 pub fn database_trouble(what: &'static str) {
     counter!("postrider_db_errors_total", "statement" => what).increment(1);

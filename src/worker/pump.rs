@@ -301,7 +301,7 @@ impl Pump {
                 };
                 let Some(state) = view.book.get(job.lane) else { continue };
                 failpoint::reach(Point::AfterClaim, &job.recipient);
-                self.held.take(job.id);
+                self.held.take((job.id, job.hold));
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
                     lane: Arc::clone(&state.lane),

@@ -100,7 +100,8 @@ impl Settler {
                 let started = Instant::now();
                 match settle(&self.pool, self.session.id(), generation, &refs).await {
                     Ok(settled) => {
-                        self.held.settled(refs.iter().map(|settlement| settlement.job));
+                        self.held
+                            .settled(refs.iter().map(|settlement| (settlement.job, settlement.hold)));
                         metrics::settled(started.elapsed(), settled.len(), refs.len());
                         if settled.len() < refs.len() {
                             tracing::warn!(
