@@ -22,6 +22,7 @@
 pub mod admin;
 pub mod claim;
 pub mod content;
+pub mod doubt;
 pub mod enqueue;
 pub mod intent;
 pub mod job;

@@ -78,7 +78,9 @@ impl Pipeline {
         super::metrics::attempt(&claim.lane, &claim.job, &outcome, &trail);
         super::report::attempt(&claim.lane, &claim.job, &outcome, &trail);
         let policy = self.policies.of(&claim.lane.stream_name);
-        retry::decide(&claim.job, &outcome, &trail, &policy, rand::random())
+        let settlement = retry::decide(&claim.job, &outcome, &trail, &policy, rand::random());
+        super::metrics::doubt(settlement.ending);
+        settlement
     }
 
     async fn attempt(&self, claim: &mut Claim, trail: &mut Trail) -> Result<Receipt, Outcome> {
