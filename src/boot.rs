@@ -16,9 +16,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::load::Loader;
+use crate::config::load::{self, Loader};
 use crate::config::reload::Reloader;
 use crate::config::{ConfigError, Database, Settings};
+use crate::domain::failpoint;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{self, MetricsHandle};
 use crate::telemetry::tracing::{self as logs, LogHandle};
@@ -72,6 +73,10 @@ impl Boot {
         let log = logs::install(&loaded.settings.log)?;
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
+        }
+        if let Some(orders) = load::failpoints() {
+            failpoint::arm(&orders)?;
+            tracing::warn!(%orders, "failpoints are armed: this process will fail as told");
         }
         let metrics = metrics::install()?;
         tokio::spawn(metrics.clone().upkeep(CancellationToken::new()));

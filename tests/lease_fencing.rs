@@ -60,7 +60,7 @@ async fn a_fenced_session_claims_settles_and_beats_in_vain() {
     assert!(builders::claim_all(&worker, session.id(), 4).await.is_empty(), "claims nothing");
 
     let rescued = upkeep::rescue(&worker, 100, Duration::ZERO, 5).await.expect("rescue");
-    assert_eq!(rescued, 4);
+    assert_eq!(rescued.all(), 4);
     let late: Vec<Settlement> = jobs.iter().map(delivered).collect();
     let refs: Vec<&Settlement> = late.iter().collect();
     let settled = settle(&worker, session.id(), jobs[0].generation, &refs).await.expect("settle");

@@ -149,12 +149,8 @@ async fn leaving_by(
     let lanes = lane::directory(pool, &ids).await?;
     let leaves = |id: i32| {
         let lane = lanes.iter().find(|lane| lane.id.get() == id)?;
-        let ruled = route_by_rule(
-            settings,
-            &lane.tenant_name,
-            &lane.stream_name,
-            &lane.mailbox_provider,
-        )?;
+        let ruled =
+            route_by_rule(settings, &lane.tenant_name, &lane.stream_name, &lane.mailbox_provider)?;
         let ruled: Arc<str> = ruled.into();
         Some(detours.find(lane, &ruled).cloned().unwrap_or(ruled))
     };

@@ -12,6 +12,7 @@ pub mod context;
 pub mod dead_letter;
 pub mod dev;
 pub mod domain;
+pub mod doubt;
 pub mod error;
 pub mod file;
 pub mod key;
@@ -90,6 +91,7 @@ enum One {
     Send(Box<send::Args>),
     Queue(queue::Args),
     DeadLetter(dead_letter::Args),
+    Doubt(doubt::Args),
     Suppression(suppression::Args),
     Audit(audit::Args),
     Actions(actions::Args),
@@ -144,6 +146,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Send(args) => send::run(*args, context).await,
         One::Queue(args) => queue::run(args, context).await,
         One::DeadLetter(args) => dead_letter::run(args, context).await,
+        One::Doubt(args) => doubt::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
         One::Audit(args) => audit::run(args, context).await,
         One::Actions(args) => actions::run(args, context).await,

@@ -180,7 +180,8 @@ pub async fn relocate(args: Move, pool: &PgPool, context: &Context) -> Result<An
         }
         _ => {
             debug_assert!(back, "one of three is given");
-            let order = ordered(context, "queue move back", &name, &reason, serde_json::Value::Null);
+            let order =
+                ordered(context, "queue move back", &name, &reason, serde_json::Value::Null);
             let was = detour::back(pool, &target, order).await?;
             let words = if was {
                 format!("{name} takes the routes of the configuration again")

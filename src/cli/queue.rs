@@ -151,8 +151,7 @@ async fn cancel_message(
         Ok(()) => {
             let (target, reason) = (message.to_string(), reason.as_deref());
             let detail = serde_json::Value::Null;
-            let action =
-                Action { actor, action: "queue cancel", target: &target, reason, detail };
+            let action = Action { actor, action: "queue cancel", target: &target, reason, detail };
             action::record(&mut *pool.acquire().await?, &action).await?;
             let words = format!(
                 "{message} is called back; see `postrider queue show {message}` for what had gone out"

@@ -66,14 +66,20 @@ pub fn spawn(
                 let rescued =
                     upkeep::rescue(&pool, RESCUE_ROWS, queue.rescue_delay, queue.max_interruptions)
                         .await?;
-                if rescued > 0 {
+                if rescued.all() > 0 {
                     tracing::warn!(
-                        rescued,
-                        "rescued deliveries of a dead worker; their last attempt is in doubt"
+                        unsent = rescued.unsent,
+                        resent = rescued.resent,
+                        held = rescued.held,
+                        "rescued deliveries of a dead worker; those resent and held are in doubt"
                     );
-                    metrics::counter!("postrider_rescued_total").increment(rescued);
+                    metrics::counter!("postrider_rescued_total").increment(rescued.all());
+                    for (policy, number) in [("resend", rescued.resent), ("hold", rescued.held)] {
+                        metrics::counter!("postrider_in_doubt_total", "policy" => policy)
+                            .increment(number);
+                    }
                 }
-                Ok(more(rescued, RESCUE_ROWS as u64))
+                Ok(more(rescued.all(), RESCUE_ROWS as u64))
             }
         }
     }));

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgPool, Row};
 
 use super::job::{Bar, Job};
-use super::{Generation, PerGeneration};
+use super::{Generation, PerGeneration, doubt};
 use crate::domain::ids::{DeliveryId, Hold, LaneId, MessageId, SessionId, TenantId};
 
 static CLAIM: LazyLock<PerGeneration> =
@@ -60,7 +60,10 @@ pub async fn claim(
             Some((_, latest)) => *latest = run_at.max(*latest),
             None => claimed.latest.push((lane, run_at)),
         }
-        let bar = if row.try_get("cancelled")? {
+        let late: Option<&str> = row.try_get("late")?;
+        let bar = if let Some(late) = late {
+            Some(Bar::Learned(doubt::learned(late)?))
+        } else if row.try_get("cancelled")? {
             Some(Bar::Cancelled)
         } else if row.try_get("expired")? {
             Some(Bar::Expired)

@@ -22,7 +22,9 @@
 pub mod admin;
 pub mod claim;
 pub mod content;
+pub mod doubt;
 pub mod enqueue;
+pub mod intent;
 pub mod job;
 pub mod lane;
 pub mod lookup;

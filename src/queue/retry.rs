@@ -62,6 +62,7 @@ pub fn decide(
         Outcome::Suppressed => Ending::Suppressed,
         Outcome::Expired => Ending::Expired,
         Outcome::Cancelled => Ending::Cancelled,
+        Outcome::Learned(learned) => Ending::Learned { delivered: learned.delivered },
         Outcome::Malformed { .. } => Ending::Dead(DeadReason::Malformed),
         Outcome::Crashed { .. } if job.attempt >= policy.max_crashes => {
             Ending::Dead(DeadReason::Crashed)

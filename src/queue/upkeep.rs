@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgPool, Row};
 
 use super::{Generation, PerGeneration};
 use crate::config::{Settings, Stream};
@@ -48,24 +48,44 @@ pub async fn fence(pool: &PgPool, ttl: Duration) -> Result<Vec<SessionId>, sqlx:
     Ok(ids.into_iter().map(SessionId::new).collect())
 }
 
-/// Takes leases from fenced sessions: tried again after `delay` or dead after
-/// `max_interruptions` deaths. At most `limit` of each generation.
+/// What a rescue found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Deliveries of which nothing was sent.
+    pub unsent: u64,
+    /// In doubt, to be sent again.
+    pub resent: u64,
+    /// In doubt, and dead letters now.
+    pub held: u64,
+}
+
+impl Rescued {
+    /// All of them.
+    pub const fn all(self) -> u64 {
+        self.unsent + self.resent + self.held
+    }
+}
+
+/// Takes leases from fenced sessions. What was never sent goes back at once; what is in doubt
+/// is sent again after `delay` or held, as its stream says; after `max_interruptions` deaths a
+/// delivery is a dead letter. At most `limit` of each generation.
 pub async fn rescue(
     pool: &PgPool,
     limit: i64,
     delay: Duration,
     max_interruptions: u16,
-) -> Result<u64, sqlx::Error> {
-    let mut rescued = 0;
+) -> Result<Rescued, sqlx::Error> {
+    let mut rescued = Rescued::default();
     for generation in Generation::all() {
-        rescued += count(
-            sqlx::query_scalar(RESCUE.of(generation))
-                .bind(limit)
-                .bind(delay.as_secs_f64())
-                .bind(i64::from(max_interruptions))
-                .fetch_one(pool)
-                .await,
-        )?;
+        let row = sqlx::query(RESCUE.of(generation))
+            .bind(limit)
+            .bind(delay.as_secs_f64())
+            .bind(i64::from(max_interruptions))
+            .fetch_one(pool)
+            .await?;
+        rescued.unsent += count(row.try_get("unsent"))?;
+        rescued.resent += count(row.try_get("resent"))?;
+        rescued.held += count(row.try_get("held"))?;
     }
     Ok(rescued)
 }

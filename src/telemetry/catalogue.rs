@@ -90,6 +90,26 @@ pub const METRICS: &[Description] = &[
         &[],
         "From the moment a delivery was due to its acceptance at the first attempt.",
     ),
+    counter("postrider_intents_total", &[], "Deliveries whose intent to be sent was made durable."),
+    Description {
+        name: "postrider_intent_batch_deliveries",
+        kind: Kind::Histogram,
+        unit: Unit::Count,
+        labels: &[],
+        help: "Deliveries in one write of intents.",
+    },
+    seconds("postrider_intent_seconds", &[], "Time for writing one batch of intents."),
+    gauge(
+        "postrider_intents_open",
+        Unit::Count,
+        &[],
+        "Deliveries of this process that have an intent and no outcome: what a crash would leave in doubt.",
+    ),
+    counter(
+        "postrider_in_doubt_total",
+        &["policy"],
+        "Attempts that ended in doubt, by their worker's death or without a reply to the final dot; policy is resend or hold.",
+    ),
     seconds("postrider_settlement_seconds", &[], "Time for writing one batch of outcomes."),
     counter("postrider_settled_total", &[], "Outcomes written."),
     counter(

@@ -17,15 +17,37 @@ use crate::throttle::limiter::Limiter;
 /// How long a delivery waits that lacks a permit of a concurrency limit.
 const CONCURRENCY_WAIT: Duration = Duration::from_secs(1);
 
+/// Whether this process may begin anything at all.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Its right to its leases.
+    pub session: Arc<Session>,
+    /// Whether it stops.
+    pub stopping: Stopping,
+}
+
 /// Guards the moment before a peer is asked.
 #[derive(Debug)]
 pub struct Admission {
     /// All limits.
     pub limiter: Arc<Limiter>,
-    /// This process's right to its leases.
-    pub session: Arc<Session>,
-    /// Whether this process stops.
-    pub stopping: Stopping,
+    /// Whether anything may begin.
+    pub ready: Ready,
+}
+
+impl Ready {
+    /// Postpones what would begin while the process stops or may have been fenced.
+    pub fn check(&self) -> Result<(), Outcome> {
+        let postponed = |reason| Outcome::Postponed { delay: Duration::ZERO, reason };
+        if self.stopping.is_set() {
+            return Err(postponed(WaitReason::Shutdown));
+        }
+        if !self.session.is_trusted() {
+            // Somebody may have fenced us and given this job away: do not begin.
+            return Err(postponed(WaitReason::NotReady));
+        }
+        Ok(())
+    }
 }
 
 impl Admission {
@@ -38,13 +60,7 @@ impl Admission {
         plan: &RoutePlan,
         permit: &mut Permit,
     ) -> Result<(), Outcome> {
-        if self.stopping.is_set() {
-            return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::Shutdown });
-        }
-        if !self.session.is_trusted() {
-            // Somebody may have fenced us and given this job away: do not begin.
-            return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::NotReady });
-        }
+        self.ready.check()?;
         if plan.mailbox_provider == lane.mailbox_provider && plan.source.name == *choice.source {
             return Ok(());
         }

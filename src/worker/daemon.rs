@@ -9,9 +9,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admit::Admission;
+use super::admit::{Admission, Ready};
 use super::deliver::Carrier;
 use super::held::{self, Held};
+use super::intend::Intending;
+use super::intents::Intents;
 use super::pipeline::Pipeline;
 use super::plan::Planning;
 use super::policy::Policies;
@@ -44,6 +46,7 @@ pub struct Running {
     pub(super) tasks: TaskTracker,
     pub(super) pump: JoinHandle<()>,
     pub(super) workers: JoinHandle<()>,
+    pub(super) intent_writer: JoinHandle<()>,
     pub(super) settler: JoinHandle<usize>,
     pub(super) settle_deadline: watch::Sender<Option<Instant>>,
     fenced: CancellationToken,
@@ -87,21 +90,23 @@ impl Running {
         let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
         let stopping = Stopping::default();
         let quiet = Arc::new(QuietTimes::new(&now, clock));
+        let held = Arc::new(Held::default());
+        let stop_all = CancellationToken::new();
+        let (intent_writer, intents) =
+            Intents::new(pool.clone(), Arc::clone(&session), Arc::clone(&held), stopping.clone());
+        let intent_writer = tokio::spawn(intent_writer.run(stop_all.clone()));
+        let ready = Ready { session: Arc::clone(&session), stopping: stopping.clone() };
         let pipeline = Arc::new(Pipeline {
             quiet: Arc::clone(&quiet),
             rendering: Rendering::new(pool.clone(), &now)?,
             planning: Planning::new(Arc::clone(&planner), pool.clone()),
-            admission: Admission {
-                limiter: Arc::clone(&limiter),
-                session: Arc::clone(&session),
-                stopping: stopping.clone(),
-            },
+            admission: Admission { limiter: Arc::clone(&limiter), ready: ready.clone() },
+            intending: Intending::new(intents, ready),
             carrier: Carrier { smtp: Arc::clone(&smtp) },
             policies: Policies::new(&now),
         });
 
         let (settle_deadline, deadline) = watch::channel(None);
-        let held = Arc::new(Held::default());
         let (settler, settlements) = Settler::new(
             pool.clone(),
             Arc::clone(&session),
@@ -119,7 +124,6 @@ impl Running {
             wake::listen(pool.clone(), &woken);
         }
         let stop_claims = CancellationToken::new();
-        let stop_all = CancellationToken::new();
         let fenced = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(beats(
@@ -175,6 +179,7 @@ impl Running {
             tasks,
             pump,
             workers,
+            intent_writer,
             settler,
             settle_deadline,
             fenced,
@@ -199,6 +204,7 @@ impl Running {
         tokio::select! {
             _ended = &mut self.pump => "the pump",
             _ended = &mut self.workers => "the delivery workers",
+            _ended = &mut self.intent_writer => "the writer of intents",
             _ended = &mut self.settler => "the settler",
         }
     }

@@ -1,11 +1,12 @@
-//! What this process has in hand, from the claim's answer until its settlement is written.
+//! What this process has in hand, from the claim's answer until its settlement is written,
+//! and which intents to send stand for it in the database.
 //!
 //! A claim can commit and its answer get lost with the connection. Then a lease stands in
 //! the database that nobody here knows of; it would stay for as long as this process
 //! lives, since only dead sessions are rescued. Knowing what *is* in hand tells those
-//! strays apart.
+//! strays apart. In the same way an intent may go once nothing of it is in hand any more.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use parking_lot::Mutex;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::ids::DeliveryId;
+use crate::domain::ids::{DeliveryId, Hold};
+use crate::queue::intent::Batch;
 use crate::queue::session::Session;
 
 /// How often strays are looked for.
@@ -22,26 +24,79 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Leases younger than this may belong to a claim under way.
 const LEAST_AGE: Duration = Duration::from_secs(45);
 
-/// The jobs in hand.
+/// One claim of a delivery.
+pub type Claimed = (DeliveryId, Hold);
+
+/// The claims in hand.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<HashSet<DeliveryId>>);
+pub struct Held(Mutex<Hand>);
+
+#[derive(Debug, Default)]
+struct Hand {
+    /// Each with the intent that was written for it.
+    claims: HashMap<Claimed, Option<Batch>>,
+    /// Claims in hand of each intent.
+    open: HashMap<Batch, usize>,
+    /// Intents of which nothing is in hand any more.
+    settled: Vec<Batch>,
+}
 
 impl Held {
-    /// A claim brought this job.
-    pub fn take(&self, job: DeliveryId) {
-        self.0.lock().insert(job);
+    /// A claim brought this.
+    pub fn take(&self, claim: Claimed) {
+        self.0.lock().claims.insert(claim, None);
     }
 
-    /// Their settlements are written, or were fenced.
-    pub fn settled(&self, jobs: impl IntoIterator<Item = DeliveryId>) {
-        let mut held = self.0.lock();
-        for job in jobs {
-            held.remove(&job);
+    /// The intent to send these is durable as `batch`.
+    pub fn intended(&self, batch: Batch, claims: &[Claimed]) {
+        let mut hand = self.0.lock();
+        let mut open = 0;
+        for claim in claims {
+            if let Some(intent) = hand.claims.get_mut(claim) {
+                *intent = Some(batch);
+                open += 1;
+            }
+        }
+        if open == 0 {
+            hand.settled.push(batch);
+        } else {
+            hand.open.insert(batch, open);
         }
     }
 
+    /// Their settlements are written, or were fenced.
+    pub fn settled(&self, claims: impl IntoIterator<Item = Claimed>) {
+        let mut hand = self.0.lock();
+        for claim in claims {
+            let Some(Some(batch)) = hand.claims.remove(&claim) else { continue };
+            let Some(open) = hand.open.get_mut(&batch) else { continue };
+            *open -= 1;
+            if *open == 0 {
+                hand.open.remove(&batch);
+                hand.settled.push(batch);
+            }
+        }
+    }
+
+    /// Takes the intents that may go, `most` at most.
+    pub fn take_settled(&self, most: usize) -> Vec<Batch> {
+        let mut hand = self.0.lock();
+        let from = hand.settled.len().saturating_sub(most);
+        hand.settled.split_off(from)
+    }
+
+    /// They could not be dropped: for the next time.
+    pub fn give_back(&self, batches: Vec<Batch>) {
+        self.0.lock().settled.extend(batches);
+    }
+
+    /// Deliveries in hand for which an intent stands.
+    pub fn under_intent(&self) -> usize {
+        self.0.lock().open.values().sum()
+    }
+
     fn ids(&self) -> Vec<i64> {
-        self.0.lock().iter().map(|job| job.get()).collect()
+        self.0.lock().claims.keys().map(|(job, _)| job.get()).collect()
     }
 }
 
@@ -64,5 +119,42 @@ pub async fn release_strays(
             }
             Err(error) => tracing::debug!(%error, "could not look for stray leases"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(job: i64, hold: i32) -> Claimed {
+        (DeliveryId::new(job), Hold::new(hold))
+    }
+
+    #[test]
+    fn an_intent_may_go_when_its_last_delivery_is_settled() {
+        let held = Held::default();
+        let (a, b, c) = (claim(1, 1), claim(2, 1), claim(3, 1));
+        for one in [a, b, c] {
+            held.take(one);
+        }
+        held.intended(Batch::new(7), &[a, b]);
+        assert_eq!(held.under_intent(), 2);
+        held.settled([a, c]);
+        assert!(held.take_settled(10).is_empty());
+        held.settled([b]);
+        assert_eq!(held.take_settled(10), [Batch::new(7)]);
+        assert!(held.take_settled(10).is_empty() && held.under_intent() == 0);
+        assert!(held.ids().is_empty());
+    }
+
+    #[test]
+    fn a_late_settlement_leaves_the_next_claim_of_the_delivery_in_hand() {
+        let held = Held::default();
+        held.take(claim(1, 1));
+        held.take(claim(1, 2));
+        held.settled([claim(1, 1)]);
+        assert_eq!(held.ids(), [1]);
+        held.intended(Batch::new(1), &[claim(1, 1)]);
+        assert_eq!(held.take_settled(1), [Batch::new(1)], "nothing of it is in hand");
     }
 }

@@ -4,6 +4,8 @@ pub mod admit;
 pub mod daemon;
 pub mod deliver;
 pub mod held;
+pub mod intend;
+pub mod intents;
 pub mod lanes;
 pub mod metrics;
 pub mod pipeline;

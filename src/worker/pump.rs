@@ -23,6 +23,7 @@ use super::quiet::QuietTimes;
 use super::runner::Parcel;
 use super::slots::Slots;
 use crate::config::{Queue, Settings};
+use crate::domain::failpoint::{self, Point};
 use crate::domain::ids::LaneId;
 use crate::queue::Generation;
 use crate::queue::claim::{Want, claim};
@@ -344,7 +345,8 @@ impl Pump {
                     continue;
                 };
                 let Some(state) = view.book.get(job.lane) else { continue };
-                self.held.take(job.id);
+                failpoint::reach(Point::AfterClaim, &job.recipient);
+                self.held.take((job.id, job.hold));
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
                     lane: Arc::clone(&state.lane),

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Days, LocalResult, NaiveTime, Offset, TimeDelta, TimeZone as _, Timelike, Utc};
+use chrono::{
+    DateTime, Days, LocalResult, NaiveTime, Offset, TimeDelta, TimeZone as _, Timelike, Utc,
+};
 use chrono_tz::Tz;
 use parking_lot::RwLock;
 use serde::Deserialize;

@@ -4,6 +4,7 @@
 //! bounded, so a database that does not keep up stops the claims. Results survive
 //! database trouble: a batch is repeated until it is written or the process must end.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use tokio::sync::mpsc;
 
 use super::held::Held;
 use super::metrics;
+use crate::domain::ids::DeliveryId;
+use crate::queue::doubt;
 use crate::queue::session::Session;
 use crate::queue::settle::{Settlement, settle};
 use crate::queue::{GENERATIONS, Generation};
@@ -22,6 +25,9 @@ const BACKLOG: usize = 4_096;
 /// Waits after a failed write: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+/// How often evidence is tried to be left.
+const EVIDENCE_TRIES: u32 = 5;
 
 /// Where handlers put settlements.
 pub type Settlements = mpsc::Sender<Settlement>;
@@ -100,13 +106,12 @@ impl Settler {
                 let started = Instant::now();
                 match settle(&self.pool, self.session.id(), generation, &refs).await {
                     Ok(settled) => {
-                        self.held.settled(refs.iter().map(|settlement| settlement.job));
+                        self.held.settled(
+                            refs.iter().map(|settlement| (settlement.job, settlement.hold)),
+                        );
                         metrics::settled(started.elapsed(), settled.len(), refs.len());
                         if settled.len() < refs.len() {
-                            tracing::warn!(
-                                fenced = refs.len() - settled.len(),
-                                "settlements were fenced: the deliveries belong to someone else now"
-                            );
+                            self.leave_evidence(&refs, &settled).await;
                         }
                         break;
                     }
@@ -125,5 +130,32 @@ impl Settler {
             left -= refs.len();
         }
         Ok(())
+    }
+
+    /// What became of letters that were taken from this process still tells, if they are in
+    /// doubt. Tried a few times: the outcomes behind it must not wait for it.
+    async fn leave_evidence(&self, batch: &[&Settlement], settled: &[DeliveryId]) {
+        let settled: HashSet<DeliveryId> = settled.iter().copied().collect();
+        let fenced: Vec<&Settlement> =
+            batch.iter().copied().filter(|one| !settled.contains(&one.job)).collect();
+        let mut wait = RETRY_FIRST;
+        for _try in 0..EVIDENCE_TRIES {
+            match doubt::leave_evidence(&self.pool, &fenced).await {
+                Ok(evidence) => {
+                    tracing::warn!(
+                        fenced = fenced.len(),
+                        evidence,
+                        "settlements were fenced: the deliveries belong to someone else now"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, fenced = fenced.len(), "could not leave the outcomes of fenced settlements");
+                    metrics::database_trouble("evidence");
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+            }
+        }
     }
 }

@@ -72,6 +72,9 @@ impl Running {
         if tokio::time::timeout(LAST_WRITE, self.tasks.wait()).await.is_err() {
             tracing::warn!("background tasks did not end in time");
         }
+        if tokio::time::timeout(LAST_WRITE, self.intent_writer).await.is_err() {
+            tracing::warn!("settled intents were not dropped in time; others will");
+        }
         if let Err(error) = self.session.close(&self.pool).await {
             tracing::warn!(%error, "could not close the session; others will fence it");
         }

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cancel;
 pub mod dead_letter;
 pub mod detour;
+pub mod doubt;
 pub mod order;
 pub mod overview;
 pub mod pause;

@@ -32,6 +32,10 @@ select g.job_id, g.lane_id, g.tenant_id, g.run_at, g.attempt + 1 as attempt, g.h
                where s.tenant_id = g.tenant_id and s.address = j.recipient) as suppressed,
        exists (select 1 from postrider.cancellation c where c.message_id = j.message_id)
          or exists (select 1 from postrider.lane_cancellation c
-                    where c.lane_id = g.lane_id and g.job_id <= c.before_id) as cancelled
+                    where c.lane_id = g.lane_id and g.job_id <= c.before_id) as cancelled,
+       -- What its last worker found out too late; asked for suspects only.
+       case when g.suspect then (
+         select json_build_object('kind', o.kind, 'code', o.code, 'detail', o.detail)::text
+         from postrider.late_outcome o where o.job_id = g.job_id order by o.kind, o.hold desc limit 1) end as late
 from gone g
 join postrider.job j using (job_id)

@@ -20,5 +20,8 @@ with keys as (
   delete from postrider.cancellation c
   where c.done_at < now() - interval '1 day'
     and not exists (select 1 from postrider.message m where m.message_id = c.message_id and m.expires_at > now() - interval '1 day')
+, evidence as (
+  delete from postrider.late_outcome where ctid = any (array(
+    select ctid from postrider.late_outcome where at < now() - interval '60 days' limit $1))
 )
 select greatest((select count(*) from keys), (select count(*) from chunks))
