@@ -17,7 +17,10 @@ use support::postgres::{Role, TestDb};
 
 /// Shared buffers that claiming 20 rows of lane `lane` touches, by EXPLAIN.
 async fn buffers(owner: &sqlx::PgPool, session: i64, lane: i32) -> i64 {
-    let statement = include_str!("../src/queue/sql/claim.sql").replace("{g}", "0");
+    let statement = include_str!("../src/queue/sql/claim.sql")
+        .replace("{g}", "0")
+        .replace("{lease_gen}", "0")
+        .replace("{lease}", "lease_g0");
     let body: String = statement
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"))
@@ -132,7 +135,7 @@ async fn an_applications_open_transaction_delays_nobody_else() {
     builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(1, "example.org")).await;
     let session = builders::session(&worker, Duration::from_secs(20)).await;
     let generation = Generation::try_new(0).expect("zero");
-    let lanes = lane::waiting(&worker, generation).await.expect("waiting lanes");
+    let lanes = lane::waiting(&worker, generation).await.expect("waiting lanes").due;
     let wants: Vec<Want> =
         lanes.into_iter().map(|lane| Want { lane, after: None, take: 1 }).collect();
     let jobs = claim(&worker, session.id(), generation, &wants).await.expect("claim").jobs;

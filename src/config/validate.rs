@@ -224,6 +224,10 @@ impl Check<'_> {
             let message = "must be less than half of queue.session_ttl, or one late beat fences a healthy worker";
             self.fault("queue.beat_interval", message);
         }
+        if queue.history_retention < queue.retention {
+            let message = "must not be less than queue.retention: without its attempts nobody knows how a delivery ended";
+            self.fault("queue.history_retention", message);
+        }
         if self.settings.worker.shutdown_deadline > queue.session_ttl + queue.rescue_delay {
             let message = "must not exceed queue.session_ttl + queue.rescue_delay";
             self.fault("worker.shutdown_deadline", message);

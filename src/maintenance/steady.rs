@@ -1,5 +1,5 @@
-//! Steps that any number of processes take at once: promotion of due work, expiry,
-//! fencing and rescue, cancellation.
+//! Steps that any number of processes take at once: promotion of due work, waking of lanes
+//! whose scheduled work is due, expiry, fencing and rescue, cancellation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::queue::{recall, upkeep};
 const PROMOTE_ROWS: i32 = 2_000;
 const RESCUE_ROWS: i64 = 5_000;
 const CANCEL_ROWS: i64 = 5_000;
-/// Rows looked at from the head of each lane.
-const EXPIRE_ROWS: i32 = 500;
+const WAKE_ROWS: i32 = 1_000;
 
 const PROMOTE_EVERY: Duration = Duration::from_millis(250);
+const WAKE_EVERY: Duration = Duration::from_millis(200);
 const RESCUE_EVERY: Duration = Duration::from_secs(2);
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 const CANCEL_EVERY: Duration = Duration::from_millis(500);
@@ -45,6 +45,19 @@ pub fn spawn(
                     woken.notify_one();
                 }
                 Ok(more(promoted, PROMOTE_ROWS as u64))
+            }
+        }
+    }));
+    tracker.spawn(every("wake", WAKE_EVERY, stop.clone(), {
+        let (pool, woken) = (pool.clone(), Arc::clone(&woken));
+        move || {
+            let (pool, woken) = (pool.clone(), Arc::clone(&woken));
+            async move {
+                let lanes = upkeep::wake_lanes(&pool, WAKE_ROWS).await?;
+                if lanes > 0 {
+                    woken.notify_one();
+                }
+                Ok(more(lanes, WAKE_ROWS as u64))
             }
         }
     }));
@@ -88,9 +101,11 @@ pub fn spawn(
         move || {
             let pool = pool.clone();
             async move {
-                let expired = upkeep::expire(&pool, EXPIRE_ROWS).await?;
+                // The cluster takes one stride in this time, so each process asks a little
+                // more often than its turn comes.
+                let expired = upkeep::expire(&pool, EXPIRE_EVERY.mul_f64(0.8)).await?;
                 metrics::counter!("postrider_expired_total").increment(expired);
-                Ok(more(expired, EXPIRE_ROWS as u64))
+                Ok(more(expired, upkeep::EXPIRED_AT_ONCE))
             }
         }
     }));

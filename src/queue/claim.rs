@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
 use super::job::{Bar, Job};
@@ -34,7 +35,7 @@ pub struct Claimed {
     pub latest: Vec<(LaneId, DateTime<Utc>)>,
 }
 
-/// Claims from one generation for `session`. A fenced session gets nothing.
+/// Claims from one generation for `session`; each job says where its lease is. A fenced session gets nothing.
 pub async fn claim(
     pool: &PgPool,
     session: SessionId,
@@ -52,6 +53,11 @@ pub async fn claim(
         .fetch_all(pool)
         .await?;
     let claimed_at = Instant::now();
+    let lease_generation = |row: &PgRow| {
+        let number: i16 = row.try_get("lease_gen")?;
+        Generation::try_new(number)
+            .ok_or_else(|| sqlx::Error::Decode(format!("no generation {number} of leases").into()))
+    };
     let mut claimed = Claimed { jobs: Vec::with_capacity(rows.len()), latest: Vec::new() };
     for row in rows {
         let lane = LaneId::new(row.try_get("lane_id")?);
@@ -78,7 +84,7 @@ pub async fn claim(
             message: MessageId::new(row.try_get("message_id")?),
             tenant: TenantId::new(row.try_get("tenant_id")?),
             lane,
-            generation,
+            generation: lease_generation(&row)?,
             hold: Hold::new(row.try_get("hold")?),
             attempt: u16::try_from(row.try_get::<i32, _>("attempt")?).unwrap_or(u16::MAX),
             suspect: row.try_get("suspect")?,

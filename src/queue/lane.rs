@@ -43,8 +43,10 @@ pub struct Lane {
 /// What the claimer is told of the state of the queue.
 #[derive(Debug, Default)]
 pub struct Look {
-    /// Generations that may hold rows, oldest first.
+    /// Generations of the ring that may hold rows, oldest first.
     pub generations: Vec<Generation>,
+    /// How often rows were parked: another number means that other lanes may have some.
+    pub parked: i64,
     /// Lanes that got work lately.
     pub hinted: Vec<LaneId>,
     /// What operators said.
@@ -69,6 +71,7 @@ pub async fn look(pool: &PgPool, seconds: f64) -> Result<Look, sqlx::Error> {
     let hinted: Vec<i32> = row.try_get("hinted")?;
     Ok(Look {
         generations: generations.into_iter().filter_map(Generation::try_new).collect(),
+        parked: row.try_get("parked")?,
         hinted: hinted.into_iter().map(LaneId::new).collect(),
         orders: orders_of(&row)?,
     })
@@ -117,11 +120,25 @@ pub async fn directory(pool: &PgPool, lanes: &[LaneId]) -> Result<Vec<Lane>, sql
         .collect()
 }
 
+/// The lanes that hold rows in a generation.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Those with work that may go now.
+    pub due: Vec<LaneId>,
+    /// Those whose first is scheduled for later.
+    pub later: Vec<LaneId>,
+}
+
 /// Every lane that holds rows in `generation`: the backstop behind the hints, for those that
 /// were missed (a submitting transaction that stayed open for long).
-pub async fn waiting(pool: &PgPool, generation: Generation) -> Result<Vec<LaneId>, sqlx::Error> {
-    let lanes: Vec<i32> = sqlx::query_scalar(WAITING.of(generation)).fetch_all(pool).await?;
-    Ok(lanes.into_iter().map(LaneId::new).collect())
+pub async fn waiting(pool: &PgPool, generation: Generation) -> Result<Holding, sqlx::Error> {
+    let lanes: Vec<(i32, bool)> = sqlx::query_as(WAITING.of(generation)).fetch_all(pool).await?;
+    let mut holding = Holding::default();
+    for (lane, due) in lanes {
+        let group = if due { &mut holding.due } else { &mut holding.later };
+        group.push(LaneId::new(lane));
+    }
+    Ok(holding)
 }
 
 /// Records that mail for `domain` goes to `provider`, as its MX told; a configured rule wins.

@@ -72,6 +72,11 @@ pub const METRICS: &[Description] = &[
         "Permits given back because a claim brought less.",
     ),
     seconds("postrider_claim_seconds", &[], "Time for one claim."),
+    counter(
+        "postrider_lanes_looked_at_total",
+        &[],
+        "Lanes looked at to find those to claim from; those that are paused, throttled or empty are not.",
+    ),
     gauge(
         "postrider_in_hand",
         Unit::Count,

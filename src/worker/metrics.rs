@@ -46,6 +46,11 @@ pub fn claimed(took: Duration, asked: usize, got: usize) {
     histogram!("postrider_claim_seconds").record(took);
 }
 
+/// A pick looked at so many lanes to find those to take from.
+pub fn lanes_looked_at(lanes: u64) {
+    counter!("postrider_lanes_looked_at_total").increment(lanes);
+}
+
 /// A settlement was written: `settled` of `asked` leases were still ours.
 pub fn settled(took: Duration, settled: usize, asked: usize) {
     histogram!("postrider_settlement_seconds").record(took);

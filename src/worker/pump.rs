@@ -22,13 +22,13 @@ use super::pipeline::Claim;
 use super::quiet::QuietTimes;
 use super::runner::Parcel;
 use super::slots::Slots;
-use crate::config::{Queue, Settings};
+use crate::config::Settings;
 use crate::domain::failpoint::{self, Point};
 use crate::domain::ids::LaneId;
-use crate::queue::Generation;
 use crate::queue::claim::{Want, claim};
 use crate::queue::lane::{self, Lane, Orders};
 use crate::queue::session::Session;
+use crate::queue::{GENERATIONS, Generation};
 use crate::route::planner::Planner;
 use crate::telemetry::health::Part;
 use crate::throttle::key::Plan;
@@ -46,6 +46,12 @@ const LOOK_FROM_START: Duration = Duration::from_secs(30);
 
 /// How often it is seen what operators said, however seldom the lanes are looked at.
 const OBEY: Duration = Duration::from_millis(400);
+
+/// Lanes that are got to know with one statement.
+const DIRECTORY_ROWS: usize = 5_000;
+
+/// A lane whose parked rows that are due have gone is asked for such again after this.
+const PARKED_REST: Duration = Duration::from_millis(200);
 
 /// Least time between two looks that notifications cause.
 const LEAST_LOOK: Duration = Duration::from_millis(5);
@@ -92,9 +98,14 @@ struct View {
     orders: Orders,
     /// When what operators said was last seen.
     obeyed: Option<Instant>,
+    /// Of the ring, oldest first.
     generations: Vec<Generation>,
-    /// Lower bounds for claims, by generation and lane.
-    after: HashMap<(Generation, LaneId), DateTime<Utc>>,
+    /// Lanes that have parked rows, due or not, and when they are worth asking for them.
+    parked: HashMap<LaneId, Instant>,
+    /// Of the count of parkings that `parked` was read after.
+    parkings: i64,
+    /// Lower bounds for claims, by lane and generation.
+    after: HashMap<LaneId, [Option<DateTime<Utc>>; GENERATIONS + 1]>,
     /// Old generations in which a lane was found empty; nothing new comes there.
     drained: HashMap<LaneId, Vec<Generation>>,
     bounds_reset: Instant,
@@ -113,6 +124,8 @@ impl Pump {
             orders: Orders::default(),
             obeyed: None,
             generations: Vec::new(),
+            parked: HashMap::new(),
+            parkings: 0,
             after: HashMap::new(),
             drained: HashMap::new(),
             bounds_reset: now,
@@ -194,11 +207,14 @@ impl Pump {
                 let room = slots.room(tenant);
                 if room < slots.tenant_quarter() && now < gathered { 0 } else { room }
             };
-            view.book.pick(most, most, &view.orders.blocks, room, now)
+            let before = view.book.looked_at();
+            let picks = view.book.pick(most, most, room, now);
+            metrics::lanes_looked_at(view.book.looked_at() - before);
+            picks
         };
         let nothing = picks.is_empty();
         if !nothing {
-            self.claim(view, picks, &queue).await?;
+            self.claim(view, picks).await?;
         }
         let looked = view.looked.unwrap_or(now);
         let poll = if view.notified {
@@ -207,7 +223,7 @@ impl Pump {
             looked + jittered(queue.poll_interval)
         };
         let poll = view.obeyed.map_or(poll, |at| poll.min(at + OBEY));
-        let next = view.book.next_turn(&view.orders.blocks).map_or(poll, |turn| turn.min(poll));
+        let next = view.book.next_turn().map_or(poll, |turn| turn.min(poll));
         Ok(if self.slots.free() == 0 {
             Turn::Freed(1, poll)
         } else if nothing && next <= now {
@@ -224,15 +240,23 @@ impl Pump {
         let now = Instant::now();
         self.obey(view, look.orders).await?;
         self.meet(view, &look.hinted).await?;
-        view.book.hint(&look.hinted, std::mem::take(&mut view.notified), now);
+        view.book.hint(&look.hinted);
+        view.notified = false;
         // What parks is woken by what eases; should that have been missed, by this.
         view.book.unpark();
-        if view.generations != look.generations || view.bounds_reset.elapsed() > LOOK_FROM_START {
+        let from_start = view.bounds_reset.elapsed() > LOOK_FROM_START;
+        if from_start || view.generations != look.generations || view.parkings != look.parked {
             for generation in &look.generations {
                 let waiting = lane::waiting(&self.pool, *generation).await?;
-                self.meet(view, &waiting).await?;
-                view.book.hint(&waiting, false, now);
+                self.meet(view, &waiting.due).await?;
+                view.book.hint(&waiting.due);
             }
+            let parked = lane::waiting(&self.pool, Generation::PARKED).await?;
+            self.meet(view, &parked.due).await?;
+            view.book.hint(&parked.due);
+            view.parked =
+                parked.due.into_iter().chain(parked.later).map(|lane| (lane, now)).collect();
+            view.parkings = look.parked;
             view.after.clear();
             view.drained.clear();
             view.bounds_reset = now;
@@ -245,6 +269,7 @@ impl Pump {
     /// Takes over what operators said. What is in hand goes on as it began.
     async fn obey(&self, view: &mut View, orders: Orders) -> Result<(), sqlx::Error> {
         let before = std::mem::replace(&mut view.orders, orders);
+        view.book.block(&view.orders.blocks);
         if before.directory != view.orders.directory {
             let known: Vec<LaneId> = view.book.entries().iter().map(|lane| lane.id).collect();
             match lane::directory(&self.pool, &known).await {
@@ -268,8 +293,8 @@ impl Pump {
     async fn meet(&self, view: &mut View, lanes: &[LaneId]) -> Result<(), sqlx::Error> {
         let unknown: Vec<LaneId> =
             lanes.iter().copied().filter(|lane| !view.book.knows(*lane)).collect();
-        if !unknown.is_empty() {
-            for lane in lane::directory(&self.pool, &unknown).await? {
+        for some in unknown.chunks(DIRECTORY_ROWS) {
+            for lane in lane::directory(&self.pool, some).await? {
                 self.enter(view, Arc::new(lane));
             }
         }
@@ -294,17 +319,11 @@ impl Pump {
             source: Arc::clone(&choice.source),
             route: Arc::clone(&choice.route),
         });
-        let (id, nights) = (lane.id, self.quiet.of_lane(&lane));
-        view.book.put(lane, gate, Arc::new(choice), Instant::now());
-        view.book.rest_at(id, nights);
+        let nights = self.quiet.of_lane(&lane);
+        view.book.put(lane, gate, Arc::new(choice), nights);
     }
 
-    async fn claim(
-        &self,
-        view: &mut View,
-        picks: Vec<Pick>,
-        queue: &Queue,
-    ) -> Result<(), sqlx::Error> {
+    async fn claim(&self, view: &mut View, picks: Vec<Pick>) -> Result<(), sqlx::Error> {
         let mut open: HashMap<LaneId, Pick> = HashMap::with_capacity(picks.len());
         let mut asked: HashMap<LaneId, usize> = HashMap::with_capacity(picks.len());
         for pick in picks {
@@ -312,31 +331,36 @@ impl Pump {
             open.insert(pick.lane, pick);
         }
         let current = view.generations.last().copied();
-        for generation in view.generations.clone() {
+        let ring = view.generations.clone();
+        let started = Instant::now();
+        for generation in [Generation::PARKED].into_iter().chain(ring) {
             let wants: Vec<Want> = open
                 .values()
                 .filter(|pick| !pick.permits.is_empty())
-                .filter(|pick| {
-                    !view.drained.get(&pick.lane).is_some_and(|gens| gens.contains(&generation))
+                .filter(|pick| match generation {
+                    Generation::PARKED => {
+                        view.parked.get(&pick.lane).is_some_and(|from| *from <= started)
+                    }
+                    _ => !view.drained.get(&pick.lane).is_some_and(|old| old.contains(&generation)),
                 })
                 .map(|pick| Want {
                     lane: pick.lane,
-                    after: view.after.get(&(generation, pick.lane)).copied(),
+                    after: view.after.get(&pick.lane).and_then(|after| after[generation.index()]),
                     take: pick.permits.len() as u32,
                 })
                 .collect();
             if wants.is_empty() {
                 continue;
             }
-            let started = Instant::now();
+            let asked_at = Instant::now();
             let claimed = claim(&self.pool, self.session.id(), generation, &wants).await?;
             metrics::claimed(
-                started.elapsed(),
+                asked_at.elapsed(),
                 wants.iter().map(|want| want.take as usize).sum(),
                 claimed.jobs.len(),
             );
             for (lane, latest) in claimed.latest {
-                view.after.insert((generation, lane), latest - LOOK_BACK);
+                view.after.entry(lane).or_default()[generation.index()] = Some(latest - LOOK_BACK);
             }
             for job in claimed.jobs {
                 let Some(permit) = open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
@@ -360,23 +384,29 @@ impl Pump {
                     return Ok(());
                 }
             }
-            if Some(generation) != current {
-                for want in &wants {
-                    if open.get(&want.lane).is_some_and(|pick| !pick.permits.is_empty()) {
-                        view.drained.entry(want.lane).or_default().push(generation);
-                    }
+            if Some(generation) == current {
+                continue;
+            }
+            for want in &wants {
+                if open.get(&want.lane).is_none_or(|pick| pick.permits.is_empty()) {
+                    continue;
+                }
+                if generation == Generation::PARKED {
+                    // What is scheduled among them may be due at any time.
+                    view.parked.insert(want.lane, started + PARKED_REST);
+                } else {
+                    view.drained.entry(want.lane).or_default().push(generation);
                 }
             }
         }
-        let now = Instant::now();
-        view.claimed = now;
+        view.claimed = Instant::now();
         for (lane, asked) in asked {
             let got = asked - open.get(&lane).map_or(0, |pick| pick.permits.len());
             if got < asked {
                 // Rows may lie below the bound (a late commit, a compaction): from the start.
-                view.after.retain(|(_, bounded), _| *bounded != lane);
+                view.after.remove(&lane);
             }
-            view.book.claimed(lane, asked, got, jittered(queue.poll_interval), now);
+            view.book.claimed(lane, asked, got);
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ impl Settler {
             by_generation[settlement.generation.index()].push(settlement);
         }
         let mut left: usize = by_generation.iter().map(Vec::len).sum();
-        for (generation, settlements) in Generation::all().zip(by_generation) {
+        for (generation, settlements) in Generation::ring().zip(by_generation) {
             if settlements.is_empty() {
                 continue;
             }

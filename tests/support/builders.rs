@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use postrider::domain::ids::{LaneId, MessageId, SessionId};
+use postrider::queue::Generation;
 use postrider::queue::claim::{Want, claim};
 use postrider::queue::job::Job;
 use postrider::queue::lane;
@@ -74,7 +75,8 @@ pub async fn claim_all(worker: &PgPool, session: SessionId, take: u32) -> Vec<Jo
     let wants: Vec<Want> =
         lanes(worker).await.into_iter().map(|lane| Want { lane, after: None, take }).collect();
     let mut jobs = Vec::new();
-    for generation in upkeep::live_generations(worker).await.expect("generations") {
+    let live = upkeep::live_generations(worker).await.expect("generations");
+    for generation in [Generation::PARKED].into_iter().chain(live) {
         jobs.extend(claim(worker, session, generation, &wants).await.expect("claim").jobs);
     }
     jobs
