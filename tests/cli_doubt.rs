@@ -81,7 +81,8 @@ async fn doubts_are_listed_and_resolved() {
     assert_eq!(before("2020-01-01T00:00:00Z")["resolved"], 0);
     assert_eq!(before("2100-01-01T00:00:00Z")["resolved"], 2);
     assert_eq!(builders::rows(&owner, "dead_letter").await, 0);
-    let recorded = "operator_action where action = 'doubt resolve' and reason = 'asked the receiver'";
+    let recorded =
+        "operator_action where action = 'doubt resolve' and reason = 'asked the receiver'";
     assert_eq!(builders::rows(&owner, recorded).await, 4, "one for each batch that did something");
     assert_eq!(postrider(&db, &["audit"]).code, 0, "everything adds up");
 

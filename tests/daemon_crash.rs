@@ -46,7 +46,10 @@ async fn kill_minus_nine_loses_nothing_and_doubles_only_what_is_in_doubt() {
         stats.duplicates
     );
     assert!(interrupted > 0, "the kills fell into the middle");
-    assert!(in_doubt >= doubt, "{in_doubt} of {interrupted} interrupted were in doubt, {doubt} flagged");
+    assert!(
+        in_doubt >= doubt,
+        "{in_doubt} of {interrupted} interrupted were in doubt, {doubt} flagged"
+    );
     let most = 2 * (50 * i64::from(PER_CONNECTION) + SETTLE_BATCH);
     assert!(in_doubt <= most, "{in_doubt} in doubt, expected {most} at most");
     assert!(

@@ -76,12 +76,8 @@ async fn wherever_a_daemon_dies_only_what_it_may_have_sent_is_sent_again_and_fla
         ("after-dot", 2, true),
         ("before-settle", 2, true),
     ] {
-        let expected = Fate {
-            mails,
-            message_ids: 1,
-            end: Some((1, in_doubt)),
-            interrupted: vec![in_doubt],
-        };
+        let expected =
+            Fate { mails, message_ids: 1, end: Some((1, in_doubt)), interrupted: vec![in_doubt] };
         assert_eq!(dies_at(&home, &config, "bulk", point).await, expected, "{point}");
     }
 }

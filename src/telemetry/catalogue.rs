@@ -90,11 +90,7 @@ pub const METRICS: &[Description] = &[
         &[],
         "From the moment a delivery was due to its acceptance at the first attempt.",
     ),
-    counter(
-        "postrider_intents_total",
-        &[],
-        "Deliveries whose intent to be sent was made durable.",
-    ),
+    counter("postrider_intents_total", &[], "Deliveries whose intent to be sent was made durable."),
     Description {
         name: "postrider_intent_batch_deliveries",
         kind: Kind::Histogram,

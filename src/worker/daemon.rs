@@ -87,12 +87,8 @@ impl Running {
         let stopping = Stopping::default();
         let held = Arc::new(Held::default());
         let stop_all = CancellationToken::new();
-        let (intent_writer, intents) = Intents::new(
-            pool.clone(),
-            Arc::clone(&session),
-            Arc::clone(&held),
-            stopping.clone(),
-        );
+        let (intent_writer, intents) =
+            Intents::new(pool.clone(), Arc::clone(&session), Arc::clone(&held), stopping.clone());
         let intent_writer = tokio::spawn(intent_writer.run(stop_all.clone()));
         let ready = Ready { session: Arc::clone(&session), stopping: stopping.clone() };
         let pipeline = Arc::new(Pipeline {

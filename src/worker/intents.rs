@@ -77,10 +77,7 @@ impl Intents {
     pub async fn declare(&self, claim: Claimed) -> Result<(), Outcome> {
         let (answer, answered) = oneshot::channel();
         let refused = |reason| Outcome::Postponed { delay: Duration::ZERO, reason };
-        self.0
-            .send(Ask { claim, answer })
-            .await
-            .map_err(|_gone| refused(WaitReason::NotReady))?;
+        self.0.send(Ask { claim, answer }).await.map_err(|_gone| refused(WaitReason::NotReady))?;
         match answered.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Refusal::Stopping)) => Err(refused(WaitReason::Shutdown)),
@@ -164,8 +161,7 @@ impl IntentWriter {
             return;
         }
         let none = Batch::new(0);
-        if let Err(error) =
-            intent::write(&self.pool, self.session.id(), none, &[], &settled).await
+        if let Err(error) = intent::write(&self.pool, self.session.id(), none, &[], &settled).await
         {
             tracing::debug!(%error, "could not drop settled intents");
             self.held.give_back(settled);

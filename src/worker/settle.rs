@@ -106,8 +106,9 @@ impl Settler {
                 let started = Instant::now();
                 match settle(&self.pool, self.session.id(), generation, &refs).await {
                     Ok(settled) => {
-                        self.held
-                            .settled(refs.iter().map(|settlement| (settlement.job, settlement.hold)));
+                        self.held.settled(
+                            refs.iter().map(|settlement| (settlement.job, settlement.hold)),
+                        );
                         metrics::settled(started.elapsed(), settled.len(), refs.len());
                         if settled.len() < refs.len() {
                             self.leave_evidence(&refs, &settled).await;
