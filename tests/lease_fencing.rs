@@ -105,7 +105,9 @@ async fn rescued_work_is_suspect_and_follows_its_streams_policy() {
     builders::submit(&api, tenant, "acme", "otp", &builders::recipients(3, "example.org")).await;
 
     let session = builders::session(&worker, TTL).await;
-    assert_eq!(builders::claim_all(&worker, session.id(), 10).await.len(), 5);
+    let jobs = builders::claim_all(&worker, session.id(), 10).await;
+    assert_eq!(jobs.len(), 5);
+    builders::intend(&worker, session.id(), 1, &jobs).await;
     silence(&owner, session.id().get()).await;
     fence(&worker).await;
     upkeep::rescue(&worker, 100, Duration::ZERO, 5).await.expect("rescue");

@@ -12,6 +12,7 @@ use super::print::{self, Answer, Table};
 use crate::domain::ids::DeliveryId;
 use crate::queue::admin::doubt::{self, Doubt, Listing, Run};
 use crate::queue::doubt::{Doubts, Resolution};
+use crate::tenant::isolation::TenantScope;
 
 /// Deliveries that may have been sent although no outcome is recorded: list, resolve
 #[derive(Debug, clap::Args)]
@@ -123,7 +124,7 @@ async fn resolve(what: Resolve, context: &Context) -> Result<Answer, CliError> {
     let pool = context.operator().await?;
     let scope = scope_of(&pool, tenant.as_deref()).await?;
     let which = Doubts {
-        tenant: scope.map(|scope| scope.tenant()),
+        tenant: scope.map(TenantScope::tenant),
         stream,
         deliveries: (named > 0).then_some(deliveries),
         held_before: all_before,
@@ -152,12 +153,13 @@ async fn resolve(what: Resolve, context: &Context) -> Result<Answer, CliError> {
         )));
     }
     let would = if dry_run { "would be " } else { "" };
-    let mut words = format!("{done} {would}resolved as {}", resolution.as_str());
-    if kept > 0 {
-        words.push_str(&format!(
+    let stay = match kept {
+        0 => String::new(),
+        _ => format!(
             "; {kept} stay: their message was called back or is no longer kept (discard them)"
-        ));
-    }
+        ),
+    };
+    let words = format!("{done} {would}resolved as {}{stay}", resolution.as_str());
     let facts = json!({
         "resolution": resolution.as_str(), "resolved": done, "kept": kept, "dry_run": dry_run,
     });

@@ -41,7 +41,19 @@ struct Hosts {
 
 /// The right to send one letter: its intent is durable. Given up when it is dropped.
 #[derive(Debug)]
-pub struct Turn(#[allow(dead_code, reason = "held, never read")] Option<Slot>);
+pub struct Turn {
+    ready: Ready,
+    /// Held for as long as the turn; a plan without hops has none.
+    _slot: Option<Slot>,
+}
+
+impl Turn {
+    /// Whether the letter may still be begun: waiting for a connection takes time, too, and a
+    /// process can have been frozen meanwhile. If not, the intent is void.
+    pub fn still_stands(&self) -> Result<(), Outcome> {
+        self.ready.check()
+    }
+}
 
 impl Intending {
     /// Asks `intents`; `ready` is asked again once they are written.
@@ -52,20 +64,19 @@ impl Intending {
     /// Waits until `job` is among the next for the first host of `plan`, and its intent is
     /// durable.
     pub async fn intend(&self, job: &Job, plan: &RoutePlan) -> Result<Turn, Outcome> {
+        let turn = |slot| Turn { ready: self.ready.clone(), _slot: slot };
         // A plan without hops sends nothing.
-        let Some(hop) = plan.hops.first() else { return Ok(Turn(None)) };
+        let Some(hop) = plan.hops.first() else { return Ok(turn(None)) };
         let slots = self.slots_of(hop);
         let busy = Outcome::Postponed { delay: PATIENCE, reason: WaitReason::Connections };
-        let turn = match timeout(PATIENCE, slots.take()).await {
-            Ok(Some(slot)) => Turn(Some(slot)),
-            Ok(None) | Err(_) => return Err(busy),
-        };
+        let Ok(Some(slot)) = timeout(PATIENCE, slots.take()).await else { return Err(busy) };
         // It may have waited for long: nothing that could not be begun is declared.
         self.ready.check()?;
         self.intents.declare((job.id, job.hold)).await?;
         failpoint::reach(Point::IntentWritten, &job.recipient);
         // The commit may have taken its time: fenced or stopping since, the intent is void.
-        self.ready.check()?;
+        let turn = turn(Some(slot));
+        turn.still_stands()?;
         Ok(turn)
     }
 

@@ -25,7 +25,8 @@ impl Stopping {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self) {
+    /// What has not begun is given back from now on.
+    pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }

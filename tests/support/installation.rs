@@ -101,20 +101,7 @@ max_connections_per_host = 50
 
     /// Starts a daemon and waits until it is ready.
     pub async fn daemon(&self, config: &PathBuf) -> Daemon {
-        let probes = free_address();
-        let log = fs::File::create(self.folder.path().join(format!("{}.log", probes.port())))
-            .expect("make a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_postriderd"))
-            .arg("--config")
-            .arg(config)
-            .env("POSTRIDER__TELEMETRY__LISTEN", probes.to_string())
-            .env("POSTRIDER_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("start postriderd");
-        let log = self.folder.path().join(format!("{}.log", probes.port()));
-        let mut daemon = Daemon { child, probes, log };
+        let mut daemon = self.launch(config, &[]);
         let started = Instant::now();
         while !daemon.answers("readyz").await {
             if let Some(status) = daemon.child.try_wait().expect("ask for the child") {
@@ -124,6 +111,25 @@ max_connections_per_host = 50
             pause().await;
         }
         daemon
+    }
+
+    /// Starts a daemon with these variables in its environment and does not wait for it.
+    pub fn launch(&self, config: &PathBuf, variables: &[(&str, &str)]) -> Daemon {
+        let probes = free_address();
+        let log = fs::File::create(self.folder.path().join(format!("{}.log", probes.port())))
+            .expect("make a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_postriderd"))
+            .arg("--config")
+            .arg(config)
+            .env("POSTRIDER__TELEMETRY__LISTEN", probes.to_string())
+            .env("POSTRIDER_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+            .envs(variables.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("start postriderd");
+        let log = self.folder.path().join(format!("{}.log", probes.port()));
+        Daemon { child, probes, log }
     }
 
     /// A message of tenant `acme` to `to`.
@@ -142,6 +148,21 @@ max_connections_per_host = 50
         while waiting(owner).await > 0 {
             let left = waiting(owner).await;
             assert!(started.elapsed() < PATIENCE, "{left} still wait:\n{}", daemon.words());
+            pause().await;
+        }
+    }
+
+    /// Waits until the daemon has ended by itself (true) or nothing waits any more.
+    pub async fn killed_or_drained(&self, daemon: &mut Daemon) -> bool {
+        let started = Instant::now();
+        loop {
+            if daemon.child.try_wait().expect("ask for the child").is_some() {
+                return true;
+            }
+            if waiting(&self.owner).await == 0 {
+                return false;
+            }
+            assert!(started.elapsed() < PATIENCE, "neither:\n{}", daemon.words());
             pause().await;
         }
     }
@@ -200,6 +221,15 @@ impl Daemon {
                 return status.code();
             }
             assert!(started.elapsed() < PATIENCE, "does not stop:\n{}", self.words());
+            pause().await;
+        }
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) {
+        let started = Instant::now();
+        while self.child.try_wait().expect("ask for the child").is_none() {
+            assert!(started.elapsed() < PATIENCE, "does not end:\n{}", self.words());
             pause().await;
         }
     }

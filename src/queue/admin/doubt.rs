@@ -109,6 +109,13 @@ pub async fn decide(
     // inside the transaction (docs/adr/0005).
     let decided = tokio::spawn(async move {
         let mut tx = pool.begin().await?;
+        if let Some(tenant) = which.tenant {
+            // Row-level security narrows it again.
+            sqlx::query("select set_config('postrider.tenant', $1, true)")
+                .bind(tenant.get().to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
         let grounds = Grounds { source: "operator", actor: &actor, reason: &reason };
         let resolved = resolve(&mut tx, &which, after, most, resolution, grounds).await?;
         if run == Run::Dry {
