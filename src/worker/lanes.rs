@@ -136,6 +136,14 @@ impl LaneBook {
         }
     }
 
+    /// The limits changed: what was foretold under the old ones may be wrong.
+    pub fn ease(&mut self, now: Instant) {
+        for state in self.lanes.values_mut().filter(|state| state.waiting.is_some()) {
+            state.parked = false;
+            state.rest_until = state.rest_until.min(now);
+        }
+    }
+
     /// When the next resting lane may be asked; `None`: not before a hint.
     pub fn next_turn(&self, blocks: &Blocks) -> Option<Instant> {
         self.lanes
@@ -344,6 +352,7 @@ mod tests {
             scope: ThrottleScope::Tenant { tenant: Some("tenant1".into()) },
             rate: None,
             burst: None,
+            further: Vec::new(),
             concurrency: Some(2),
         };
         let mut all = Fixture::new(&[rule]);

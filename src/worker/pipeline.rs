@@ -82,7 +82,7 @@ impl Pipeline {
         let job = screen::pass(&claim.job)?;
         let rendered = self.rendering.render(job, &claim.lane).await?;
         let plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
-        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit)?;
+        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit).await?;
         self.carrier.deliver(&rendered.letter, &plan, &mut claim.permit, trail).await
     }
 }
