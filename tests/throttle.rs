@@ -267,7 +267,10 @@ async fn rates_over_several_units_hold_together() {
     let (start, until) = (Instant::now(), Instant::now() + Duration::from_secs(30));
     let sent = send_all(limiter.gate(&plan("acme", "google")), 64, until).await;
     let second = Duration::from_secs(1);
-    assert!((50..=56).contains(&count(&sent, start, second)), "the first rate while the minute lasts");
+    assert!(
+        (50..=56).contains(&count(&sent, start, second)),
+        "the first rate while the minute lasts"
+    );
     let late = count(&sent, start + 20 * second, 10 * second);
     assert!((99..=101).contains(&late), "then the minute's: {late}");
     assert!(sent.len() <= 30 * 10 + 60, "a tenth of a minute's worth at once: {}", sent.len());

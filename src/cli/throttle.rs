@@ -138,8 +138,7 @@ async fn set(
         "seconds": time.as_secs_f64(),
     });
     let mut tx = pool.begin().await?;
-    let until =
-        overrides::set(&mut tx, rule, rates, time.as_secs_f64(), reason, actor).await?;
+    let until = overrides::set(&mut tx, rule, rates, time.as_secs_f64(), reason, actor).await?;
     let done = Action {
         actor,
         action: "throttle set",
@@ -149,7 +148,8 @@ async fn set(
     };
     action::record(&mut tx, &done).await?;
     tx.commit().await?;
-    let words = format!("{target}: {} for {}, until {until}", said(rates, rule), unit::written(time));
+    let words =
+        format!("{target}: {} for {}, until {until}", said(rates, rule), unit::written(time));
     Answer::new(words, &json!({"limit": target, "until": until, "set": detail, "reason": reason}))
 }
 
@@ -248,8 +248,7 @@ impl Limit {
 }
 
 fn limit_table(limits: &[Limit]) -> Table {
-    let titles =
-        ["scope", "name", "rates", "burst", "concurrency", "from", "until", "who", "why"];
+    let titles = ["scope", "name", "rates", "burst", "concurrency", "from", "until", "who", "why"];
     let mut table = Table::new(&titles, "nothing is limited");
     for limit in limits {
         let set = limit.set.as_ref();
@@ -319,8 +318,9 @@ impl What {
             }
         }
         scope_of(pool, self.tenant.as_deref()).await?;
-        let pools: Vec<String> =
-            sqlx::query_scalar("select name from postrider.pool order by 1").fetch_all(pool).await?;
+        let pools: Vec<String> = sqlx::query_scalar("select name from postrider.pool order by 1")
+            .fetch_all(pool)
+            .await?;
         known("mailbox-provider", self.mailbox_provider.as_ref(), &pools)?;
         let names = settings.sources.iter().map(|source| source.name.clone()).collect::<Vec<_>>();
         known("source", self.source.as_ref(), &names)?;

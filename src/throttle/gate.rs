@@ -64,8 +64,7 @@ impl Gate {
         let terms = self.terms();
         let grant = terms.take(want);
         let taken = grant.tokens.len() as u32;
-        let permit =
-            |tokens| Permit { terms: terms.clone(), tokens, use_of: TokensUse::Unused };
+        let permit = |tokens| Permit { terms: terms.clone(), tokens, use_of: TokensUse::Unused };
         let permits = grant.tokens.into_iter().map(permit).collect();
         self.core.metrics.taken.increment(u64::from(taken));
         let Some((at, bound)) = grant.bound_by else {
@@ -183,7 +182,7 @@ impl Terms {
                 continue;
             }
             if let Some(tokens) = self.commit(room.n, now) {
-                self.note(want, room.n, now);
+                self.note(want, &room, now);
                 return Grant { tokens, bound_by: room.bound_by };
             }
             // Another gate took some in between: it, at least, got on.
@@ -236,12 +235,18 @@ impl Terms {
     }
 
     /// Remembers for the next exchange what was wanted: more of those that gave all they had.
-    fn note(&self, want: u32, got: u32, now: u64) {
+    fn note(&self, want: u32, room: &Room, now: u64) {
         if self.core.dealer.is_none() || want == 0 {
             return;
         }
+        // With all allotted slots in use tokens would only grow old.
+        let busy = room.bound_by.is_some_and(|(at, bound)| {
+            let Limit { count, bounds } = &self.limits[at];
+            bound == Bound::Concurrency && count.account.cap(now, bounds.slots) > Some(0)
+        });
+        let missed = want - room.n;
         for Limit { count, bounds } in &self.limits {
-            self.core.note(count, bounds, want - got, now);
+            self.core.note(count, bounds, [if busy { 0 } else { missed }, missed], now);
         }
     }
 

@@ -176,9 +176,10 @@ impl Core {
         count
     }
 
-    /// Notes what somebody wanted of a shared key, `missed` of it in vain, and has it
-    /// exchanged: at once when it is dry and nothing is foretold.
-    pub(super) fn note(&self, count: &Arc<Count>, bounds: &Bounds, missed: u32, now: u64) {
+    /// Notes what somebody wanted of a shared key, and how many tokens and slots in vain, and
+    /// has it exchanged: at once when it is dry and nothing is foretold.
+    pub(super) fn note(&self, count: &Arc<Count>, bounds: &Bounds, missed: [u32; 2], now: u64) {
+        let [missed_tokens, missed_slots] = missed;
         let (Some(dealer), Account::Dealt(dealt)) = (&self.dealer, &count.account) else { return };
         let mut guard = dealt.lock();
         let dealt: &mut Dealt = &mut guard;
@@ -187,7 +188,7 @@ impl Core {
         }
         let mut dry = false;
         for (stock, quota) in dealt.stocks.iter_mut().zip(&bounds.quotas) {
-            if missed > 0 && stock.available(now, *quota) == 0 {
+            if missed_tokens > 0 && stock.available(now, *quota) == 0 {
                 stock.starve(now);
                 dry |= stock.next(now, *quota, 1).is_none();
             }
@@ -196,8 +197,8 @@ impl Core {
             let used = count.slots.used();
             dealt.seat.took(now, used);
             let cap = dealt.seat.cap(now);
-            if missed > 0 && used >= cap && cap < limit {
-                dealt.seat.miss(now, missed);
+            if missed_slots > 0 && used >= cap && cap < limit {
+                dealt.seat.miss(now, missed_slots);
                 dry = true;
             }
         }

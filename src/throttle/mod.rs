@@ -13,7 +13,7 @@
 
 mod account;
 pub mod bucket;
-mod deal;
+pub mod deal;
 pub mod exchange;
 pub mod gate;
 pub mod key;

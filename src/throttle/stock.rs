@@ -131,7 +131,8 @@ impl Stock {
         if self.available(now, quota) > 0 {
             return Some(Duration::ZERO);
         }
-        let ahead = self.tokens.iter().filter(|token| token.at > now).take(n.max(1) as usize).last();
+        let ahead =
+            self.tokens.iter().filter(|token| token.at > now).take(n.max(1) as usize).last();
         let foretold = || self.next_at.filter(|next| *next > now);
         let at = ahead.map(|token| token.at).or_else(foretold)?;
         Some(Duration::from_nanos(at - now))

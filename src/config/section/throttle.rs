@@ -152,7 +152,8 @@ impl ThrottleRule {
         let kind = section.choice("scope", &choices);
         let name = |key: &'static str| {
             let name = section.text(key);
-            if let Some(kind) = kind.filter(|kind| name.is_some() && !ThrottleScope::has(kind, key)) {
+            if let Some(kind) = kind.filter(|kind| name.is_some() && !ThrottleScope::has(kind, key))
+            {
                 section.fault(key, format_args!("has no meaning with scope = \"{kind}\""));
             }
             name
