@@ -26,6 +26,7 @@ pub mod show;
 pub mod sink;
 pub mod suppression;
 pub mod tenant;
+pub mod throttle;
 pub mod version;
 
 use std::path::PathBuf;
@@ -94,6 +95,7 @@ enum One {
     Doubt(doubt::Args),
     Suppression(suppression::Args),
     Audit(audit::Args),
+    Throttle(throttle::Args),
     Actions(actions::Args),
     Migrate(migrate::Args),
     Config(config::Args),
@@ -149,6 +151,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Doubt(args) => doubt::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
         One::Audit(args) => audit::run(args, context).await,
+        One::Throttle(args) => throttle::run(args, context).await,
         One::Actions(args) => actions::run(args, context).await,
         One::Migrate(args) => migrate::run(args, context).await,
         One::Config(args) => config::run(args, context),

@@ -19,7 +19,12 @@ pub fn duration(text: &str) -> Option<Duration> {
 
 /// Reads a rate as a number per second: `50/s`, `600/min`, `10000/h`, `100000/d`.
 pub fn rate(text: &str) -> Option<f64> {
-    let (number, unit) = text.split_once('/')?;
+    rate_and_unit(text).map(|(rate, _)| rate)
+}
+
+/// The same with the unit's length in seconds.
+pub fn rate_and_unit(text: &str) -> Option<(f64, f64)> {
+    let (number, unit) = text.trim().split_once('/')?;
     let seconds = match unit.trim() {
         "s" => 1.0,
         "min" => 60.0,
@@ -32,7 +37,7 @@ pub fn rate(text: &str) -> Option<f64> {
         return None;
     }
     let number: f64 = number.parse().ok()?;
-    (number > 0.0 && number.is_finite()).then(|| number / seconds)
+    (number > 0.0 && number.is_finite()).then(|| (number / seconds, seconds))
 }
 
 /// Reads a size in bytes: a whole number and `B`, `KiB`, `MiB` or `GiB`.

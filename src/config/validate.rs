@@ -9,8 +9,7 @@ use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
     Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Route, RouteKind, RouteRule,
-    Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode,
-    Worker,
+    Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -165,18 +164,7 @@ impl Check<'_> {
         let rules = &self.settings.throttles;
         for (n, rule) in rules.iter().enumerate() {
             let key = |name| format!("throttle[{n}].{name}");
-            let (source, mailbox_provider, route) = match &rule.scope {
-                ThrottleScope::Tenant { .. } => (None, None, None),
-                ThrottleScope::MailboxProvider { mailbox_provider }
-                | ThrottleScope::TenantMailboxProvider { mailbox_provider, .. } => {
-                    (None, mailbox_provider.as_ref(), None)
-                }
-                ThrottleScope::Source { source } => (source.as_ref(), None, None),
-                ThrottleScope::SourceMailboxProvider { source, mailbox_provider } => {
-                    (source.as_ref(), mailbox_provider.as_ref(), None)
-                }
-                ThrottleScope::Route { route } => (None, None, route.as_ref()),
-            };
+            let (_, mailbox_provider, source, route) = rule.scope.names();
             if let Some(name) = source {
                 self.known_source(&key("source"), name);
             }

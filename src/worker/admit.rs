@@ -14,8 +14,12 @@ use crate::throttle::gate::Permit;
 use crate::throttle::key::Plan;
 use crate::throttle::limiter::Limiter;
 
-/// How long a delivery waits that lacks a permit of a concurrency limit.
-const CONCURRENCY_WAIT: Duration = Duration::from_secs(1);
+/// How long a delivery is put off that lacks a permit and was told no time.
+const PUT_OFF: Duration = Duration::from_secs(1);
+
+/// How long a delivery in hand waits for such a permit: longer than an exchange of limits
+/// takes, as they are not asked for ahead.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Whether this process may begin anything at all.
 #[derive(Debug, Clone)]
@@ -53,7 +57,7 @@ impl Ready {
 impl Admission {
     /// Lets a planned delivery start, or postpones it. `permit` is exchanged when the MX
     /// showed another mailbox provider than the lane's, or another source was chosen.
-    pub fn admit(
+    pub async fn admit(
         &self,
         lane: &Lane,
         choice: &RouteChoice,
@@ -70,15 +74,29 @@ impl Admission {
             source: Arc::from(plan.source.name.as_str()),
             route: Arc::clone(&plan.route),
         };
-        let mut taken = self.limiter.gate(&keys).take(1);
-        let Some(fitting) = taken.permits.pop() else {
-            let (delay, reason) = match taken.wait {
-                Some(wait) => (wait, WaitReason::Rate),
-                None => (CONCURRENCY_WAIT, WaitReason::Concurrency),
-            };
-            return Err(Outcome::Postponed { delay, reason });
-        };
-        *permit = fitting;
-        Ok(())
+        let gate = self.limiter.gate(&keys);
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let eased = self.limiter.eased();
+            tokio::pin!(eased);
+            eased.as_mut().enable();
+            let mut taken = gate.take(1);
+            if let Some(fitting) = taken.permits.pop() {
+                *permit = fitting;
+                return Ok(());
+            }
+            let now = tokio::time::Instant::now();
+            let again = taken.wait.map_or(give_up, |wait| now + wait);
+            if now >= give_up || again > give_up {
+                return Err(Outcome::Postponed {
+                    delay: taken.wait.unwrap_or(PUT_OFF),
+                    reason: taken.reason().unwrap_or(WaitReason::Concurrency),
+                });
+            }
+            tokio::select! {
+                () = &mut eased => {}
+                () = tokio::time::sleep_until(again) => {}
+            }
+        }
     }
 }

@@ -119,6 +119,15 @@ impl Crowds {
         }
     }
 
+    /// The limits changed: whoever waits for a time may try again at `now`.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.ease(now);
+        let waiting: Vec<CrowdId> = self.due.iter().map(|(_, id)| *id).collect();
+        for id in waiting {
+            self.schedule(id, Some(now));
+        }
+    }
+
     /// When the next may be let out; `None`: not before something is given back.
     pub(super) fn next(&self) -> Option<Instant> {
         self.due.first().map(|(at, _)| *at)

@@ -31,8 +31,9 @@ use crate::queue::{upkeep, wake};
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
 use crate::telemetry::health::Part;
+use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
-use crate::throttle::share::Share;
+use crate::throttle::overrides;
 
 /// A running delivery side.
 pub struct Running {
@@ -84,7 +85,9 @@ impl Running {
         upkeep::publish_settings(&pool, &now).await?;
         upkeep::make_partitions(&pool).await?;
         let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
-        let limiter = Arc::new(Limiter::new(&now.throttles));
+        let limiter = Arc::new(Limiter::shared(&now.throttles));
+        let limits = exchange::connections(&pool).await?;
+        overrides::look(&limits, &limiter).await?;
         let planner = Arc::new(Planner::new(&now)?);
         let smtp = Arc::new(Smtp::new(&now.smtp)?);
         let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
@@ -126,10 +129,12 @@ impl Running {
         let stop_claims = CancellationToken::new();
         let fenced = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let exchange = Exchange::new(limits.clone(), session.id().get(), &limiter);
+        tasks.spawn(exchange.run(stop_all.clone()));
+        tasks.spawn(overrides::follow(limits, Arc::clone(&limiter), stop_all.clone()));
         tasks.spawn(beats(
             pool.clone(),
             Arc::clone(&session),
-            Arc::clone(&limiter),
             now.queue.beat_interval,
             fenced.clone(),
             stop_all.clone(),
@@ -223,25 +228,17 @@ impl Running {
     }
 }
 
-/// Shows that the session lives, and learns this process's share of the limits.
+/// Shows that the session lives.
 async fn beats(
     pool: PgPool,
     session: Arc<Session>,
-    limiter: Arc<Limiter>,
     interval: Duration,
     fenced: CancellationToken,
     stop: CancellationToken,
 ) {
-    let mut share = Share::WHOLE;
     loop {
         match session.beat(&pool).await {
-            Ok(Beat::Alive { living, rank }) => {
-                if let Some(ours) = Share::try_new(rank, living).filter(|ours| *ours != share) {
-                    tracing::info!(rank, of = living, "this process's share of the limits changed");
-                    limiter.set_share(ours);
-                    share = ours;
-                }
-            }
+            Ok(Beat::Alive) => {}
             Ok(Beat::Fenced) => {
                 metrics::counter!("postrider_sessions_fenced_total").increment(1);
                 tracing::error!("this session was fenced; starting anew");

@@ -199,6 +199,11 @@ impl LaneBook {
         }
     }
 
+    /// The limits changed: what was foretold under the old ones may be wrong.
+    pub fn ease(&mut self, now: Instant) {
+        self.crowds.hurry(now);
+    }
+
     /// When the next lane may be asked; `None`: not before a hint.
     pub fn next_turn(&self) -> Option<Instant> {
         if !self.ready.is_empty() {
@@ -536,6 +541,7 @@ mod tests {
             scope: ThrottleScope::Tenant { tenant: Some("tenant1".into()) },
             rate: None,
             burst: None,
+            further: Vec::new(),
             concurrency: Some(2),
         };
         let mut all = Fixture::new(&[rule]);

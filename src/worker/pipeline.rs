@@ -91,7 +91,7 @@ impl Pipeline {
         self.quiet.pass(job, &claim.lane)?;
         let rendered = self.rendering.render(job, &claim.lane).await?;
         let plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
-        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit)?;
+        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit).await?;
         let turn = self.intending.intend(&claim.job, &plan).await?;
         self.carrier.deliver(&rendered.letter, &plan, turn, &mut claim.permit, trail).await
     }

@@ -109,6 +109,8 @@ struct View {
     /// Old generations in which a lane was found empty; nothing new comes there.
     drained: HashMap<LaneId, Vec<Generation>>,
     bounds_reset: Instant,
+    /// The rules that the waits in the book are of.
+    rules: u64,
     looked: Option<Instant>,
     /// Somebody said that there is work, and nobody has looked since.
     notified: bool,
@@ -129,6 +131,7 @@ impl Pump {
             after: HashMap::new(),
             drained: HashMap::new(),
             bounds_reset: now,
+            rules: 0,
             looked: None,
             notified: true,
             claimed: now,
@@ -178,6 +181,10 @@ impl Pump {
             for lane in view.book.entries() {
                 self.enter(view, lane);
             }
+        }
+        let rules = self.limiter.generation();
+        if std::mem::replace(&mut view.rules, rules) != rules {
+            view.book.ease(Instant::now());
         }
         let due = view.looked.is_none_or(|at| at.elapsed() >= jittered(queue.poll_interval));
         let may = view.looked.is_none_or(|at| at.elapsed() >= LEAST_LOOK);

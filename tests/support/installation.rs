@@ -12,6 +12,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 
 use super::builders;
+use super::command::{self, Ran};
 use super::postgres::{Role, TestDb};
 
 /// Longest wait for anything in these tests; only a broken program reaches it.
@@ -135,6 +136,11 @@ max_connections_per_host = 50
     /// A message of tenant `acme` to `to`.
     pub async fn submit(&self, tenant: i64, stream: &str, to: &[String]) -> MessageId {
         builders::submit(&self.api, tenant, "acme", stream, to).await
+    }
+
+    /// Runs the operator's tool on this installation.
+    pub fn postrider(&self, args: &[&str]) -> Ran {
+        command::ran(&command::command(&self.url, args).output().expect("run postrider"))
     }
 
     /// Waits until nothing waits any more.

@@ -20,5 +20,5 @@ pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Sou
 pub use smtp::Smtp;
 pub use stream::{Retry, Stream};
 pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
-pub use throttle::{ThrottleRule, ThrottleScope};
+pub use throttle::{FurtherRate, ThrottleRule, ThrottleScope};
 pub use worker::Worker;
