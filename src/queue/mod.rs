@@ -20,6 +20,7 @@
 //! * Hot statements are single statements without `begin` (docs/adr/0005).
 
 pub mod admin;
+pub mod backlog;
 pub mod claim;
 pub mod content;
 pub mod enqueue;
@@ -30,9 +31,11 @@ pub mod migrate;
 pub mod retry;
 pub mod session;
 pub mod settle;
+pub mod signal;
 mod status;
 pub mod upkeep;
 pub mod wake;
+pub mod why;
 
 /// Number of generations in the ring of the hot tables.
 pub const GENERATIONS: usize = 4;

@@ -29,6 +29,14 @@ pub(super) struct Bounds {
 impl Rules {
     /// The bounds of a key; `None` when no rule speaks of it.
     pub(super) fn bounds(&self, key: &Key) -> Option<Bounds> {
+        self.rule(key).map(|rule| Bounds {
+            quota: rule.rate.map(|rate| self.share.quota(whole_quota(rate, rule.burst))),
+            slots: rule.concurrency.map(|limit| self.share.slots(limit)),
+        })
+    }
+
+    /// The rule that applies to a key.
+    pub(super) fn rule(&self, key: &Key) -> Option<&ThrottleRule> {
         let mut best: Option<(u8, &ThrottleRule)> = None;
         for rule in &self.list {
             if let Some(exactness) = exactness(&rule.scope, key)
@@ -37,10 +45,7 @@ impl Rules {
                 best = Some((exactness, rule));
             }
         }
-        best.map(|(_, rule)| Bounds {
-            quota: rule.rate.map(|rate| self.share.quota(whole_quota(rate, rule.burst))),
-            slots: rule.concurrency.map(|limit| self.share.slots(limit)),
-        })
+        best.map(|(_, rule)| rule)
     }
 }
 

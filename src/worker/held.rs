@@ -5,8 +5,9 @@
 //! lives, since only dead sessions are rescued. Knowing what *is* in hand tells those
 //! strays apart.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::ids::DeliveryId;
 use crate::queue::session::Session;
+use crate::queue::signal::Class;
 
 /// How often strays are looked for.
 const EVERY: Duration = Duration::from_secs(30);
@@ -22,26 +24,43 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Leases younger than this may belong to a claim under way.
 const LEAST_AGE: Duration = Duration::from_secs(45);
 
-/// The jobs in hand.
+/// The jobs in hand, and how many have left it for good.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<HashSet<DeliveryId>>);
+pub struct Held {
+    jobs: Mutex<HashMap<DeliveryId, Class>>,
+    /// By [`Class::index`].
+    ended: [AtomicU64; 2],
+}
 
 impl Held {
     /// A claim brought this job.
-    pub fn take(&self, job: DeliveryId) {
-        self.0.lock().insert(job);
+    pub fn take(&self, job: DeliveryId, class: Class) {
+        self.jobs.lock().insert(job, class);
+    }
+
+    /// These came to an end, and it is written. Tell it before [`Self::settled`].
+    pub fn end(&self, jobs: impl IntoIterator<Item = DeliveryId>) {
+        let held = self.jobs.lock();
+        for class in jobs.into_iter().filter_map(|job| held.get(&job)) {
+            self.ended[class.index()].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many deliveries of a class came to an end here.
+    pub fn ended(&self, class: Class) -> u64 {
+        self.ended[class.index()].load(Ordering::Relaxed)
     }
 
     /// Their settlements are written, or were fenced.
     pub fn settled(&self, jobs: impl IntoIterator<Item = DeliveryId>) {
-        let mut held = self.0.lock();
+        let mut held = self.jobs.lock();
         for job in jobs {
             held.remove(&job);
         }
     }
 
     fn ids(&self) -> Vec<i64> {
-        self.0.lock().iter().map(|job| job.get()).collect()
+        self.jobs.lock().keys().map(|job| job.get()).collect()
     }
 }
 

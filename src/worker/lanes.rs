@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::waits::LaneRecord;
 use crate::domain::ids::{LaneId, TenantId};
 use crate::queue::lane::{Blocks, Lane};
 use crate::route::planner::RouteChoice;
@@ -37,6 +38,20 @@ pub struct LaneState {
     /// Counted in `postrider_waiting` while a limit holds it back.
     waiting: Option<Waiting>,
     served: u64,
+    /// For whoever asks why it waits.
+    pub(super) record: LaneRecord,
+}
+
+impl LaneState {
+    /// Whether it is known to hold work.
+    pub(super) const fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// When it may be asked again.
+    pub(super) const fn rests_until(&self) -> Instant {
+        self.rest_until
+    }
 }
 
 /// Leave to take up to `permits.len()` jobs from a lane.
@@ -77,6 +92,8 @@ impl LaneBook {
     ) {
         let warm = self.lanes.get(&lane.id).is_some_and(|known| known.warm);
         let served = self.lanes.get(&lane.id).map_or(0, |known| known.served);
+        let record =
+            self.lanes.get(&lane.id).map_or(LaneRecord::new(now), |known| known.record.renewed());
         self.lanes.insert(
             lane.id,
             LaneState {
@@ -88,6 +105,7 @@ impl LaneBook {
                 parked: false,
                 waiting: None,
                 served,
+                record,
             },
         );
     }
@@ -105,6 +123,9 @@ impl LaneBook {
                 if at_once || !state.warm {
                     state.rest_until = state.rest_until.min(now);
                 }
+                if !state.warm {
+                    state.record.warmed(now);
+                }
                 state.warm = true;
             }
         }
@@ -120,13 +141,18 @@ impl LaneBook {
         rest: Duration,
         now: Instant,
     ) {
-        if let Some(state) = self.lanes.get_mut(&lane)
-            && got < asked
-        {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        state.record.claimed(asked, got);
+        if got < asked {
             state.warm = false;
             state.waiting = None;
             state.rest_until = now + rest;
         }
+    }
+
+    /// Every lane, as far as it is known.
+    pub(super) fn states(&self) -> impl Iterator<Item = &LaneState> {
+        self.lanes.values()
     }
 
     /// Somebody gave back a permit of a limit that was full.
@@ -235,6 +261,7 @@ impl LaneBook {
             }
             let got = state.gate.take(want as u32);
             state.waiting = got.reason().map(Waiting::begin);
+            state.record.asked(&got, now);
             if got.permits.len() < want {
                 match got.wait {
                     Some(wait) => state.rest_until = now + wait,

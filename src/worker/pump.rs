@@ -21,12 +21,14 @@ use super::metrics;
 use super::pipeline::Claim;
 use super::runner::Parcel;
 use super::slots::Slots;
+use super::waits::{Room, Snapshot};
 use crate::config::{Queue, Settings};
 use crate::domain::ids::LaneId;
 use crate::queue::Generation;
 use crate::queue::claim::{Want, claim};
 use crate::queue::lane::{self, Blocks, Lane};
 use crate::queue::session::Session;
+use crate::queue::signal::Class;
 use crate::route::planner::Planner;
 use crate::telemetry::health::Part;
 use crate::throttle::key::Plan;
@@ -48,6 +50,9 @@ const LEAST_LOOK: Duration = Duration::from_millis(5);
 /// A claim for fewer freed slots than a quarter of all waits this long for more of them:
 /// it costs a commit, and whoever holds most of the slots has work for longer than this.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How often it is said why lanes wait.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Wait for a tenant that has as much in hand as it may.
 const NO_ROOM: Duration = Duration::from_millis(5);
@@ -78,6 +83,8 @@ pub struct Pump {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Ready after the first successful look.
     pub health: Part,
+    /// To whoever tells others why lanes wait.
+    pub waits: watch::Sender<Arc<Snapshot>>,
 }
 
 struct View {
@@ -93,6 +100,9 @@ struct View {
     /// Somebody said that there is work, and nobody has looked since.
     notified: bool,
     claimed: Instant,
+    /// When it was last said why lanes wait, and when no place was left.
+    told: Instant,
+    full: Option<Instant>,
 }
 
 impl Pump {
@@ -109,6 +119,8 @@ impl Pump {
             looked: None,
             notified: true,
             claimed: now,
+            told: now,
+            full: None,
         };
         let mut trouble = TROUBLE_FIRST;
         let limiter = Arc::clone(&self.limiter);
@@ -164,6 +176,10 @@ impl Pump {
         let free = self.slots.free();
         metrics::in_hand(self.slots.used());
         let now = Instant::now();
+        if free < self.slots.quarter() {
+            view.full = Some(now);
+        }
+        self.say_waits(view, now);
         let gathered = view.claimed + GATHER;
         if free < self.slots.quarter() && now < gathered {
             return Ok(Turn::Freed(self.slots.quarter(), gathered));
@@ -203,6 +219,23 @@ impl Pump {
         } else {
             Turn::At(next)
         })
+    }
+
+    /// Says why lanes wait, now and then.
+    fn say_waits(&self, view: &mut View, now: Instant) {
+        if now.duration_since(view.told) < TELL_EVERY {
+            return;
+        }
+        let full = view.full.is_some_and(|at| now.duration_since(at) < TELL_EVERY);
+        let room = if full { Room::Full } else { Room::Some };
+        // Slots are asked for in quarters, so fewer than one are as good as none.
+        let tenant_room = |tenant| match self.slots.room(tenant) {
+            few if few < self.slots.tenant_quarter() => 0,
+            some => some,
+        };
+        let waits = view.book.waits(&view.blocks, tenant_room, room, now);
+        self.waits.send_replace(Arc::new(waits));
+        view.told = now;
     }
 
     async fn look(&self, view: &mut View) -> Result<(), sqlx::Error> {
@@ -299,7 +332,7 @@ impl Pump {
                     continue;
                 };
                 let Some(state) = view.book.get(job.lane) else { continue };
-                self.held.take(job.id);
+                self.held.take(job.id, self.class_of(&state.lane));
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
                     lane: Arc::clone(&state.lane),
@@ -332,6 +365,12 @@ impl Pump {
             view.book.claimed(lane, asked, got, jittered(queue.poll_interval), now);
         }
         Ok(())
+    }
+
+    fn class_of(&self, lane: &Lane) -> Class {
+        let settings = self.settings.borrow();
+        let known = settings.streams.get(&*lane.stream_name);
+        Class::of(known.or_else(|| settings.streams.get("bulk")).is_none_or(|stream| stream.bulk))
     }
 
     /// Waits for the next reason to turn; true when it was a notification.

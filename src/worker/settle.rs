@@ -4,6 +4,7 @@
 //! bounded, so a database that does not keep up stops the claims. Results survive
 //! database trouble: a batch is repeated until it is written or the process must end.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -100,6 +101,9 @@ impl Settler {
                 let started = Instant::now();
                 match settle(&self.pool, self.session.id(), generation, &refs).await {
                     Ok(settled) => {
+                        let written: HashSet<_> = settled.iter().copied().collect();
+                        let ends = refs.iter().filter(|done| done.ending.kind().is_end());
+                        self.held.end(ends.map(|end| end.job).filter(|job| written.contains(job)));
                         self.held.settled(refs.iter().map(|settlement| settlement.job));
                         metrics::settled(started.elapsed(), settled.len(), refs.len());
                         if settled.len() < refs.len() {
