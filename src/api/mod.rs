@@ -19,6 +19,7 @@ pub mod router;
 pub mod serve;
 pub mod submission;
 pub mod unsubscribe;
+pub mod why;
 
 use std::sync::Arc;
 

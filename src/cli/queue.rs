@@ -100,9 +100,9 @@ struct What {
     mailbox_provider: Option<String>,
 }
 
-/// What `show` can show.
+/// What `show` can show and `why` explain.
 #[derive(Debug, Clone, Copy)]
-enum Subject {
+pub(super) enum Subject {
     Message(MessageId),
     Delivery(DeliveryId),
 }
@@ -204,6 +204,7 @@ fn lane_table(lanes: &[LaneDepth]) -> Table {
         "next due",
         "dead",
         "held back",
+        "waits for",
     ];
     let mut table = Table::new(&titles, "nothing waits");
     for lane in lanes {
@@ -219,6 +220,7 @@ fn lane_table(lanes: &[LaneDepth]) -> Table {
             print::or_dash(lane.next_due_seconds.map(print::seconds)),
             lane.dead_letters.to_string(),
             print::or_dash(lane.held_back.as_ref()),
+            print::or_dash(lane.waits_for.as_ref()),
         ]);
     }
     table
@@ -238,7 +240,7 @@ fn block_table(blocks: &[Block]) -> Table {
 }
 
 /// Whose rows a command on an id may see: the named tenant's, else the owner's.
-async fn owner_of(
+pub(super) async fn owner_of(
     pool: &PgPool,
     tenant: Option<&str>,
     id: Subject,

@@ -24,7 +24,7 @@ pub(super) fn delivery(why: &WhyDelivery) -> Vec<String> {
             "of {lanes} lanes that wait for capacity, number {rank} by waiting time"
         ));
     }
-    lines.extend(why.expected.as_ref().map(expected));
+    lines.extend(why.expected.as_ref().map(|when| format!("it {}", expected(when))));
     let waits = !matches!(why.waits_for.first(), Some(first) if first.kind == "ended");
     if waits && why.state != DeliveryState::DeadLettered {
         lines.push(format!("given up at {}", time(why.expires_at)));
@@ -201,7 +201,7 @@ fn expected(expected: &Expected) -> String {
         ),
         (None, Some(latest)) => format!("is expected to go by {}", time(latest)),
         (None, None) => {
-            format!("when it goes is unknown: {}", unknown.unwrap_or("nothing tells"))
+            format!("goes at a time that is unknown: {}", unknown.unwrap_or("nothing tells"))
         }
     }
 }
@@ -254,7 +254,7 @@ mod tests {
             unknown: Some("no daemon is running".into()),
             ..Expected::default()
         });
-        assert_eq!(words, "when it goes is unknown: no daemon is running");
+        assert_eq!(words, "goes at a time that is unknown: no daemon is running");
         let words =
             expected(&Expected { earliest: Some(at(0)), latest: Some(at(100)), unknown: None });
         assert!(

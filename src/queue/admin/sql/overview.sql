@@ -16,7 +16,12 @@ select t.name as tenant, p.name as mailbox_provider, s.name as stream, l.prio as
        coalesce(dead.n, 0) as dead_letters,
        (select string_agg(b.reason, '; ' order by b.scope) from postrider.block b
         where b.until > now() and (b.scope, b.key) in
-          (('T', l.tenant_id), ('P', l.pool_id::bigint), ('S', l.stream_id::bigint), ('L', l.lane_id::bigint))) as held_back
+          (('T', l.tenant_id), ('P', l.pool_id::bigint), ('S', l.stream_id::bigint), ('L', l.lane_id::bigint))) as held_back,
+       -- As living daemons say; a pause is told above.
+       (select string_agg(distinct w.reason || coalesce(' (' || w.limit_key || coalesce(', ' || w.limit_text, '') || ')', ''), '; ')
+        from postrider.lane_wait w join postrider.worker_session ws using (session_id)
+        where w.lane_id = l.lane_id and w.reason <> 'paused' and r.n > 0
+          and ws.state <> 'fenced' and ws.beat_at > now() - interval '1 minute') as waits_for
 from postrider.lane l
 join postrider.tenant t using (tenant_id)
 join postrider.pool p using (pool_id)
