@@ -10,6 +10,7 @@ use postrider::domain::ids::{DeliveryId, Hold};
 use postrider::domain::outcome::{Outcome, WaitReason};
 use postrider::queue::intent::{self, Batch, Leave};
 use postrider::queue::session::Session;
+use postrider::queue::signal::Class;
 use postrider::queue::upkeep::{self, Rescued};
 use postrider::worker::held::{Claimed, Held};
 use postrider::worker::intents::Intents;
@@ -52,7 +53,7 @@ impl Writer {
     /// Asks for leave to send these, all at once.
     async fn declare(&self, claims: &[Claimed]) -> Vec<Result<(), Outcome>> {
         for claim in claims {
-            self.held.take(*claim);
+            self.held.take(*claim, Class::Bulk);
         }
         let asked = claims.iter().map(|claim| self.intents.declare(*claim));
         futures_util::future::join_all(asked).await

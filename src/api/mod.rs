@@ -20,6 +20,7 @@ pub mod serve;
 pub mod stream;
 pub mod submission;
 pub mod unsubscribe;
+pub mod why;
 
 use std::sync::Arc;
 

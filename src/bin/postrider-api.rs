@@ -71,8 +71,9 @@ async fn show_telemetry(
         .await
         .with_context(|| format!("cannot listen on {listen} (telemetry.api_listen)"))?;
     let (metrics, health) = (boot.metrics(), boot.health());
+    let pages = telemetry::pages::Pages::default();
     tokio::spawn(async move {
-        if let Err(error) = telemetry::server::serve(listener, metrics, health, stop).await {
+        if let Err(error) = telemetry::server::serve(listener, metrics, health, pages, stop).await {
             tracing::error!(%error, "metrics are not shown any more");
         }
     });

@@ -9,8 +9,10 @@ use anyhow::Context;
 use clap::Parser;
 use postrider::boot::{self, Boot, BootArgs, Role};
 use postrider::domain::clock::Clock;
+use postrider::maintenance::scale::Scaler;
 use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
 use postrider::queue::migrate;
+use postrider::telemetry::pages::Pages;
 use postrider::telemetry::server;
 use postrider::worker::daemon::Running;
 use tikv_jemallocator::Jemalloc;
@@ -53,11 +55,19 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let probes = server::bind(telemetry.listen)
         .await
         .with_context(|| format!("telemetry.listen: cannot listen on {}", telemetry.listen))?;
-    let probes =
-        tokio::spawn(server::serve(probes, boot.metrics(), health.clone(), stop_probes.clone()));
+    let pages = Pages::default();
+    let probes = tokio::spawn(server::serve(
+        probes,
+        boot.metrics(),
+        health.clone(),
+        pages.clone(),
+        stop_probes.clone(),
+    ));
     let pool = boot::connect(&database, Role::Worker).await.context("database")?;
     migrate::schema_is_current(&pool).await?;
     boot.follow_reloads(stop.clone());
+    let scaler = Scaler::new(pool.clone(), settings.clone());
+    scaler.serve_on(&pages);
 
     // A session that was fenced (the process was frozen for too long) is given up whole
     // and the daemon starts anew under another.
@@ -70,6 +80,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         let stop_upkeep = CancellationToken::new();
         steady::spawn(&upkeep, &pool, &settings, running.session(), running.woken(), &stop_upkeep);
         upkeep.spawn(gauges::run(pool.clone(), stop_upkeep.clone()));
+        upkeep.spawn(Arc::clone(&scaler).run(stop_upkeep.clone()));
         upkeep.spawn(
             Ticks {
                 pool: pool.clone(),

@@ -28,6 +28,7 @@ pub mod suppression;
 pub mod tenant;
 pub mod throttle;
 pub mod version;
+pub mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ First steps:
   postrider send --key-file shop.key --from a@shop.example --to you@example.org \\
                  --subject Hello --text 'It works.'
   postrider queue status                             what waits
+  postrider why shop                                 why it waits, and how long
 
 Every command has --help with an example, and --json for scripts.
 Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense."
@@ -91,6 +93,7 @@ enum One {
     Domain(domain::Args),
     Send(Box<send::Args>),
     Queue(queue::Args),
+    Why(why::Args),
     DeadLetter(dead_letter::Args),
     Doubt(doubt::Args),
     Suppression(suppression::Args),
@@ -147,6 +150,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Domain(args) => domain::run(args, context).await,
         One::Send(args) => send::run(*args, context).await,
         One::Queue(args) => queue::run(args, context).await,
+        One::Why(args) => why::run(args, context).await,
         One::DeadLetter(args) => dead_letter::run(args, context).await,
         One::Doubt(args) => doubt::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,

@@ -98,9 +98,9 @@ Examples:
     Move(order::Move),
 }
 
-/// What `show` can show.
+/// What `show` can show and `why` explain.
 #[derive(Debug, Clone, Copy)]
-enum Subject {
+pub(super) enum Subject {
     Message(MessageId),
     Delivery(DeliveryId),
 }
@@ -217,6 +217,7 @@ fn lane_table(lanes: &[LaneDepth]) -> Table {
         "next due",
         "dead",
         "held back",
+        "waits for",
     ];
     let mut table = Table::new(&titles, "nothing waits");
     for lane in lanes {
@@ -233,6 +234,7 @@ fn lane_table(lanes: &[LaneDepth]) -> Table {
             print::or_dash(lane.next_due_seconds.map(print::seconds)),
             lane.dead_letters.to_string(),
             print::or_dash(lane.held_back.as_ref()),
+            print::or_dash(lane.waits_for.as_ref()),
         ]);
     }
     table
@@ -282,7 +284,7 @@ fn cancellation_table(cancellations: &[Cancellation]) -> Table {
 }
 
 /// Whose rows a command on an id may see: the named tenant's, else the owner's.
-async fn owner_of(
+pub(super) async fn owner_of(
     pool: &PgPool,
     tenant: Option<&str>,
     id: Subject,

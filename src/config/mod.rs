@@ -16,7 +16,7 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
-    Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Secrets, Smtp, Source,
+    Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
     Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
 };
 
@@ -49,6 +49,8 @@ pub struct Settings {
     pub dns: Dns,
     /// `[api]`
     pub api: Api,
+    /// `[scale]`
+    pub scale: Scale,
     /// `[telemetry]`
     pub telemetry: Telemetry,
     /// `[log]`
@@ -78,6 +80,7 @@ impl Default for Settings {
             smtp: Smtp::default(),
             dns: Dns::default(),
             api: Api::default(),
+            scale: Scale::default(),
             telemetry: Telemetry::default(),
             log: Log::default(),
             secrets: Secrets::default(),

@@ -65,6 +65,17 @@ pub fn written(duration: Duration) -> String {
     format!("{millis}ms")
 }
 
+/// Writes a rate per second as [`rate`] reads it, in the first unit that makes it a whole number.
+pub fn written_rate(per_second: f64) -> String {
+    for (unit, seconds) in [("s", 1.0), ("min", 60.0), ("h", 3_600.0), ("d", 86_400.0)] {
+        let number = per_second * seconds;
+        if number >= 0.999_999 && (number - number.round()).abs() < 1e-6 * number {
+            return format!("{}/{unit}", number.round());
+        }
+    }
+    format!("{per_second:.3}/s")
+}
+
 fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit())?;
@@ -85,6 +96,14 @@ mod tests {
         assert_eq!(rate("0.5/s"), Some(0.5));
         assert_eq!(size("20MiB"), Some(20 << 20));
         assert_eq!(size("512 B"), Some(512));
+    }
+
+    #[test]
+    fn rates_are_written_in_the_unit_that_fits() {
+        let written = ["50/s", "90/min", "10000/h", "100000/d", "600/min"]
+            .map(|text| written_rate(rate(text).expect("a rate")));
+        assert_eq!(written, ["50/s", "90/min", "10000/h", "100000/d", "10/s"]);
+        assert_eq!(written_rate(0.123_456_7), "0.123/s");
     }
 
     #[test]

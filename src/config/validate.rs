@@ -8,7 +8,7 @@ use super::reader::{Notes, Reader};
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Route, RouteKind, RouteRule,
+    Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Route, RouteKind, RouteRule, Scale,
     Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
 };
 use crate::domain::ids::MailboxProvider;
@@ -43,6 +43,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         smtp: Smtp::read(root.section("smtp")),
         dns: Dns::read(root.section("dns")),
         api: Api::read(root.section("api")),
+        scale: Scale::read(root.section("scale")),
         telemetry: Telemetry::read(root.section("telemetry")),
         log: Log::read(root.section("log")),
         secrets: Secrets::read(root.section("secrets"), outside.key),
@@ -219,6 +220,10 @@ impl Check<'_> {
         if self.settings.worker.shutdown_deadline > queue.session_ttl + queue.rescue_delay {
             let message = "must not exceed queue.session_ttl + queue.rescue_delay";
             self.fault("worker.shutdown_deadline", message);
+        }
+        let scale = &self.settings.scale;
+        if scale.min_replicas > scale.max_replicas {
+            self.fault("scale.min_replicas", "must not exceed scale.max_replicas");
         }
         if self.settings.api.listen == self.settings.telemetry.listen
             && self.settings.api.listen.port() != 0

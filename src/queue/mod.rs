@@ -23,6 +23,7 @@
 //! * Hot statements are single statements without `begin` (docs/adr/0005).
 
 pub mod admin;
+pub mod backlog;
 pub mod claim;
 pub mod content;
 pub mod doubt;
@@ -37,9 +38,11 @@ pub mod retry;
 pub mod selector;
 pub mod session;
 pub mod settle;
+pub mod signal;
 mod status;
 pub mod upkeep;
 pub mod wake;
+pub mod why;
 
 /// Number of generations in the ring of the hot tables.
 pub const GENERATIONS: usize = 4;

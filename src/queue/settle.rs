@@ -130,6 +130,11 @@ impl Kind {
             Self::Released => "released",
         }
     }
+
+    /// Whether nothing more is to be done, unless an operator replays it.
+    pub const fn is_end(self) -> bool {
+        !matches!(self, Self::Deferred | Self::Interrupted | Self::Released)
+    }
 }
 
 impl Ending {

@@ -141,6 +141,42 @@ pub const METRICS: &[Description] = &[
         "Age of the oldest delivery that could go now.",
     ),
     gauge(
+        "postrider_backlog",
+        Unit::Count,
+        &["class", "state"],
+        "Deliveries that wait in the cluster: sendable now, scheduled, deferred.",
+    ),
+    gauge(
+        "postrider_backlog_blocked",
+        Unit::Count,
+        &["class", "reason"],
+        "Deliveries in the cluster that are due and held back, by reason.",
+    ),
+    gauge(
+        "postrider_drain_rate",
+        Unit::Count,
+        &["class"],
+        "Deliveries that come to an end a second in the cluster, over half a minute.",
+    ),
+    gauge(
+        "postrider_drain_seconds",
+        Unit::Seconds,
+        &["by", "class"],
+        "Time to send what is due; by is rate (sendable) or limits (held back by them).",
+    ),
+    gauge(
+        "postrider_replicas",
+        Unit::Count,
+        &["kind"],
+        "Daemons: living, needed at this moment, suggested.",
+    ),
+    gauge(
+        "postrider_replica_capacity",
+        Unit::Count,
+        &[],
+        "Deliveries a second that one daemon at work brings to an end; 0: not known yet.",
+    ),
+    gauge(
         "postrider_db_pool_connections",
         Unit::Count,
         &["state"],

@@ -6,5 +6,6 @@
 pub mod catalogue;
 pub mod health;
 pub mod metrics;
+pub mod pages;
 pub mod server;
 pub mod tracing;

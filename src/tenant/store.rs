@@ -160,6 +160,14 @@ pub async fn scope(pool: &PgPool, name: &str) -> Result<TenantScope, StoreError>
         .ok_or_else(|| StoreError::NoTenant { name: name.to_owned() })
 }
 
+/// The name of a scope's tenant.
+pub async fn name_of(pool: &PgPool, scope: TenantScope) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("select name from postrider.tenant where tenant_id = $1")
+        .bind(scope.tenant().get())
+        .fetch_optional(pool)
+        .await
+}
+
 /// Makes a key and gives it back, this once.
 pub async fn create_key(
     pool: &PgPool,

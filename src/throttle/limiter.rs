@@ -130,6 +130,11 @@ impl Limiter {
         gate
     }
 
+    /// The rule that limits a key, whole; `None` when none does. For whoever explains a wait.
+    pub fn rule(&self, key: &Key) -> Option<ThrottleRule> {
+        self.core.rules().rule(key)
+    }
+
     /// Resolves when a limit has eased in a way that no wait foretells: a slot
     /// that somebody asked for in vain is free, an exchange brought something, or the
     /// rules changed. Call this *before* [`Gate::take`] and await it after: a release

@@ -33,16 +33,31 @@ pub(super) struct Bounds {
 impl Rules {
     /// The bounds of a key; `None` when nothing limits it.
     pub(super) fn bounds(&self, key: &Key) -> Option<Bounds> {
-        let configured = most_exact(&self.list, key, |rule| &rule.scope);
-        let overridden = most_exact(&self.overrides, key, |one| &one.rule.scope);
-        let rules = [overridden.map(|one| &one.rule), configured];
-        let rated = rules.into_iter().flatten().find(|rule| rule.rate.is_some());
-        let counted = rules.into_iter().flatten().find(|rule| rule.concurrency.is_some());
+        let [rated, counted] = self.parts(key);
         if rated.is_none() && counted.is_none() {
             return None;
         }
         let quotas = rated.map(quotas).unwrap_or_default();
         Some(Bounds { quotas, slots: counted.and_then(|rule| rule.concurrency) })
+    }
+
+    /// What applies to a key, as one rule: the rates of one and the concurrency of another
+    /// where an operator has changed only one of them.
+    pub(super) fn rule(&self, key: &Key) -> Option<ThrottleRule> {
+        let [rated, counted] = self.parts(key);
+        let mut rule = rated.or(counted)?.clone();
+        rule.concurrency = counted.and_then(|rule| rule.concurrency);
+        Some(rule)
+    }
+
+    /// The rule that gives the rates and the one that gives the concurrency.
+    fn parts(&self, key: &Key) -> [Option<&ThrottleRule>; 2] {
+        let configured = most_exact(&self.list, key, |rule| &rule.scope);
+        let overridden = most_exact(&self.overrides, key, |one| &one.rule.scope);
+        let rules = [overridden.map(|one| &one.rule), configured];
+        let first =
+            |has: fn(&ThrottleRule) -> bool| rules.into_iter().flatten().find(|rule| has(rule));
+        [first(|rule| rule.rate.is_some()), first(|rule| rule.concurrency.is_some())]
     }
 }
 

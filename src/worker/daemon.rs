@@ -23,7 +23,9 @@ use super::render::Rendering;
 use super::runner;
 use super::settle::Settler;
 use super::shutdown::Stopping;
+use super::signals::Signals;
 use super::slots::Slots;
+use super::waits::Snapshot;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::queue::session::{Beat, Session};
@@ -158,6 +160,16 @@ impl Running {
             Arc::clone(&held),
             stop_all.clone(),
         ));
+        let (waits, snapshot) = watch::channel(Arc::new(Snapshot::empty(Instant::now())));
+        let signals = Signals {
+            pool: pool.clone(),
+            session: Arc::clone(&session),
+            slots: Arc::clone(&slots),
+            held: Arc::clone(&held),
+            limiter: Arc::clone(&limiter),
+            snapshot,
+        };
+        tasks.spawn(signals.run(stop_all.clone()));
         let pump = Pump {
             held,
             pool: pool.clone(),
@@ -170,6 +182,7 @@ impl Running {
             woken: Arc::clone(&woken),
             settings: in_force,
             health,
+            waits,
         };
         let pump = tokio::spawn(pump.run(stop_claims.clone()));
         tracing::info!(session = session.id().get(), worker, "delivering");

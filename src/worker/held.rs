@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::ids::{DeliveryId, Hold};
 use crate::queue::intent::Batch;
 use crate::queue::session::Session;
+use crate::queue::signal::Class;
 
 /// How often strays are looked for.
 const EVERY: Duration = Duration::from_secs(30);
@@ -27,33 +29,56 @@ const LEAST_AGE: Duration = Duration::from_secs(45);
 /// One claim of a delivery.
 pub type Claimed = (DeliveryId, Hold);
 
-/// The claims in hand.
+/// The claims in hand, and how many deliveries have left it for good.
 #[derive(Debug, Default)]
-pub struct Held(Mutex<Hand>);
+pub struct Held {
+    hand: Mutex<Hand>,
+    /// By [`Class::index`].
+    ended: [AtomicU64; 2],
+}
 
 #[derive(Debug, Default)]
 struct Hand {
-    /// Each with the intent that was written for it.
-    claims: HashMap<Claimed, Option<Batch>>,
+    claims: HashMap<Claimed, InHand>,
     /// Claims in hand of each intent.
     open: HashMap<Batch, usize>,
     /// Intents of which nothing is in hand any more.
     settled: Vec<Batch>,
 }
 
+#[derive(Debug)]
+struct InHand {
+    class: Class,
+    /// The intent that was written for it.
+    intent: Option<Batch>,
+}
+
 impl Held {
     /// A claim brought this.
-    pub fn take(&self, claim: Claimed) {
-        self.0.lock().claims.insert(claim, None);
+    pub fn take(&self, claim: Claimed, class: Class) {
+        self.hand.lock().claims.insert(claim, InHand { class, intent: None });
+    }
+
+    /// These came to an end, and it is written. Tell it before [`Self::settled`].
+    pub fn end(&self, claims: impl IntoIterator<Item = Claimed>) {
+        let hand = self.hand.lock();
+        for one in claims.into_iter().filter_map(|claim| hand.claims.get(&claim)) {
+            self.ended[one.class.index()].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many deliveries of a class came to an end here.
+    pub fn ended(&self, class: Class) -> u64 {
+        self.ended[class.index()].load(Ordering::Relaxed)
     }
 
     /// The intent to send these is durable as `batch`.
     pub fn intended(&self, batch: Batch, claims: &[Claimed]) {
-        let mut hand = self.0.lock();
+        let mut hand = self.hand.lock();
         let mut open = 0;
         for claim in claims {
-            if let Some(intent) = hand.claims.get_mut(claim) {
-                *intent = Some(batch);
+            if let Some(one) = hand.claims.get_mut(claim) {
+                one.intent = Some(batch);
                 open += 1;
             }
         }
@@ -66,9 +91,11 @@ impl Held {
 
     /// Their settlements are written, or were fenced.
     pub fn settled(&self, claims: impl IntoIterator<Item = Claimed>) {
-        let mut hand = self.0.lock();
+        let mut hand = self.hand.lock();
         for claim in claims {
-            let Some(Some(batch)) = hand.claims.remove(&claim) else { continue };
+            let Some(batch) = hand.claims.remove(&claim).and_then(|one| one.intent) else {
+                continue;
+            };
             let Some(open) = hand.open.get_mut(&batch) else { continue };
             *open -= 1;
             if *open == 0 {
@@ -80,23 +107,23 @@ impl Held {
 
     /// Takes the intents that may go, `most` at most.
     pub fn take_settled(&self, most: usize) -> Vec<Batch> {
-        let mut hand = self.0.lock();
+        let mut hand = self.hand.lock();
         let from = hand.settled.len().saturating_sub(most);
         hand.settled.split_off(from)
     }
 
     /// They could not be dropped: for the next time.
     pub fn give_back(&self, batches: Vec<Batch>) {
-        self.0.lock().settled.extend(batches);
+        self.hand.lock().settled.extend(batches);
     }
 
     /// Deliveries in hand for which an intent stands.
     pub fn under_intent(&self) -> usize {
-        self.0.lock().open.values().sum()
+        self.hand.lock().open.values().sum()
     }
 
     fn ids(&self) -> Vec<i64> {
-        self.0.lock().claims.keys().map(|(job, _)| job.get()).collect()
+        self.hand.lock().claims.keys().map(|(job, _)| job.get()).collect()
     }
 }
 
@@ -135,7 +162,7 @@ mod tests {
         let held = Held::default();
         let (a, b, c) = (claim(1, 1), claim(2, 1), claim(3, 1));
         for one in [a, b, c] {
-            held.take(one);
+            held.take(one, Class::Bulk);
         }
         held.intended(Batch::new(7), &[a, b]);
         assert_eq!(held.under_intent(), 2);
@@ -150,8 +177,8 @@ mod tests {
     #[test]
     fn a_late_settlement_leaves_the_next_claim_of_the_delivery_in_hand() {
         let held = Held::default();
-        held.take(claim(1, 1));
-        held.take(claim(1, 2));
+        held.take(claim(1, 1), Class::Bulk);
+        held.take(claim(1, 2), Class::Bulk);
         held.settled([claim(1, 1)]);
         assert_eq!(held.ids(), [1]);
         held.intended(Batch::new(1), &[claim(1, 1)]);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::crowd::{CrowdId, Crowds};
 use super::quiet::Nights;
+use super::waits::LaneRecord;
 use crate::domain::ids::{LaneId, TenantId};
 use crate::domain::outcome::WaitReason;
 use crate::queue::lane::{Blocks, Lane};
@@ -50,6 +51,28 @@ pub struct LaneState {
     /// Counted in `postrider_waiting` while a limit holds it back.
     waiting: Option<Waiting>,
     served: u64,
+    /// For whoever asks why it waits.
+    pub(super) record: LaneRecord,
+}
+
+impl LaneState {
+    /// Whether it is known to hold work.
+    pub(super) const fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Whether a pause covers it.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// When its quiet hours end, or its clock is looked at again.
+    pub(super) const fn rests_until(&self) -> Option<Instant> {
+        match self.place {
+            Place::Resting(until) => Some(until),
+            _ => None,
+        }
+    }
 }
 
 /// Where a lane is filed: what it waits for.
@@ -122,8 +145,11 @@ impl LaneBook {
     ) {
         let id = lane.id;
         self.unfile(id);
-        let warm = self.lanes.get(&id).is_some_and(|known| known.warm);
-        let served = self.lanes.get(&id).map_or(0, |known| known.served);
+        let now = Instant::now();
+        let known = self.lanes.get(&id);
+        let warm = known.is_some_and(|known| known.warm);
+        let served = known.map_or(0, |known| known.served);
+        let record = known.map_or(LaneRecord::new(now), |known| known.record.renewed());
         let blocked = self.blocks.cover(&lane, &choice.route);
         self.lanes.insert(
             id,
@@ -138,6 +164,7 @@ impl LaneBook {
                 crowd: None,
                 waiting: None,
                 served,
+                record,
             },
         );
         self.file(id);
@@ -171,8 +198,10 @@ impl LaneBook {
     /// `hinted` lanes hold work, as far as is known. One that waits for a limit goes on
     /// waiting.
     pub fn hint(&mut self, hinted: &[LaneId]) {
+        let now = Instant::now();
         for lane in hinted {
             if let Some(state) = self.lanes.get_mut(lane).filter(|state| !state.warm) {
+                state.record.warmed(now);
                 state.warm = true;
                 self.file(*lane);
             }
@@ -182,6 +211,9 @@ impl LaneBook {
     /// What became of a pick: `asked` for, `got`. A lane that gave all may hold more; one
     /// that did not is left alone until it is hinted again.
     pub fn claimed(&mut self, lane: LaneId, asked: usize, got: usize) {
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.record.claimed(asked, got);
+        }
         if got >= asked {
             return;
         }
@@ -190,6 +222,11 @@ impl LaneBook {
             state.warm = false;
             state.waiting = None;
         }
+    }
+
+    /// Every lane, as far as it is known.
+    pub(super) fn states(&self) -> impl Iterator<Item = &LaneState> {
+        self.lanes.values()
     }
 
     /// Somebody gave back a permit of a limit that was full.
@@ -308,6 +345,7 @@ impl LaneBook {
             }
             let got = state.gate.take(want as u32);
             state.waiting = got.reason().map(Waiting::begin);
+            state.record.asked(&got, now);
             let granted = got.permits.len();
             let (weight, crowd) = (state.lane.weight, state.crowd);
             if granted > 0 {

@@ -22,12 +22,14 @@ use super::pipeline::Claim;
 use super::quiet::QuietTimes;
 use super::runner::Parcel;
 use super::slots::Slots;
+use super::waits::{Room, Snapshot};
 use crate::config::Settings;
 use crate::domain::failpoint::{self, Point};
 use crate::domain::ids::LaneId;
 use crate::queue::claim::{Want, claim};
 use crate::queue::lane::{self, Lane, Orders};
 use crate::queue::session::Session;
+use crate::queue::signal::Class;
 use crate::queue::{GENERATIONS, Generation};
 use crate::route::planner::Planner;
 use crate::telemetry::health::Part;
@@ -60,6 +62,9 @@ const LEAST_LOOK: Duration = Duration::from_millis(5);
 /// it costs a commit, and whoever holds most of the slots has work for longer than this.
 const GATHER: Duration = Duration::from_millis(20);
 
+/// How often it is said why lanes wait.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// Wait for a tenant that has as much in hand as it may.
 const NO_ROOM: Duration = Duration::from_millis(5);
 
@@ -91,6 +96,8 @@ pub struct Pump {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Ready after the first successful look.
     pub health: Part,
+    /// To whoever tells others why lanes wait.
+    pub waits: watch::Sender<Arc<Snapshot>>,
 }
 
 struct View {
@@ -115,6 +122,9 @@ struct View {
     /// Somebody said that there is work, and nobody has looked since.
     notified: bool,
     claimed: Instant,
+    /// When it was last said why lanes wait, and when no place was left.
+    told: Instant,
+    full: Option<Instant>,
 }
 
 impl Pump {
@@ -135,6 +145,8 @@ impl Pump {
             looked: None,
             notified: true,
             claimed: now,
+            told: now,
+            full: None,
         };
         let mut trouble = TROUBLE_FIRST;
         let limiter = Arc::clone(&self.limiter);
@@ -197,6 +209,10 @@ impl Pump {
         let free = self.slots.free();
         metrics::in_hand(self.slots.used());
         let now = Instant::now();
+        if free < self.slots.quarter() {
+            view.full = Some(now);
+        }
+        self.say_waits(view, now);
         let gathered = view.claimed + GATHER;
         if free < self.slots.quarter() && now < gathered {
             return Ok(Turn::Freed(self.slots.quarter(), gathered));
@@ -240,6 +256,23 @@ impl Pump {
         } else {
             Turn::At(next)
         })
+    }
+
+    /// Says why lanes wait, now and then.
+    fn say_waits(&self, view: &mut View, now: Instant) {
+        if now.duration_since(view.told) < TELL_EVERY {
+            return;
+        }
+        let full = view.full.is_some_and(|at| now.duration_since(at) < TELL_EVERY);
+        let room = if full { Room::Full } else { Room::Some };
+        // Slots are asked for in quarters, so fewer than one are as good as none.
+        let tenant_room = |tenant| match self.slots.room(tenant) {
+            few if few < self.slots.tenant_quarter() => 0,
+            some => some,
+        };
+        let waits = view.book.waits(tenant_room, room, now);
+        self.waits.send_replace(Arc::new(waits));
+        view.told = now;
     }
 
     async fn look(&self, view: &mut View) -> Result<(), sqlx::Error> {
@@ -377,7 +410,7 @@ impl Pump {
                 };
                 let Some(state) = view.book.get(job.lane) else { continue };
                 failpoint::reach(Point::AfterClaim, &job.recipient);
-                self.held.take((job.id, job.hold));
+                self.held.take((job.id, job.hold), self.class_of(&state.lane));
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
                     lane: Arc::clone(&state.lane),
@@ -416,6 +449,12 @@ impl Pump {
             view.book.claimed(lane, asked, got);
         }
         Ok(())
+    }
+
+    fn class_of(&self, lane: &Lane) -> Class {
+        let settings = self.settings.borrow();
+        let known = settings.streams.get(&*lane.stream_name);
+        Class::of(known.or_else(|| settings.streams.get("bulk")).is_none_or(|stream| stream.bulk))
     }
 
     /// Waits for the next reason to turn; true when it was a notification.

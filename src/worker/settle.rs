@@ -106,9 +106,13 @@ impl Settler {
                 let started = Instant::now();
                 match settle(&self.pool, self.session.id(), generation, &refs).await {
                     Ok(settled) => {
-                        self.held.settled(
-                            refs.iter().map(|settlement| (settlement.job, settlement.hold)),
-                        );
+                        let claim = |done: &&Settlement| (done.job, done.hold);
+                        let written: HashSet<_> = settled.iter().copied().collect();
+                        let ends = refs.iter().filter(|done| {
+                            done.ending.kind().is_end() && written.contains(&done.job)
+                        });
+                        self.held.end(ends.map(claim));
+                        self.held.settled(refs.iter().map(claim));
                         metrics::settled(started.elapsed(), settled.len(), refs.len());
                         if settled.len() < refs.len() {
                             self.leave_evidence(&refs, &settled).await;

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Installation {
     url: String,
     /// Dropped with the installation; none when the database is the test's own.
-    _db: Option<TestDb>,
+    db: Option<TestDb>,
     pub owner: PgPool,
     pub api: PgPool,
     pub sink: Sink,
@@ -54,7 +54,12 @@ impl Installation {
             .await
             .expect("start the sink");
         let folder = TempDir::new().expect("make a folder");
-        Self { url, _db: db, owner, api, sink, folder }
+        Self { url, db, owner, api, sink, folder }
+    }
+
+    /// Its database of the shared test server.
+    pub fn database(&self) -> &TestDb {
+        self.db.as_ref().expect("a database of the shared server")
     }
 
     /// Writes the configuration: everything goes to the sink; `more` is added to it.
@@ -244,6 +249,33 @@ impl Daemon {
     pub async fn metrics(&self) -> String {
         let url = format!("http://{}/metrics", self.probes);
         reqwest::get(url).await.expect("ask").text().await.expect("text")
+    }
+
+    /// The answer of `/scale`; null while there is none.
+    pub async fn scale(&self) -> serde_json::Value {
+        let url = format!("http://{}/scale", self.probes);
+        let answer = reqwest::get(url).await.expect("ask");
+        if !answer.status().is_success() {
+            return serde_json::Value::Null;
+        }
+        answer.json().await.expect("JSON")
+    }
+
+    /// Asks `/scale` until it is as wanted.
+    pub async fn scale_becomes(
+        &self,
+        what: &str,
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let started = Instant::now();
+        loop {
+            let scale = self.scale().await;
+            if wanted(&scale) {
+                return scale;
+            }
+            assert!(started.elapsed() < PATIENCE, "never {what}: {scale:#}\n{}", self.words());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The value of one series of `/metrics`, 0 if it is not there.

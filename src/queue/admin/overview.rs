@@ -44,6 +44,8 @@ pub struct LaneDepth {
     pub dead_letters: i64,
     /// Why it is not claimed at present.
     pub held_back: Option<String>,
+    /// What else it waits for, as the daemons say: a limit, room, its turn.
+    pub waits_for: Option<String>,
 }
 
 /// A worker process that is known to the database.

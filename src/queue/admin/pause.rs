@@ -42,6 +42,23 @@ pub struct Block {
     pub seconds_left: Option<f64>,
 }
 
+impl Block {
+    /// Whether it holds back the lane of these names. What is not known here by name is told
+    /// by the daemons, which honour every row.
+    pub fn holds(&self, tenant: &str, stream: &str, mailbox_provider: &str, lane: i32) -> bool {
+        match &*self.scope {
+            "tenant" => self.name == tenant,
+            "stream" => {
+                self.name.strip_prefix(tenant).and_then(|rest| rest.strip_prefix('/'))
+                    == Some(stream)
+            }
+            "mailbox-provider" => self.name == mailbox_provider,
+            "lane" => self.name == lane.to_string(),
+            _ => false,
+        }
+    }
+}
+
 /// Why nothing was held back or let go.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {

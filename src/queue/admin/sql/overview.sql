@@ -18,7 +18,12 @@ select l.lane_id as lane, t.name as tenant, p.name as mailbox_provider, s.name a
         where b.until > now() and (b.scope, b.key) in
           (('T', l.tenant_id::text), ('P', l.pool_id::text), ('L', l.lane_id::text),
            ('TS', concat_ws('/', l.tenant_id, l.stream_id)), ('TP', concat_ws('/', l.tenant_id, l.pool_id)),
-           ('TSP', concat_ws('/', l.tenant_id, l.stream_id, l.pool_id)))) as held_back
+           ('TSP', concat_ws('/', l.tenant_id, l.stream_id, l.pool_id)))) as held_back,
+       -- As living daemons say; a pause is told above.
+       (select string_agg(distinct w.reason || coalesce(' (' || w.limit_key || coalesce(', ' || w.limit_text, '') || ')', ''), '; ')
+        from postrider.lane_wait w join postrider.worker_session ws using (session_id)
+        where w.lane_id = l.lane_id and w.reason <> 'paused' and r.n > 0
+          and ws.state <> 'fenced' and ws.beat_at > now() - interval '1 minute') as waits_for
 from postrider.lane l
 join postrider.tenant t using (tenant_id)
 join postrider.pool p using (pool_id)

@@ -1,0 +1,169 @@
+//! Why lanes wait, as this process sees it (no I/O).
+//!
+//! Each lane keeps a small record of what it was granted and what it was refused; about
+//! once a second the pump reads all of them into a [`Snapshot`] for whoever publishes it.
+//! What a lane's last claim brought tells whether it holds more: one that came back short
+//! is not waiting for anything of ours.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::lanes::LaneBook;
+use crate::domain::ids::TenantId;
+use crate::domain::outcome::WaitReason;
+use crate::queue::lane::Lane;
+use crate::queue::signal::Hold;
+use crate::throttle::gate::Taken;
+use crate::throttle::key::Key;
+
+/// A lane that was due and not asked for this long is passed over.
+const PASSED_OVER: Duration = Duration::from_secs(1);
+
+/// What one lane was granted and refused.
+#[derive(Debug, Clone)]
+pub struct LaneRecord {
+    warm_since: Instant,
+    /// The limit that gave fewer than wanted, the last time the lane was asked.
+    limited: Option<Limited>,
+    /// Deliveries that claims brought, since this process knows the lane.
+    taken: u64,
+    /// The last claim brought less than was asked for.
+    short: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Limited {
+    reason: WaitReason,
+    key: Key,
+    since: Instant,
+    until: Option<Instant>,
+}
+
+/// A lane that waits.
+#[derive(Debug, Clone)]
+pub struct WaitingLane {
+    /// Which.
+    pub lane: Arc<Lane>,
+    /// For what.
+    pub hold: Hold,
+    /// The limit, where it is one.
+    pub limit: Option<Key>,
+    /// Since when.
+    pub since: Instant,
+    /// Until when, where that is known.
+    pub until: Option<Instant>,
+    /// Deliveries that claims brought so far.
+    pub taken: u64,
+}
+
+/// All lanes that wait, at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The moment.
+    pub at: Instant,
+    /// Those that wait, in no order.
+    pub lanes: Vec<WaitingLane>,
+}
+
+/// What the process can take on, for the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Every place was taken within the last second.
+    Full,
+    /// There are places.
+    Some,
+}
+
+impl LaneRecord {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { warm_since: now, limited: None, taken: 0, short: true }
+    }
+
+    /// The same under other limits.
+    pub(super) fn renewed(&self) -> Self {
+        Self { limited: None, ..self.clone() }
+    }
+
+    /// The lane was told to hold work, and was not known to.
+    pub(super) const fn warmed(&mut self, now: Instant) {
+        self.warm_since = now;
+    }
+
+    /// What the limits said when the lane was asked for permits.
+    pub(super) fn asked(&mut self, got: &Taken, now: Instant) {
+        let (Some(reason), Some(key)) = (got.reason(), got.blocked_by.as_ref()) else {
+            self.limited = None;
+            return;
+        };
+        let until = got.wait.map(|wait| now + wait);
+        match &mut self.limited {
+            Some(known) if known.reason == reason && known.key == *key => known.until = until,
+            _ => self.limited = Some(Limited { reason, key: key.clone(), since: now, until }),
+        }
+    }
+
+    /// What a claim brought.
+    pub(super) fn claimed(&mut self, asked: usize, got: usize) {
+        self.taken += got as u64;
+        self.short = got < asked;
+        if self.short {
+            self.limited = None;
+        }
+    }
+}
+
+impl LaneBook {
+    /// Which lanes wait, and for what. `room` says how many more of a tenant may be in hand.
+    pub fn waits(&self, room: impl Fn(TenantId) -> usize, process: Room, now: Instant) -> Snapshot {
+        let mut lanes = Vec::new();
+        let mut hungry = HashSet::new();
+        for state in self.states().filter(|state| state.is_warm()) {
+            let (lane, record) = (&state.lane, &state.record);
+            let (hold, limited) = if state.is_blocked() {
+                (Hold::Paused, None)
+            } else if state.rests_until().is_some() {
+                (Hold::Limit(WaitReason::QuietHours), None)
+            } else if let Some(limited) = &record.limited {
+                (Hold::Limit(limited.reason), Some(limited))
+            } else if record.short && record.warm_since + PASSED_OVER > now {
+                // It came back short, so what it holds goes as it comes.
+                continue;
+            } else if room(lane.tenant) == 0 {
+                hungry.insert(lane.tenant);
+                (Hold::TenantRoom, None)
+            } else {
+                hungry.insert(lane.tenant);
+                (Hold::Turn, None)
+            };
+            lanes.push(WaitingLane {
+                lane: Arc::clone(lane),
+                hold,
+                limit: limited.map(|limited| limited.key.clone()),
+                since: limited.map_or(record.warm_since, |limited| limited.since),
+                until: state.rests_until().or(limited.and_then(|limited| limited.until)),
+                taken: record.taken,
+            });
+        }
+        if process == Room::Full {
+            let full = if hungry.len() > 1 { Hold::Fairness } else { Hold::NoRoom };
+            for waiting in lanes.iter_mut().filter(|waiting| waiting.hold == Hold::Turn) {
+                waiting.hold = full;
+            }
+        }
+        Snapshot { at: now, lanes }
+    }
+}
+
+impl Snapshot {
+    /// Nothing waits.
+    pub const fn empty(now: Instant) -> Self {
+        Self { at: now, lanes: Vec::new() }
+    }
+
+    /// Whether more could have been sent than was: work waits, and nothing but the capacity
+    /// of this process keeps it.
+    pub fn is_busy(&self) -> bool {
+        self.lanes.iter().any(|waiting| waiting.hold.is_for_capacity())
+    }
+}
