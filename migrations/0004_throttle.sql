@@ -63,8 +63,8 @@ create function postrider.throttle_times(p_rate float8, p_burst float8, out hold
 language plpgsql immutable parallel safe as $$
 declare late bigint := least(floor((greatest(p_burst, 1.25::float8) - 1) * 1e9::float8 / p_rate), 4e18::float8)::bigint;
 begin
-  hold := least(case when p_burst < 2 then late else late / 3 * 2 end,
-                greatest(60000000, least(late / 2, 250000000), postrider.throttle_cost(p_rate, 1) / 8));
+  hold := least(case when p_burst < 2 then late else late / 4 * 3 end,
+                greatest(250000000, postrider.throttle_cost(p_rate, 1) / 8));
   bank := late - hold;
 end $$;
 

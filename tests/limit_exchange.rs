@@ -50,10 +50,13 @@ impl Replica {
             eased.as_mut().enable();
             let taken = gate.take((n - held.len()).min(64) as u32);
             held.extend(taken.permits);
+            if held.len() == n {
+                break;
+            }
             let wait = taken.wait.unwrap_or(Duration::from_millis(100));
             tokio::select! {
                 () = &mut eased => {}
-                () = tokio::time::sleep(wait), if held.len() < n => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
         held

@@ -20,11 +20,8 @@ use super::bucket::Quota;
 /// How far ahead tokens are dealt, in nanoseconds: what a killed replica may cost.
 pub const AHEAD: i64 = 150_000_000;
 
-/// The least hold, where the burst allows it: longer than a claim takes.
-const HOLD: i64 = 60_000_000;
-
-/// The longest, but for slow limits: others wait for what is held in vain.
-const LONGEST_HOLD: i64 = 250_000_000;
+/// The longest hold, but for slow limits: others wait for what is held in vain.
+const HOLD: i64 = 250_000_000;
 
 /// A burst below this leaves no time to use a token in: it counts as this.
 pub(super) const LEAST_BURST: f64 = 1.25;
@@ -91,8 +88,8 @@ fn lateness(quota: Quota) -> i64 {
 /// How long a replica may hold a token after its release: then it is void.
 pub(super) fn hold(quota: Quota) -> i64 {
     let late = lateness(quota);
-    let most = if quota.burst < 2.0 { late } else { late / 3 * 2 };
-    most.min(HOLD.max((late / 2).min(LONGEST_HOLD)).max(cost(quota, 1) / 8))
+    let most = if quota.burst < 2.0 { late } else { late / 4 * 3 };
+    most.min(HOLD.max(cost(quota, 1) / 8))
 }
 
 /// How far behind the clock a slab may begin.
