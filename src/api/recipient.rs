@@ -137,13 +137,12 @@ impl<'t> Admission<'t> {
     /// What is stored beside the address, once it is sure that the template takes it.
     fn payload(&mut self, own: Payload<'_>) -> Result<Option<String>, FieldFault> {
         let Payload { vars, to, cc, time_zone } = &own;
-        let nothing =
-            vars.is_none() && to.is_none() && cc.is_empty() && time_zone.is_none();
+        let nothing = vars.is_none() && to.is_none() && cc.is_empty() && time_zone.is_none();
         let json = if nothing {
             None
         } else {
-            let json = serde_json::to_string(&own)
-                .map_err(|error| FieldFault::new("vars", error))?;
+            let json =
+                serde_json::to_string(&own).map_err(|error| FieldFault::new("vars", error))?;
             if json.len() > MAX_PAYLOAD {
                 let found = json.len();
                 return Err(FieldFault::new(

@@ -92,8 +92,7 @@ pub async fn resume(
     Path(stream): Path<String>,
 ) -> Result<Json<Resumed>, Problem> {
     let order = ordered(&caller, "stream resume", &stream, "");
-    let was_paused =
-        pause::resume_own(&api.pool, *caller.scope(), stream.clone(), order).await?;
+    let was_paused = pause::resume_own(&api.pool, *caller.scope(), stream.clone(), order).await?;
     Ok(Json(Resumed { stream, paused: false, was_paused }))
 }
 
@@ -110,8 +109,7 @@ pub async fn cancel(
         return Err(Problem::field("for", "a cancellation has no end; leave it out"));
     }
     let order = ordered(&caller, "stream cancel", &stream, &reason);
-    let lanes =
-        cancel::cancel_own(&api.pool, *caller.scope(), stream.clone(), order).await?;
+    let lanes = cancel::cancel_own(&api.pool, *caller.scope(), stream.clone(), order).await?;
     Ok(Json(Cancelled { stream, cancelled: true, lanes }))
 }
 

@@ -64,7 +64,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     while !stop.is_cancelled() {
         let part = health.part("queue");
         part.not_ready("has not looked at the queue yet");
-        let mut running = Running::start(pool.clone(), settings.clone(), &args.name, part, Clock::System).await?;
+        let mut running =
+            Running::start(pool.clone(), settings.clone(), &args.name, part, Clock::System).await?;
         let upkeep = TaskTracker::new();
         let stop_upkeep = CancellationToken::new();
         steady::spawn(&upkeep, &pool, &settings, running.session(), running.woken(), &stop_upkeep);

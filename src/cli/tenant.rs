@@ -22,7 +22,9 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make a tenant
-    #[command(after_help = "Example:\n  postrider tenant create shop --weight 200 --time-zone Europe/Berlin")]
+    #[command(
+        after_help = "Example:\n  postrider tenant create shop --weight 200 --time-zone Europe/Berlin"
+    )]
     Create {
         /// Lower-case letters, digits and hyphens
         name: String,

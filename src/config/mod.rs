@@ -16,8 +16,8 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Alarm, Api, Auth, Database, Dns, Log, LogFormat, MailboxProviderRule, Queue, Quiet, QuietHours,
-    QuietZone, Retry, Route, RouteKind, RouteRule, Secrets, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope,
-    TlsMode, Worker,
+    QuietZone, Retry, Route, RouteKind, RouteRule, Secrets, Smtp, Source, Stream, Telemetry,
+    ThrottleRule, ThrottleScope, TlsMode, Worker,
 };
 
 use std::collections::BTreeMap;

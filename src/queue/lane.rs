@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
-pub use super::selector::{Blocks, Detours};
 use super::selector::Selector;
+pub use super::selector::{Blocks, Detours};
 use super::{Generation, PerGeneration};
 use crate::domain::ids::{LaneId, MailboxProvider, PoolId, StreamId, TenantId};
 use crate::message::time_zone::TimeZone;

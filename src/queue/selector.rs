@@ -190,9 +190,14 @@ mod tests {
         ] {
             assert!(blocks(scope, key).cover(&lane(), &route), "{scope} {key}");
         }
-        for (scope, key) in
-            [("T", "8"), ("TS", "8/5"), ("TP", "7/3"), ("R", "relay"), ("PR", "2/relay"), ("L", "7")]
-        {
+        for (scope, key) in [
+            ("T", "8"),
+            ("TS", "8/5"),
+            ("TP", "7/3"),
+            ("R", "relay"),
+            ("PR", "2/relay"),
+            ("L", "7"),
+        ] {
             assert!(!blocks(scope, key).cover(&lane(), &route), "{scope} {key}");
         }
         assert!(!Blocks::default().cover(&lane(), &route));
@@ -203,9 +208,16 @@ mod tests {
 
     #[test]
     fn the_most_special_wins() {
-        let rows = [("P", "2", "a"), ("T", "7", "b"), ("TS", "7/5", "c"), ("TP", "7/2", "d"), ("L", "8", "e")];
+        let rows = [
+            ("P", "2", "a"),
+            ("T", "7", "b"),
+            ("TS", "7/5", "c"),
+            ("TP", "7/2", "d"),
+            ("L", "8", "e"),
+        ];
         let of = |rows: &[(&str, &str, &str)]| -> Detours {
-            let read = |(s, k, r): &(&str, &str, &str)| Some((Selector::read(s, k)?, Arc::from(*r)));
+            let read =
+                |(s, k, r): &(&str, &str, &str)| Some((Selector::read(s, k)?, Arc::from(*r)));
             rows.iter().filter_map(read).collect()
         };
         let taken = |n: usize| of(&rows[..n]).find(&lane(), &"direct".into()).cloned();

@@ -193,8 +193,7 @@ pub fn route_by_rule<'s>(
     stream: &str,
     mailbox_provider: &MailboxProvider,
 ) -> Option<&'s str> {
-    let rule =
-        settings.rules.iter().find(|rule| matches(rule, tenant, stream, mailbox_provider));
+    let rule = settings.rules.iter().find(|rule| matches(rule, tenant, stream, mailbox_provider));
     rule.map(|rule| &*rule.route).or_else(|| settings.routes.first().map(|route| &*route.name))
 }
 

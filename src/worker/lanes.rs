@@ -156,7 +156,9 @@ impl LaneBook {
     pub fn next_turn(&self, blocks: &Blocks) -> Option<Instant> {
         self.lanes
             .values()
-            .filter(|state| state.warm && !state.parked && !blocks.cover(&state.lane, &state.choice.route))
+            .filter(|state| {
+                state.warm && !state.parked && !blocks.cover(&state.lane, &state.choice.route)
+            })
             .map(|state| state.rest_until)
             .min()
     }
@@ -174,7 +176,10 @@ impl LaneBook {
         let mut by_tenant: HashMap<TenantId, Vec<LaneId>> = HashMap::new();
         let mut weights: HashMap<TenantId, f64> = HashMap::new();
         for state in self.lanes.values() {
-            if state.warm && !state.parked && state.rest_until <= now && !blocks.cover(&state.lane, &state.choice.route)
+            if state.warm
+                && !state.parked
+                && state.rest_until <= now
+                && !blocks.cover(&state.lane, &state.choice.route)
             {
                 by_tenant.entry(state.lane.tenant).or_default().push(state.lane.id);
                 weights.insert(state.lane.tenant, f64::from(state.lane.weight));

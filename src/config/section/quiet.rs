@@ -102,13 +102,24 @@ mod tests {
     fn hours_read_as_written_and_may_run_over_midnight() {
         let night = QuietHours::parse("21:00-08:00").expect("hours");
         assert_eq!(night.to_string(), "21:00-08:00");
-        for (minute, quiet) in [(20 * 60 + 59, false), (21 * 60, true), (0, true), (479, true), (480, false)] {
+        for (minute, quiet) in
+            [(20 * 60 + 59, false), (21 * 60, true), (0, true), (479, true), (480, false)]
+        {
             assert_eq!(night.contains(minute), quiet, "{minute}");
         }
         let noon = QuietHours::parse("12:00 - 13:30").expect("hours");
         assert!(noon.contains(12 * 60) && noon.contains(809) && !noon.contains(810));
         assert!(!noon.contains(0));
-        for bad in ["", "21:00", "21-08", "24:00-08:00", "21:00-21:00", "9:00-10:00", "21:60-08:00", "+1:00-08:00"] {
+        for bad in [
+            "",
+            "21:00",
+            "21-08",
+            "24:00-08:00",
+            "21:00-21:00",
+            "9:00-10:00",
+            "21:60-08:00",
+            "+1:00-08:00",
+        ] {
             assert_eq!(QuietHours::parse(bad), None, "{bad}");
         }
     }

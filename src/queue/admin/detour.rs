@@ -80,10 +80,7 @@ pub async fn back(pool: &PgPool, target: &Target, order: Order) -> Result<bool, 
 }
 
 /// What takes another route now and is the tenant's or everybody's.
-pub async fn open(
-    pool: &PgPool,
-    scope: Option<TenantScope>,
-) -> Result<Vec<Detour>, sqlx::Error> {
+pub async fn open(pool: &PgPool, scope: Option<TenantScope>) -> Result<Vec<Detour>, sqlx::Error> {
     within(pool, scope, |conn| {
         sqlx::query_as(include_str!("sql/detours.sql")).fetch_all(conn).boxed()
     })
