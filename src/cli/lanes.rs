@@ -37,7 +37,7 @@ pub struct Lanes {
 
 impl Lanes {
     /// Whether nothing is named.
-    pub const fn is_empty(&self) -> bool {
+    const fn is_empty(&self) -> bool {
         self.tenant.is_none()
             && self.mailbox_provider.is_none()
             && self.route.is_none()
@@ -57,6 +57,16 @@ impl Lanes {
         self.tenant.as_deref()
     }
 
+    /// Nothing is not everything.
+    pub fn check(&self) -> Result<(), CliError> {
+        if self.is_empty() {
+            return Err(CliError::usage(
+                "say what: --tenant, --tenant with --stream, --mailbox-provider, --route, or --lane",
+            ));
+        }
+        Ok(())
+    }
+
     /// The route's name.
     pub fn route(&self) -> Option<&str> {
         self.route.as_deref()
@@ -64,11 +74,6 @@ impl Lanes {
 
     /// All that is named. A route must be configured, and a lane must be the tenant's.
     pub async fn target(&self, pool: &PgPool, context: &Context) -> Result<Target, CliError> {
-        if self.is_empty() {
-            return Err(CliError::usage(
-                "say what: --tenant, --tenant with --stream, --mailbox-provider, --route, or --lane",
-            ));
-        }
         if let Some(route) = &self.route {
             known_route(&context.settings()?, route)?;
         }

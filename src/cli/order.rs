@@ -37,15 +37,17 @@ pub struct Resume {
     lanes: Lanes,
 }
 
-/// Calling back what waits in lanes.
-#[derive(Debug)]
+/// Calling back.
+#[derive(Debug, clap::Args)]
 pub struct Recall {
-    /// Where.
-    pub lanes: Lanes,
-    /// Why.
-    pub reason: Option<String>,
-    /// Only show.
-    pub dry_run: bool,
+    #[command(flatten)]
+    pub(super) lanes: Lanes,
+    /// Why: shown to whoever looks at the queue; needed for lanes
+    #[arg(long)]
+    pub(super) reason: Option<String>,
+    /// Show what would be called back, and change nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// Taking mail elsewhere.
@@ -72,6 +74,50 @@ pub struct Move {
     /// Show what would be moved, and change nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+impl Pause {
+    /// Whether the arguments make sense together.
+    pub fn check(&self) -> Result<(), CliError> {
+        self.lanes.check()
+    }
+}
+
+impl Resume {
+    /// Whether the arguments make sense together.
+    pub fn check(&self) -> Result<(), CliError> {
+        self.lanes.check()
+    }
+}
+
+impl Recall {
+    /// Whether the arguments make sense together.
+    pub fn check(&self) -> Result<(), CliError> {
+        self.lanes.check()?;
+        if self.lanes.route().is_some() {
+            return Err(CliError::usage(
+                "mail is not accepted for a route, so it cannot be called back by one: name a \
+                 tenant, stream, mailbox provider or lane",
+            ));
+        }
+        if self.reason.is_none() && !self.dry_run {
+            return Err(CliError::usage("say why: --reason"));
+        }
+        Ok(())
+    }
+}
+
+impl Move {
+    /// Whether the arguments make sense together.
+    pub fn check(&self) -> Result<(), CliError> {
+        self.lanes.check()?;
+        if self.to_stream.is_some() && self.lanes.route().is_some() {
+            return Err(CliError::usage(
+                "--to-stream takes what waits, which is in no route yet: leave out --route",
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// `queue pause`
@@ -109,16 +155,10 @@ pub async fn resume(args: Resume, pool: &PgPool, context: &Context) -> Result<An
 /// `queue cancel` of lanes
 pub async fn cancel(args: Recall, pool: &PgPool, context: &Context) -> Result<Answer, CliError> {
     let Recall { lanes, reason, dry_run } = args;
-    if lanes.route().is_some() {
-        return Err(CliError::usage(
-            "mail is not accepted for a route, so it cannot be called back by one: name a tenant, \
-             stream, mailbox provider or lane",
-        ));
-    }
     if dry_run {
         return lanes.dry_run(pool, context, "cancel").await;
     }
-    let reason = reason.ok_or_else(|| CliError::usage("say why: --reason"))?;
+    let reason = reason.unwrap_or_default();
     let target = lanes.target(pool, context).await?;
     let name = lanes.name();
     let order = ordered(context, "queue cancel", &name, &reason, serde_json::Value::Null);
@@ -134,11 +174,6 @@ pub async fn cancel(args: Recall, pool: &PgPool, context: &Context) -> Result<An
 /// `queue move`
 pub async fn relocate(args: Move, pool: &PgPool, context: &Context) -> Result<Answer, CliError> {
     let Move { lanes, to_stream, to_route, back, time, reason, dry_run } = args;
-    if to_stream.is_some() && lanes.route().is_some() {
-        return Err(CliError::usage(
-            "--to-stream takes what waits, which is in no route yet: leave out --route",
-        ));
-    }
     let settings = context.settings()?;
     if let Some(route) = &to_route {
         known_route(&settings, route)?;

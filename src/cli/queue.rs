@@ -5,7 +5,6 @@ use sqlx::PgPool;
 
 use super::context::{Context, scope_of};
 use super::error::CliError;
-use super::lanes::Lanes;
 use super::order;
 use super::print::{self, Answer, Table};
 use super::show;
@@ -81,13 +80,7 @@ Examples:
         /// The message; with --tenant only if it is this tenant's
         message: Option<MessageId>,
         #[command(flatten)]
-        lanes: Lanes,
-        /// Why: shown to whoever looks at the queue; needed for lanes
-        #[arg(long)]
-        reason: Option<String>,
-        /// Show what would be called back, and change nothing
-        #[arg(long)]
-        dry_run: bool,
+        what: order::Recall,
     },
     /// Take mail elsewhere: into another stream, or by another route for a while
     #[command(after_help = "\
@@ -107,6 +100,7 @@ pub(super) enum Subject {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
+    args.verb.check()?;
     let pool = context.operator().await?;
     match args.verb {
         Verb::Status { tenant } => {
@@ -124,18 +118,30 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         Verb::Pause(args) => order::pause(args, &pool, context).await,
         Verb::Resume(args) => order::resume(args, &pool, context).await,
         Verb::Move(args) => order::relocate(args, &pool, context).await,
-        Verb::Cancel { message: Some(_), lanes, .. } if lanes.is_narrow() => {
-            Err(CliError::usage("name a message or lanes, not both"))
-        }
-        Verb::Cancel { message: Some(message), lanes, reason, dry_run } => {
-            let scope = owner_of(&pool, lanes.tenant(), Subject::Message(message)).await?;
-            if dry_run {
+        Verb::Cancel { message: Some(message), what } => {
+            let scope = owner_of(&pool, what.lanes.tenant(), Subject::Message(message)).await?;
+            if what.dry_run {
                 return show::message(&pool, scope, message).await;
             }
-            cancel_message(&pool, scope, message, context.actor(), reason).await
+            cancel_message(&pool, scope, message, context.actor(), what.reason).await
         }
-        Verb::Cancel { message: None, lanes, reason, dry_run } => {
-            order::cancel(order::Recall { lanes, reason, dry_run }, &pool, context).await
+        Verb::Cancel { message: None, what } => order::cancel(what, &pool, context).await,
+    }
+}
+
+impl Verb {
+    /// Whether the arguments make sense together; asked before anything else is.
+    fn check(&self) -> Result<(), CliError> {
+        match self {
+            Self::Status { .. } | Self::Show { .. } => Ok(()),
+            Self::Pause(args) => args.check(),
+            Self::Resume(args) => args.check(),
+            Self::Move(args) => args.check(),
+            Self::Cancel { message: Some(_), what } if what.lanes.is_narrow() => {
+                Err(CliError::usage("name a message or lanes, not both"))
+            }
+            Self::Cancel { message: Some(_), .. } => Ok(()),
+            Self::Cancel { message: None, what } => what.check(),
         }
     }
 }

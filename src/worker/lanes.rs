@@ -498,8 +498,10 @@ const FIRST: LaneId = LaneId::new(i32::MIN);
 
 #[cfg(test)]
 mod tests {
+    use super::super::quiet::QuietTimes;
     use super::*;
-    use crate::config::{Settings, ThrottleRule, ThrottleScope};
+    use crate::config::{Quiet, QuietHours, QuietZone, Settings, ThrottleRule, ThrottleScope};
+    use crate::domain::clock::Clock;
     use crate::domain::ids::{MailboxProvider, PoolId, StreamId};
     use crate::message::time_zone::TimeZone;
     use crate::route::planner::Planner;
@@ -628,5 +630,34 @@ mod tests {
         let lane = all.lane(1, 1, 100, 3);
         let picks = all.book.pick(50, 50, |_| 7, all.now);
         assert_eq!(picks.iter().find(|pick| pick.lane == lane).map(|p| p.permits.len()), Some(7));
+    }
+
+    #[test]
+    fn a_lane_rests_in_its_quiet_hours_and_is_asked_again_when_they_end() {
+        let mut settings = Settings::for_testing();
+        let hours = QuietHours::parse("21:00-08:00").expect("hours");
+        if let Some(bulk) = settings.streams.get_mut("bulk") {
+            bulk.quiet = Some(Quiet { hours, zone: QuietZone::Tenant });
+        }
+        // Ten in the evening of a day in 2020.
+        let clock = Clock::fixed(1_577_916_000);
+        let times = QuietTimes::new(&settings, clock.clone());
+        let mut all = Fixture::new(&[]);
+        let lane = all.lane(1, 1, 100, 3);
+        let known = &all.book.lanes[&lane];
+        let (entry, gate) = (Arc::clone(&known.lane), Arc::clone(&known.gate));
+        let choice = Arc::clone(&known.choice);
+        let nights = times.of_lane(&entry);
+        all.book.put(entry, gate, choice, nights);
+        assert!(all.pick(10).is_empty());
+        let next = all.book.next_turn().expect("not forgotten");
+        assert!(next > all.now, "not looked at before");
+        all.now = next;
+        assert!(all.pick(10).is_empty(), "it is still night");
+        if let Clock::Fixed(seconds) = &clock {
+            seconds.store(1_577_952_000, std::sync::atomic::Ordering::Relaxed);
+        }
+        all.now = all.book.next_turn().expect("not forgotten");
+        assert_eq!(all.pick(10).get(&lane), Some(&10), "at eight");
     }
 }

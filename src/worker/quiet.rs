@@ -147,7 +147,7 @@ fn end_after(hours: QuietHours, zone: Tz, at: DateTime<Utc>) -> DateTime<Utc> {
             // Clocks are put forward: it is never shown.
             LocalResult::None => {
                 let unmoved = (end - local.offset().fix()).and_utc();
-                [Some(first_loud(hours, zone, at, unmoved)), None]
+                [Some(change_of_clocks(zone, at, unmoved)), None]
             }
         }
     };
@@ -156,22 +156,23 @@ fn end_after(hours: QuietHours, zone: Tz, at: DateTime<Utc>) -> DateTime<Utc> {
     moments.filter(|moment| *moment > at).min().unwrap_or(at + TimeDelta::days(1))
 }
 
-/// The first second after `quiet` that is not quiet, `latest` at last.
-fn first_loud(
-    hours: QuietHours,
+/// The second at which the zone's clocks are moved, between two that go differently.
+fn change_of_clocks(
     zone: Tz,
-    mut quiet: DateTime<Utc>,
-    mut latest: DateTime<Utc>,
+    mut before: DateTime<Utc>,
+    mut after: DateTime<Utc>,
 ) -> DateTime<Utc> {
-    while latest - quiet > TimeDelta::seconds(1) {
-        let middle = quiet + TimeDelta::seconds((latest - quiet).num_seconds() / 2);
-        if is_quiet(hours, zone, middle) {
-            quiet = middle;
+    let offset = |at: DateTime<Utc>| at.with_timezone(&zone).offset().fix();
+    let old = offset(before);
+    while after - before > TimeDelta::seconds(1) {
+        let middle = before + TimeDelta::seconds((after - before).num_seconds() / 2);
+        if offset(middle) == old {
+            before = middle;
         } else {
-            latest = middle;
+            after = middle;
         }
     }
-    latest
+    after
 }
 
 #[cfg(test)]

@@ -36,4 +36,4 @@ left join deferred using (lane_id)
 left join dead using (lane_id)
 where ($2::bigint is null or l.tenant_id = $2)
   and (r.n > 0 or leased.n > 0 or deferred.n > 0 or dead.n > 0)
-order by 1, 2, 3, 4
+order by 2, 3, 4, 5
