@@ -18,6 +18,7 @@ pub mod recipients;
 pub mod router;
 pub mod serve;
 pub mod submission;
+pub mod timekeeper;
 pub mod unsubscribe;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ pub mod dead_letter;
 pub mod dev;
 pub mod domain;
 pub mod error;
+pub mod export;
 pub mod file;
 pub mod key;
 pub mod migrate;

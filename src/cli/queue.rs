@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use super::context::{Context, scope_of};
 use super::error::CliError;
+use super::export;
 use super::print::{self, Answer, Table};
 use super::show;
 use crate::config::unit;
@@ -17,7 +18,7 @@ use crate::queue::enqueue::{Enqueue, EnqueueError};
 use crate::tenant::isolation::TenantScope;
 use crate::tenant::store;
 
-/// The queue: status, show, pause, resume, cancel
+/// The queue: status, show, pause, resume, cancel, export
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  postrider queue status --tenant shop")]
 pub struct Args {
@@ -84,6 +85,13 @@ Examples:
         #[arg(long)]
         tenant: Option<String>,
     },
+    /// Write a day's attempts into a file, before they are dropped
+    ///
+    /// Days are kept for queue.history_retention.
+    #[command(
+        after_help = "Example:\n  postrider queue export --day 2026-11-24 --out attempts-2026-11-24.ndjson"
+    )]
+    Export(export::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -145,6 +153,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             };
             Answer::new(words, &serde_json::json!({"resumed": name, "was_paused": held}))
         }
+        Verb::Export(args) => export::run(&args, &pool).await,
         Verb::Cancel { message, tenant } => {
             let scope = owner_of(&pool, tenant.as_deref(), Subject::Message(message)).await?;
             match Enqueue::new(pool).cancel(&scope, message).await {
@@ -199,6 +208,7 @@ fn lane_table(lanes: &[LaneDepth]) -> Table {
         "prio",
         "ready",
         "oldest",
+        "scheduled",
         "in hand",
         "deferred",
         "next due",
@@ -214,6 +224,7 @@ fn lane_table(lanes: &[LaneDepth]) -> Table {
             lane.priority.to_string(),
             format!("{}{}", lane.ready, if lane.more_ready { "+" } else { "" }),
             print::or_dash(lane.oldest_seconds.map(print::seconds)),
+            lane.scheduled.to_string(),
             lane.leased.to_string(),
             lane.deferred.to_string(),
             print::or_dash(lane.next_due_seconds.map(print::seconds)),

@@ -7,6 +7,7 @@
 pub mod action;
 pub mod audit;
 pub mod dead_letter;
+pub mod history;
 pub mod overview;
 pub mod pause;
 
