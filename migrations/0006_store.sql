@@ -481,6 +481,9 @@ reset role;
 drop table postrider.deferred_before;
 
 -- ---------------------------------------------------------------- watching
+-- Whether a default partition is in use is asked of it alone.
+grant select on postrider.message_default, postrider.job_default, postrider.attempt_default to postrider_worker;
+
 -- How long others' transactions have been open is told to members of pg_read_all_stats
 -- only. Where the migrating login may not grant it, an administrator does (docs/postgres.md).
 do $$ begin

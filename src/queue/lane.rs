@@ -66,6 +66,12 @@ impl Blocks {
     }
 }
 
+impl FromIterator<(char, i64)> for Blocks {
+    fn from_iter<I: IntoIterator<Item = (char, i64)>>(all: I) -> Self {
+        Self(all.into_iter().collect())
+    }
+}
+
 /// Looks at the hints of the last `seconds`, and at what is paused.
 pub async fn look(pool: &PgPool, seconds: f64) -> Result<Look, sqlx::Error> {
     let row = sqlx::query(include_str!("sql/look.sql")).bind(seconds).fetch_one(pool).await?;
@@ -76,15 +82,13 @@ pub async fn look(pool: &PgPool, seconds: f64) -> Result<Look, sqlx::Error> {
         generations: generations.into_iter().filter_map(Generation::try_new).collect(),
         parked: row.try_get("parked")?,
         hinted: hinted.into_iter().map(LaneId::new).collect(),
-        blocks: Blocks(
-            blocked
-                .iter()
-                .filter_map(|text| {
-                    let scope = text.chars().next()?;
-                    Some((scope, text.get(1..)?.parse().ok()?))
-                })
-                .collect(),
-        ),
+        blocks: blocked
+            .iter()
+            .filter_map(|text| {
+                let scope = text.chars().next()?;
+                Some((scope, text.get(1..)?.parse().ok()?))
+            })
+            .collect(),
     })
 }
 

@@ -12,16 +12,13 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::crowd::{CrowdId, Crowds};
+use super::crowd::{CrowdId, Crowds, Rank, UPSIDE_DOWN};
 use crate::domain::ids::{LaneId, TenantId};
 use crate::queue::lane::{Blocks, Lane};
 use crate::route::planner::RouteChoice;
 use crate::throttle::gate::{Gate, Permit};
+use crate::throttle::key::Key;
 use crate::throttle::metrics::Waiting;
-
-/// Every this many rounds the lowest priority goes first, so that transactional mail
-/// without end cannot starve bulk.
-const UPSIDE_DOWN: u64 = 8;
 
 /// A lane as the claimer sees it.
 #[derive(Debug)]
@@ -55,6 +52,12 @@ enum Place {
     Ready,
 }
 
+impl LaneState {
+    fn rank(&self) -> Rank {
+        (self.lane.priority, self.served, self.lane.id)
+    }
+}
+
 /// Leave to take up to `permits.len()` jobs from a lane.
 #[derive(Debug)]
 pub struct Pick {
@@ -82,7 +85,7 @@ pub struct LaneBook {
 #[derive(Debug, Default)]
 struct Lanes {
     weight: f64,
-    order: BTreeSet<(u8, u64, LaneId)>,
+    order: BTreeSet<Rank>,
 }
 
 impl LaneBook {
@@ -285,15 +288,21 @@ impl LaneBook {
                 && let Some(key) = &got.blocked_by
             {
                 self.unfile(id);
-                let until = got.wait.map(|wait| now + wait);
-                let crowd = self.crowds.join(key, until, tenant, id);
-                if let Some(state) = self.lanes.get_mut(&id) {
-                    state.place = Place::Crowd(crowd);
-                    state.crowd = Some(crowd);
-                }
+                self.turned_away(id, key, got.wait.map(|wait| now + wait), picks.of(id) > 0);
             }
         }
         taken
+    }
+
+    /// The lane waits for a limit, until a time or until something is given back.
+    fn turned_away(&mut self, lane: LaneId, key: &Key, until: Option<Instant>, served: bool) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        if served {
+            state.served = self.round;
+        }
+        let crowd = self.crowds.join(key, until, state.lane.tenant, state.rank());
+        state.place = Place::Crowd(crowd);
+        state.crowd = Some(crowd);
     }
 
     /// The lane had its turn in this round: it goes behind those that had not.
@@ -319,7 +328,7 @@ impl LaneBook {
         state.place = Place::Ready;
         let tenant = self.ready.entry(state.lane.tenant).or_default();
         tenant.weight = f64::from(state.lane.weight);
-        tenant.order.insert((state.lane.priority, state.served, lane));
+        tenant.order.insert(state.rank());
     }
 
     /// Takes a lane out of where it waits.
@@ -328,10 +337,10 @@ impl LaneBook {
         let tenant = state.lane.tenant;
         match std::mem::replace(&mut state.place, Place::Aside) {
             Place::Aside => {}
-            Place::Crowd(crowd) => self.crowds.leave(crowd, tenant, lane),
+            Place::Crowd(crowd) => self.crowds.leave(crowd, tenant, state.rank()),
             Place::Ready => {
                 if let Some(lanes) = self.ready.get_mut(&tenant) {
-                    lanes.order.remove(&(state.lane.priority, state.served, lane));
+                    lanes.order.remove(&state.rank());
                     if lanes.order.is_empty() {
                         self.ready.remove(&tenant);
                     }
@@ -374,7 +383,7 @@ impl Picks {
 /// first; within one the longest unserved first.
 struct Cursor {
     flip: bool,
-    last: Option<(u8, u64, LaneId)>,
+    last: Option<Rank>,
 }
 
 impl Cursor {
@@ -382,7 +391,7 @@ impl Cursor {
         Self { flip, last: None }
     }
 
-    fn next(&mut self, order: &BTreeSet<(u8, u64, LaneId)>) -> Option<LaneId> {
+    fn next(&mut self, order: &BTreeSet<Rank>) -> Option<LaneId> {
         let behind = self.last.and_then(|last| {
             let rest = order.range((Bound::Excluded(last), Bound::Unbounded));
             rest.take(1).find(|at| at.0 == last.0)
@@ -402,7 +411,7 @@ impl Cursor {
     }
 }
 
-fn first_of(order: &BTreeSet<(u8, u64, LaneId)>, priority: u8) -> Option<&(u8, u64, LaneId)> {
+fn first_of(order: &BTreeSet<Rank>, priority: u8) -> Option<&Rank> {
     order.range((priority, 0, FIRST)..).next()
 }
 
@@ -538,5 +547,44 @@ mod tests {
         let lane = all.lane(1, 1, 100, 3);
         let picks = all.book.pick(50, 50, |_| 7, all.now);
         assert_eq!(picks.iter().find(|pick| pick.lane == lane).map(|p| p.permits.len()), Some(7));
+    }
+
+    #[test]
+    fn a_turn_looks_only_at_lanes_that_can_be_taken_from() {
+        let rule = ThrottleRule {
+            scope: ThrottleScope::Tenant { tenant: Some("tenant3".into()) },
+            rate: None,
+            burst: None,
+            concurrency: Some(1),
+        };
+        let mut all = Fixture::new(&[rule]);
+        let free = all.lane(1, 1, 100, 3);
+        let mut empty = Vec::new();
+        for id in 10_000..16_000 {
+            empty.push(all.lane(id, 2, 100, 3));
+        }
+        for id in 20_000..27_000 {
+            all.lane(id, 3, 100, 3);
+        }
+        for id in 30_000..37_000 {
+            all.lane(id, 4, 100, 3);
+        }
+        for lane in empty {
+            all.book.claimed(lane, 1, 0);
+        }
+        all.book.block(Blocks::from_iter([('T', 4)]));
+        // The first turns find out that the third tenant's limit is full.
+        let held = all.book.pick(10, 10, |_| usize::MAX, all.now);
+        assert_eq!(held.iter().map(|pick| pick.permits.len()).sum::<usize>(), 10);
+        while all.pick(10_000).len() > 1 {}
+        let before = all.book.looked_at();
+        for _ in 0..100 {
+            all.book.unpark();
+            assert_eq!(all.pick(10), HashMap::from([(free, 10)]));
+        }
+        let looked_at = all.book.looked_at() - before;
+        assert!(looked_at < 100 * 10, "{looked_at} lanes for 100 turns among 20,001");
+        all.book.block(Blocks::default());
+        assert!(all.pick(20).keys().any(|lane| lane.get() >= 30_000), "let go again");
     }
 }
