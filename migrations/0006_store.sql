@@ -281,6 +281,7 @@ end $$;
 -- How far the walk for expired rows has come in each generation.
 create table postrider.expiry_walk(
   gen       smallint primary key,
+  head_lane int not null default 0,             -- the last lane whose head was looked at
   lane_id   int not null default 0,
   run_at    timestamptz not null default '-infinity',
   job_id    bigint not null default 0,
@@ -291,7 +292,8 @@ grant select, update on postrider.expiry_walk to postrider_worker, postrider_ope
 
 -- Ends what has expired in ready, and says how many; at most 10,000 of each generation. For
 -- the whole cluster once in p_every: who comes in between, or at the same time, does nothing.
---   * The head of every lane is looked at, and where it has expired, the rows behind it.
+--   * The heads of 2,000 lanes are looked at, in turn, and where one has expired, the rows
+--     behind it.
 --   * One stride of a walk through all rows, so that those deep in a lane end too. A stride
 --     is a 120th of the table, so a round takes 120 strides (ten minutes, at one in five
 --     seconds), until with twelve million rows a stride has its longest.
@@ -299,18 +301,20 @@ grant select, update on postrider.expiry_walk to postrider_worker, postrider_ope
 -- keep the plans to the indexes, whatever the statistics say.
 create function postrider.expire_waiting(p_every interval) returns bigint language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
-declare w record; v_size int; n record; ended bigint := 0; v_heads bigint;
+declare w record; v_size int; n record; ended bigint := 0; v_heads record;
 begin
   for w in
     select * from postrider.expiry_walk where walked_at < clock_timestamp() - p_every order by gen for update skip locked
   loop
     execute format($q$
       with recursive head as (
-        (select lane_id, expires_at from postrider.ready_g%1$s order by lane_id, run_at, job_id limit 1)
+        (select lane_id, expires_at, 1 as nth from postrider.ready_g%1$s where lane_id > $1
+         order by lane_id, run_at, job_id limit 1)
         union all
-        select n.lane_id, n.expires_at from head h cross join lateral (
+        select n.lane_id, n.expires_at, h.nth + 1 from head h cross join lateral (
           select r.lane_id, r.expires_at from postrider.ready_g%1$s r where r.lane_id > h.lane_id
           order by r.lane_id, r.run_at, r.job_id limit 1) n
+        where h.nth < 2000
       ), stale as materialized (
         select s.tid from head h cross join lateral (
           select r.ctid as tid, r.expires_at from postrider.ready_g%1$s r where r.lane_id = h.lane_id
@@ -326,8 +330,9 @@ begin
         insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, in_doubt)
         select g.tenant_id, j.message_id, g.job_id, g.attempt, 3, g.suspect from gone g join postrider.job j using (job_id)
       )
-      select count(*) from gone$q$, w.gen) into v_heads;
-    ended := ended + v_heads;
+      select (select count(*) from gone) as gone, (select max(lane_id) from head having count(*) = 2000) as lane_id$q$, w.gen)
+    into v_heads using w.head_lane;
+    ended := ended + v_heads.gone;
 
     v_size := least(greatest(pg_stat_get_live_tuples(format('postrider.ready_g%s', w.gen)::regclass) / 120, 5000), 100000);
     execute format($q$
@@ -360,12 +365,13 @@ begin
     into n using w.lane_id, w.run_at, w.job_id, v_size;
     ended := ended + n.gone;
     update postrider.expiry_walk set
-      -- At the end of the table the walk begins anew.
+      -- At the end of the table each walk begins anew.
+      head_lane = coalesce(v_heads.lane_id, 0),
       lane_id = case when n.cut_off or n.seen >= v_size then n.lane_id else 0 end,
       run_at = case when n.cut_off or n.seen >= v_size then n.run_at else '-infinity' end,
       job_id = case when n.cut_off or n.seen >= v_size then n.job_id else 0 end,
       -- Where there is more to end at once, the next call may go on.
-      walked_at = case when n.cut_off or v_heads >= 5000 then '-infinity' else clock_timestamp() end
+      walked_at = case when n.cut_off or v_heads.gone >= 5000 then '-infinity' else clock_timestamp() end
     where gen = w.gen;
   end loop;
   return ended;
@@ -475,6 +481,9 @@ reset role;
 drop table postrider.deferred_before;
 
 -- ---------------------------------------------------------------- watching
+-- Whether a default partition is in use is asked of it alone.
+grant select on postrider.message_default, postrider.job_default, postrider.attempt_default to postrider_worker;
+
 -- How long others' transactions have been open is told to members of pg_read_all_stats
 -- only. Where the migrating login may not grant it, an administrator does (docs/postgres.md).
 do $$ begin

@@ -19,6 +19,7 @@ pub mod router;
 pub mod serve;
 pub mod stream;
 pub mod submission;
+pub mod timekeeper;
 pub mod unsubscribe;
 pub mod why;
 

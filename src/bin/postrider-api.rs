@@ -53,8 +53,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(%listen, "serving");
     let health = boot.health().part("api");
     health.ready();
+    let timekeeper = tokio::spawn(api::timekeeper::run(pool.clone(), stop.clone()));
     api::serve(listener, api::router(api), stop.cancelled()).await;
     drop(health);
+    timekeeper.await.context("the keeper of time")?;
     pool.close().await;
     tracing::info!("stopped");
     Ok(())

@@ -14,6 +14,7 @@ pub mod dev;
 pub mod domain;
 pub mod doubt;
 pub mod error;
+pub mod export;
 pub mod file;
 pub mod key;
 pub mod lanes;

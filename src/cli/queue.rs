@@ -5,6 +5,7 @@ use sqlx::PgPool;
 
 use super::context::{Context, scope_of};
 use super::error::CliError;
+use super::export;
 use super::order;
 use super::print::{self, Answer, Table};
 use super::show;
@@ -18,7 +19,7 @@ use crate::queue::enqueue::{Enqueue, EnqueueError};
 use crate::tenant::isolation::TenantScope;
 use crate::tenant::store;
 
-/// The queue: status, show, pause, resume, cancel, move
+/// The queue: status, show, pause, resume, cancel, move, export
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  postrider queue status --tenant shop")]
 pub struct Args {
@@ -89,6 +90,13 @@ Examples:
   postrider queue move --route direct --to-route smarthost --for 2h --reason 'our address is listed'
   postrider queue move --route direct --back")]
     Move(order::Move),
+    /// Write a day's attempts into a file, before they are dropped
+    ///
+    /// Days are kept for queue.history_retention.
+    #[command(
+        after_help = "Example:\n  postrider queue export --day 2026-11-24 --out attempts-2026-11-24.ndjson"
+    )]
+    Export(export::Args),
 }
 
 /// What `show` can show and `why` explain.
@@ -115,6 +123,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let scope = owner_of(&pool, tenant.as_deref(), Subject::Delivery(id)).await?;
             show::delivery(&pool, scope, id).await
         }
+        Verb::Export(args) => export::run(&args, &pool).await,
         Verb::Pause(args) => order::pause(args, &pool, context).await,
         Verb::Resume(args) => order::resume(args, &pool, context).await,
         Verb::Move(args) => order::relocate(args, &pool, context).await,
@@ -133,7 +142,7 @@ impl Verb {
     /// Whether the arguments make sense together; asked before anything else is.
     fn check(&self) -> Result<(), CliError> {
         match self {
-            Self::Status { .. } | Self::Show { .. } => Ok(()),
+            Self::Status { .. } | Self::Show { .. } | Self::Export(_) => Ok(()),
             Self::Pause(args) => args.check(),
             Self::Resume(args) => args.check(),
             Self::Move(args) => args.check(),
@@ -218,6 +227,7 @@ fn lane_table(lanes: &[LaneDepth]) -> Table {
         "prio",
         "ready",
         "oldest",
+        "scheduled",
         "in hand",
         "deferred",
         "next due",
@@ -235,6 +245,7 @@ fn lane_table(lanes: &[LaneDepth]) -> Table {
             lane.priority.to_string(),
             format!("{}{}", lane.ready, if lane.more_ready { "+" } else { "" }),
             print::or_dash(lane.oldest_seconds.map(print::seconds)),
+            lane.scheduled.to_string(),
             lane.leased.to_string(),
             lane.deferred.to_string(),
             print::or_dash(lane.next_due_seconds.map(print::seconds)),

@@ -177,6 +177,42 @@ pub const METRICS: &[Description] = &[
         "Deliveries a second that one daemon at work brings to an end; 0: not known yet.",
     ),
     gauge(
+        "postrider_queue_overdue_seconds",
+        Unit::Seconds,
+        &["state"],
+        "Time by which a waiting delivery has outlived its expiry.",
+    ),
+    gauge(
+        "postrider_dead_rows",
+        Unit::Count,
+        &["state"],
+        "Rows of the hot tables that are gone and not yet cleaned up.",
+    ),
+    gauge(
+        "postrider_xmin_held_seconds",
+        Unit::Seconds,
+        &["holder"],
+        "Age of the oldest transaction that keeps the store from being cleaned.",
+    ),
+    gauge(
+        "postrider_xmin_held_transactions",
+        Unit::Count,
+        &["holder"],
+        "Transactions since the oldest snapshot that keeps the store from being cleaned.",
+    ),
+    gauge(
+        "postrider_generation_stuck_seconds",
+        Unit::Seconds,
+        &[],
+        "Time for which an old generation could have been truncated and was not.",
+    ),
+    gauge(
+        "postrider_default_partitions_in_use",
+        Unit::Count,
+        &[],
+        "Default partitions that hold rows: the maintenance was away.",
+    ),
+    gauge(
         "postrider_db_pool_connections",
         Unit::Count,
         &["state"],

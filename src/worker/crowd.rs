@@ -1,9 +1,9 @@
 //! Lanes that wait for the same limit, and who is let out when it eases (no I/O).
 //!
 //! A limit that is full turns away every lane that it counts, so only a few of those that
-//! wait for it are let out at a time: the tenant that got least through it for its weight
-//! comes first, with all its lanes. Who is not turned away again lets out twice as many, and
-//! who is, half as many. So a turn costs what can be had, however many wait.
+//! wait for it are let out at a time: a lane of the tenant that got least through it for its
+//! weight comes first, then one of the next. Where none of them is turned away again, twice
+//! as many follow, else half as many. So a turn costs what can be had, however many wait.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -13,6 +13,10 @@ use crate::throttle::key::Key;
 
 /// How long a crowd that nobody waits in remembers who got how much.
 const MEMORY: Duration = Duration::from_secs(10);
+
+/// Every this many rounds the lowest priority goes first, so that transactional mail
+/// without end cannot starve bulk.
+pub(super) const UPSIDE_DOWN: u64 = 8;
 
 /// What one permit adds to the account of a tenant of weight 1.
 const PERMIT: u64 = 1 << 20;
@@ -37,7 +41,7 @@ pub(super) struct Crowds {
 struct Crowd {
     key: Key,
     until: Option<Instant>,
-    /// Tenants let out next time.
+    /// Lanes let out next time.
     width: usize,
     /// Turned away since the last were let out.
     refused: bool,
@@ -46,7 +50,42 @@ struct Crowd {
     got: HashMap<TenantId, u64>,
     /// Who waits, by what it had got when it came.
     order: BTreeSet<(u64, TenantId)>,
-    waiting: HashMap<TenantId, (u64, Vec<LaneId>)>,
+    waiting: HashMap<TenantId, (u64, BTreeSet<Rank>)>,
+    /// How often some were let out.
+    times: u64,
+}
+
+/// A lane among its tenant's: by priority, then by the round in which it was served last.
+pub(super) type Rank = (u8, u64, LaneId);
+
+impl Crowd {
+    /// One lane of each tenant in turn, and once in [`UPSIDE_DOWN`] times its lowest.
+    fn let_out(&mut self, out: &mut Vec<LaneId>) {
+        self.times += 1;
+        let upside_down = self.times.is_multiple_of(UPSIDE_DOWN);
+        let mut again = Vec::new();
+        let mut left = self.width;
+        while left > 0 {
+            let Some((got, tenant)) = self.order.pop_first() else {
+                if again.is_empty() {
+                    break;
+                }
+                self.order.extend(again.drain(..));
+                continue;
+            };
+            self.floor = self.floor.max(got);
+            let Some((_, lanes)) = self.waiting.get_mut(&tenant) else { continue };
+            let next = if upside_down { lanes.pop_last() } else { lanes.pop_first() };
+            out.extend(next.map(|(_, _, lane)| lane));
+            left -= 1;
+            if lanes.is_empty() {
+                self.waiting.remove(&tenant);
+            } else {
+                again.push((got, tenant));
+            }
+        }
+        self.order.extend(again);
+    }
 }
 
 impl Crowds {
@@ -56,7 +95,7 @@ impl Crowds {
         key: &Key,
         until: Option<Instant>,
         tenant: TenantId,
-        lane: LaneId,
+        lane: Rank,
     ) -> CrowdId {
         let id = self.of.get(key).copied().unwrap_or_else(|| self.open(key));
         self.schedule(id, until);
@@ -67,9 +106,9 @@ impl Crowds {
             }
             let got = crowd.got.entry(tenant).or_default();
             *got = (*got).max(crowd.floor);
-            let (place, lanes) = crowd.waiting.entry(tenant).or_insert((*got, Vec::new()));
+            let (place, lanes) = crowd.waiting.entry(tenant).or_insert((*got, BTreeSet::new()));
             crowd.order.insert((*place, tenant));
-            lanes.push(lane);
+            lanes.insert(lane);
         }
         id
     }
@@ -86,6 +125,7 @@ impl Crowds {
             got: HashMap::new(),
             order: BTreeSet::new(),
             waiting: HashMap::new(),
+            times: 0,
         };
         self.of.insert(key.clone(), id);
         self.crowds.insert(id, crowd);
@@ -94,10 +134,10 @@ impl Crowds {
     }
 
     /// A lane waits no longer.
-    pub(super) fn leave(&mut self, id: CrowdId, tenant: TenantId, lane: LaneId) {
+    pub(super) fn leave(&mut self, id: CrowdId, tenant: TenantId, lane: Rank) {
         let Some(crowd) = self.crowds.get_mut(&id) else { return };
         let Some((place, lanes)) = crowd.waiting.get_mut(&tenant) else { return };
-        lanes.retain(|waits| *waits != lane);
+        lanes.remove(&lane);
         if lanes.is_empty() {
             crowd.order.remove(&(*place, tenant));
             crowd.waiting.remove(&tenant);
@@ -149,11 +189,7 @@ impl Crowds {
                 crowd.width = crowd.width.saturating_mul(2);
             }
             crowd.refused = false;
-            for _ in 0..crowd.width {
-                let Some((got, tenant)) = crowd.order.pop_first() else { break };
-                crowd.floor = crowd.floor.max(got);
-                out.extend(crowd.waiting.remove(&tenant).into_iter().flat_map(|(_, lanes)| lanes));
-            }
+            crowd.let_out(&mut out);
             // Unless somebody is turned away again, more follow with the next turn.
             crowd.until = None;
             let next =
@@ -174,5 +210,70 @@ impl Crowds {
             Some(at) => self.due.insert((at, id)),
             None => self.unknown.insert(id),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rank(lane: i32) -> Rank {
+        (3, 0, LaneId::new(lane))
+    }
+
+    #[test]
+    fn whoever_got_least_for_its_weight_is_let_out_first() {
+        let key = Key::Route("direct".into());
+        let mut crowds = Crowds::default();
+        let mut now = Instant::now();
+        let mut got = HashMap::<TenantId, u32>::new();
+        let lanes: HashMap<LaneId, (TenantId, u32)> = (1..=40)
+            .map(|n| {
+                let weight = if n == 1 { 300 } else { 100 };
+                (LaneId::new(n), (TenantId::new(i64::from(n)), weight))
+            })
+            .collect();
+        let mut id = None;
+        for (lane, (tenant, _)) in &lanes {
+            id = Some(crowds.join(&key, Some(now), *tenant, rank(lane.get())));
+        }
+        // One permit each time: the first let out gets it, all are turned away again.
+        for _ in 0..420 {
+            now += Duration::from_millis(10);
+            let out = crowds.let_out(now);
+            assert!((1..=2).contains(&out.len()), "{} let out for one permit", out.len());
+            let (tenant, weight) = lanes[&out[0]];
+            crowds.served(id.expect("a crowd"), tenant, 1, weight);
+            *got.entry(tenant).or_default() += 1;
+            for lane in out {
+                crowds.join(&key, Some(now), lanes[&lane].0, rank(lane.get()));
+            }
+        }
+        assert_eq!(got.len(), 40, "everyone had a turn");
+        let heavy = got[&TenantId::new(1)];
+        assert!((25..=35).contains(&heavy), "three times the weight: {heavy} of 420");
+        assert!(got.values().filter(|n| (8..=12).contains(*n)).count() == 39, "{got:?}");
+    }
+
+    #[test]
+    fn where_nobody_is_turned_away_all_are_soon_out_and_the_crowd_is_forgotten() {
+        let key = Key::Route("direct".into());
+        let mut crowds = Crowds::default();
+        let mut now = Instant::now();
+        for lane in 0..1_000 {
+            crowds.join(&key, None, TenantId::new(1), rank(lane));
+        }
+        assert_eq!((crowds.next(), crowds.let_out(now).len()), (None, 0), "nothing was given back");
+        crowds.ease(now);
+        let mut out = 0;
+        let mut turns = 0;
+        while out < 1_000 {
+            now += Duration::from_millis(1);
+            out += crowds.let_out(now).len();
+            turns += 1;
+        }
+        assert!(out == 1_000 && turns <= 11, "{turns} turns");
+        assert!(crowds.let_out(now + MEMORY * 2).is_empty());
+        assert!(crowds.crowds.is_empty() && crowds.of.is_empty() && crowds.next().is_none());
     }
 }

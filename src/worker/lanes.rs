@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::crowd::{CrowdId, Crowds};
+use super::crowd::{CrowdId, Crowds, Rank, UPSIDE_DOWN};
 use super::quiet::Nights;
 use super::waits::LaneRecord;
 use crate::domain::ids::{LaneId, TenantId};
@@ -20,11 +20,8 @@ use crate::domain::outcome::WaitReason;
 use crate::queue::lane::{Blocks, Lane};
 use crate::route::planner::RouteChoice;
 use crate::throttle::gate::{Gate, Permit};
+use crate::throttle::key::Key;
 use crate::throttle::metrics::Waiting;
-
-/// Every this many rounds the lowest priority goes first, so that transactional mail
-/// without end cannot starve bulk.
-const UPSIDE_DOWN: u64 = 8;
 
 /// Longest rest of a lane in its quiet hours before its clock is looked at again: the
 /// machine's may be set, and the machine may sleep.
@@ -88,6 +85,12 @@ enum Place {
     Ready,
 }
 
+impl LaneState {
+    fn rank(&self) -> Rank {
+        (self.lane.priority, self.served, self.lane.id)
+    }
+}
+
 /// Leave to take up to `permits.len()` jobs from a lane.
 #[derive(Debug)]
 pub struct Pick {
@@ -116,7 +119,7 @@ pub struct LaneBook {
 #[derive(Debug, Default)]
 struct Lanes {
     weight: f64,
-    order: BTreeSet<(u8, u64, LaneId)>,
+    order: BTreeSet<Rank>,
 }
 
 impl LaneBook {
@@ -360,12 +363,7 @@ impl LaneBook {
                 && let Some(key) = &got.blocked_by
             {
                 self.unfile(id);
-                let until = got.wait.map(|wait| now + wait);
-                let crowd = self.crowds.join(key, until, tenant, id);
-                if let Some(state) = self.lanes.get_mut(&id) {
-                    state.place = Place::Crowd(crowd);
-                    state.crowd = Some(crowd);
-                }
+                self.turned_away(id, key, got.wait.map(|wait| now + wait), picks.of(id) > 0);
             }
         }
         taken
@@ -378,6 +376,17 @@ impl LaneBook {
             state.place = Place::Resting(until);
             self.resting.insert((until, lane));
         }
+    }
+
+    /// The lane waits for a limit, until a time or until something is given back.
+    fn turned_away(&mut self, lane: LaneId, key: &Key, until: Option<Instant>, served: bool) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        if served {
+            state.served = self.round;
+        }
+        let crowd = self.crowds.join(key, until, state.lane.tenant, state.rank());
+        state.place = Place::Crowd(crowd);
+        state.crowd = Some(crowd);
     }
 
     /// The lane had its turn in this round: it goes behind those that had not.
@@ -403,7 +412,7 @@ impl LaneBook {
         state.place = Place::Ready;
         let tenant = self.ready.entry(state.lane.tenant).or_default();
         tenant.weight = f64::from(state.lane.weight);
-        tenant.order.insert((state.lane.priority, state.served, lane));
+        tenant.order.insert(state.rank());
     }
 
     /// Takes a lane out of where it waits.
@@ -412,13 +421,13 @@ impl LaneBook {
         let tenant = state.lane.tenant;
         match std::mem::replace(&mut state.place, Place::Aside) {
             Place::Aside => {}
-            Place::Crowd(crowd) => self.crowds.leave(crowd, tenant, lane),
+            Place::Crowd(crowd) => self.crowds.leave(crowd, tenant, state.rank()),
             Place::Resting(until) => {
                 self.resting.remove(&(until, lane));
             }
             Place::Ready => {
                 if let Some(lanes) = self.ready.get_mut(&tenant) {
-                    lanes.order.remove(&(state.lane.priority, state.served, lane));
+                    lanes.order.remove(&state.rank());
                     if lanes.order.is_empty() {
                         self.ready.remove(&tenant);
                     }
@@ -461,7 +470,7 @@ impl Picks {
 /// first; within one the longest unserved first.
 struct Cursor {
     flip: bool,
-    last: Option<(u8, u64, LaneId)>,
+    last: Option<Rank>,
 }
 
 impl Cursor {
@@ -469,7 +478,7 @@ impl Cursor {
         Self { flip, last: None }
     }
 
-    fn next(&mut self, order: &BTreeSet<(u8, u64, LaneId)>) -> Option<LaneId> {
+    fn next(&mut self, order: &BTreeSet<Rank>) -> Option<LaneId> {
         let behind = self.last.and_then(|last| {
             let rest = order.range((Bound::Excluded(last), Bound::Unbounded));
             rest.take(1).find(|at| at.0 == last.0)
@@ -489,7 +498,7 @@ impl Cursor {
     }
 }
 
-fn first_of(order: &BTreeSet<(u8, u64, LaneId)>, priority: u8) -> Option<&(u8, u64, LaneId)> {
+fn first_of(order: &BTreeSet<Rank>, priority: u8) -> Option<&Rank> {
     order.range((priority, 0, FIRST)..).next()
 }
 
@@ -504,6 +513,7 @@ mod tests {
     use crate::domain::clock::Clock;
     use crate::domain::ids::{MailboxProvider, PoolId, StreamId};
     use crate::message::time_zone::TimeZone;
+    use crate::queue::selector::Selector;
     use crate::route::planner::Planner;
     use crate::throttle::key::Plan;
     use crate::throttle::limiter::Limiter;
@@ -659,5 +669,46 @@ mod tests {
         }
         all.now = all.book.next_turn().expect("not forgotten");
         assert_eq!(all.pick(10).get(&lane), Some(&10), "at eight");
+    }
+
+    #[test]
+    fn a_turn_looks_only_at_lanes_that_can_be_taken_from() {
+        let rule = ThrottleRule {
+            scope: ThrottleScope::Tenant { tenant: Some("tenant3".into()) },
+            rate: None,
+            burst: None,
+            further: Vec::new(),
+            concurrency: Some(1),
+        };
+        let mut all = Fixture::new(&[rule]);
+        let free = all.lane(1, 1, 100, 3);
+        let mut empty = Vec::new();
+        for id in 10_000..16_000 {
+            empty.push(all.lane(id, 2, 100, 3));
+        }
+        for id in 20_000..27_000 {
+            all.lane(id, 3, 100, 3);
+        }
+        for id in 30_000..37_000 {
+            all.lane(id, 4, 100, 3);
+        }
+        for lane in empty {
+            all.book.claimed(lane, 1, 0);
+        }
+        let tenant = Selector { tenant: Some(TenantId::new(4)), ..Selector::default() };
+        all.book.block(&[(tenant, ())].into_iter().collect());
+        // The first turns find out that the third tenant's limit is full.
+        let held = all.book.pick(10, 10, |_| usize::MAX, all.now);
+        assert_eq!(held.iter().map(|pick| pick.permits.len()).sum::<usize>(), 10);
+        while all.pick(10_000).len() > 1 {}
+        let before = all.book.looked_at();
+        for _ in 0..100 {
+            all.book.unpark();
+            assert_eq!(all.pick(10), HashMap::from([(free, 10)]));
+        }
+        let looked_at = all.book.looked_at() - before;
+        assert!(looked_at < 100 * 10, "{looked_at} lanes for 100 turns among 20,001");
+        all.book.block(&Blocks::default());
+        assert!(all.pick(20).keys().any(|lane| lane.get() >= 30_000), "let go again");
     }
 }

@@ -10,6 +10,7 @@ pub mod cancel;
 pub mod dead_letter;
 pub mod detour;
 pub mod doubt;
+pub mod history;
 pub mod order;
 pub mod overview;
 pub mod pause;
