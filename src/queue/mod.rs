@@ -5,7 +5,7 @@
 //!  (tenant) ────────► ready ──────────────► lease ─────────────► attempt 1..5: ended
 //!                       ▲ ▲                  │ │ │                 dead_letter
 //!                   due │ │ released         │ │ └──────────────►  deferred
-//!             deferred ─┘ └──────────────────┘ │ worker died ───►  deferred (suspect)
+//!             deferred ─┘ └──────────────────┘ │ worker died ───►  deferred (suspect if intended)
 //!                                              └── or dead_letter
 //! ```
 //!
@@ -16,6 +16,8 @@
 //!   counter of claims of that job). Settling deletes the lease that names both;
 //!   where none is found, the settlement was fenced and nothing happens.
 //! * Only the clock of the database decides about time.
+//! * Before a delivery is sent its intent is durable (docs/adr/0011). Of a dead worker's
+//!   leases only those with an intent are in doubt.
 //! * A claim names lanes; what is in other lanes costs nothing. Nor does what is
 //!   scheduled: it lies in ready behind what is due, and a claim does not look beyond now.
 //! * What an old generation still holds when it is emptied is parked, once; it is never

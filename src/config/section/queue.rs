@@ -19,7 +19,7 @@ pub struct Queue {
     pub beat_interval: Duration,
     /// Silence after which a session is fenced and its work rescued (20 s).
     pub session_ttl: Duration,
-    /// Wait before rescued work is tried again (30 s).
+    /// Wait before work in doubt is sent again; what was not sent goes back at once (30 s).
     pub rescue_delay: Duration,
     /// Attempts after which a delivery whose worker keeps dying becomes a dead letter (5).
     pub max_interruptions: u16,
