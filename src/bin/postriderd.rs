@@ -55,6 +55,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let probes = server::bind(telemetry.listen)
         .await
         .with_context(|| format!("telemetry.listen: cannot listen on {}", telemetry.listen))?;
+    // Before anyone can ask: a process without parts would be ready.
+    let mut starting = Some(health.part("queue"));
     let pages = Pages::default();
     let probes = tokio::spawn(server::serve(
         probes,
@@ -74,6 +76,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     while !stop.is_cancelled() {
         let part = health.part("queue");
         part.not_ready("has not looked at the queue yet");
+        drop(starting.take());
         let mut running =
             Running::start(pool.clone(), settings.clone(), &args.name, part, Clock::System).await?;
         let upkeep = TaskTracker::new();

@@ -335,6 +335,7 @@ mod tests {
 
     #[test]
     fn rates_are_told_to_three_digits() {
-        assert_eq!([0.0, 0.012_345, 49.96, 12_345.0].map(rounded), [0.0, 0.0123, 50.0, 12_300.0]);
+        let told = [0.0, 0.012_345, 49.96, 12_345.0].map(|rate| rounded(rate).to_string());
+        assert_eq!(told, ["0", "0.0123", "50", "12300"]);
     }
 }

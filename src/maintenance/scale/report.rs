@@ -148,7 +148,7 @@ impl Report {
             slowest(limits.values().map(|behind| behind.seconds_of(None)));
         let replicas = Replicas::of(backlog, &all, scale);
         let mut limits: Vec<LimitedBy> = limits.into_iter().map(named).collect();
-        limits.sort_by(|a, b| b.waiting.count.cmp(&a.waiting.count));
+        limits.sort_by_key(|limit| std::cmp::Reverse(limit.waiting.count));
         limits.truncate(MOST_LIMITS);
         Self { all, transactional, bulk, limits, replicas }
     }

@@ -1,5 +1,7 @@
 //! Answers in plain words (pure).
 
+use std::fmt::Write;
+
 use chrono::{DateTime, Utc};
 
 use super::{Constraint, Expected, LaneSummary, WhyDelivery, WhyMessage, WhyTenant};
@@ -165,22 +167,23 @@ pub fn constraint(binding: &Constraint) -> String {
             what.map(|what| format!(" ({what})")).unwrap_or_default()
         ),
     };
+    // Writing to a String cannot fail.
     if let Some(allows) = &binding.allows {
-        text.push_str(&format!(" allows {allows}"));
+        let _ = write!(text, " allows {allows}");
     }
     if let Some(since) = binding.since {
-        text.push_str(&format!(", since {}", time(since)));
+        let _ = write!(text, ", since {}", time(since));
     }
     if let Some(until) = binding.until {
-        text.push_str(&format!(", until {}", time(until)));
+        let _ = write!(text, ", until {}", time(until));
     } else if binding.kind == "paused" {
         text.push_str(", until somebody lets it go");
     }
     if let Some(by) = &binding.by {
-        text.push_str(&format!(", by {by}"));
+        let _ = write!(text, ", by {by}");
     }
     if let Some(reason) = &binding.reason {
-        text.push_str(&format!(": {reason}"));
+        let _ = write!(text, ": {reason}");
     }
     text
 }
