@@ -10,7 +10,7 @@ use clap::Parser;
 use postrider::boot::{self, Boot, BootArgs, Role};
 use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
 use postrider::queue::migrate;
-use postrider::telemetry::server;
+use postrider::telemetry::{pool as pool_watch, server};
 use postrider::worker::daemon::Running;
 use tikv_jemallocator::Jemalloc;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +57,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let pool = boot::connect(&database, Role::Worker).await.context("database")?;
     migrate::schema_is_current(&pool).await?;
     boot.follow_reloads(stop.clone());
+    tokio::spawn(pool_watch::watch(pool.clone(), stop.clone()));
 
     // A session that was fenced (the process was frozen for too long) is given up whole
     // and the daemon starts anew under another.

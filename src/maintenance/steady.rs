@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
+use crate::queue::deadline;
 use crate::queue::session::Session;
 use crate::queue::upkeep;
 
@@ -19,6 +20,9 @@ const RESCUE_ROWS: i64 = 5_000;
 const CANCEL_ROWS: i64 = 5_000;
 /// Rows looked at from the head of each lane.
 const EXPIRE_ROWS: i32 = 500;
+
+/// A step that takes longer waits for a server that is gone; each may be repeated.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
 
 const PROMOTE_EVERY: Duration = Duration::from_millis(250);
 const RESCUE_EVERY: Duration = Duration::from_secs(2);
@@ -123,7 +127,7 @@ where
     S: Fn() -> F,
 {
     loop {
-        let wait = match step().await {
+        let wait = match deadline::within(LONGEST_STEP, step()).await {
             Ok(Pace::Again) => Duration::from_millis(10),
             Ok(Pace::Rest) => interval,
             Err(error) => {

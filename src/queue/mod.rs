@@ -22,6 +22,7 @@
 pub mod admin;
 pub mod claim;
 pub mod content;
+pub mod deadline;
 pub mod enqueue;
 pub mod job;
 pub mod lane;

@@ -72,6 +72,11 @@ impl Session {
         self.opened.elapsed().saturating_sub(last) < self.trust
     }
 
+    /// How long to wait for the answer to a beat: another one can still be in time after it.
+    pub fn patience(&self) -> Duration {
+        self.trust / 2
+    }
+
     /// Shows that the session lives.
     pub async fn beat(&self, pool: &PgPool) -> Result<Beat, sqlx::Error> {
         let sent = self.opened.elapsed();

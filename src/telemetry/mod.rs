@@ -6,5 +6,6 @@
 pub mod catalogue;
 pub mod health;
 pub mod metrics;
+pub mod pool;
 pub mod server;
 pub mod tracing;

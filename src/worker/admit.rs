@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shutdown::Stopping;
+use super::writing::Writing;
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::queue::lane::Lane;
 use crate::queue::session::Session;
@@ -26,6 +27,8 @@ pub struct Admission {
     pub session: Arc<Session>,
     /// Whether this process stops.
     pub stopping: Stopping,
+    /// Whether an outcome could be written.
+    pub writing: Writing,
 }
 
 impl Admission {
@@ -41,8 +44,9 @@ impl Admission {
         if self.stopping.is_set() {
             return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::Shutdown });
         }
-        if !self.session.is_trusted() {
-            // Somebody may have fenced us and given this job away: do not begin.
+        if !self.session.is_trusted() || !self.writing.is_possible() {
+            // Somebody may have fenced us and given this job away, or what came of it could
+            // not be recorded: do not begin.
             return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::NotReady });
         }
         if plan.mailbox_provider == lane.mailbox_provider && plan.source.name == *choice.source {

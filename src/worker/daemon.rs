@@ -21,9 +21,10 @@ use super::runner;
 use super::settle::Settler;
 use super::shutdown::Stopping;
 use super::slots::Slots;
+use super::writing::Writing;
 use crate::config::Settings;
 use crate::queue::session::{Beat, Session};
-use crate::queue::{upkeep, wake};
+use crate::queue::{deadline, upkeep, wake};
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
 use crate::telemetry::health::Part;
@@ -82,6 +83,7 @@ impl Running {
         let smtp = Arc::new(Smtp::new(&now.smtp)?);
         let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
         let stopping = Stopping::default();
+        let writing = Writing::default();
         let pipeline = Arc::new(Pipeline {
             rendering: Rendering::new(pool.clone(), &now)?,
             planning: Planning::new(Arc::clone(&planner), pool.clone()),
@@ -89,12 +91,13 @@ impl Running {
                 limiter: Arc::clone(&limiter),
                 session: Arc::clone(&session),
                 stopping: stopping.clone(),
+                writing: writing.clone(),
             },
             carrier: Carrier { smtp: Arc::clone(&smtp) },
             policies: Policies::new(&now),
         });
 
-        let (settle_deadline, deadline) = watch::channel(None);
+        let (settle_deadline, settle_until) = watch::channel(None);
         let held = Arc::new(Held::default());
         let (settler, settlements) = Settler::new(
             pool.clone(),
@@ -102,13 +105,15 @@ impl Running {
             Arc::clone(&held),
             now.queue.settle_batch,
             now.queue.settle_delay,
+            writing.clone(),
+            now.database.answer_deadline(),
         );
-        let settler = tokio::spawn(settler.run(deadline));
+        let settler = tokio::spawn(settler.run(settle_until));
         let (outbox, inbox) = mpsc::channel(now.worker.concurrency.max(1) as usize);
         let workers = tokio::spawn(runner::run(inbox, Arc::clone(&pipeline), settlements));
 
         let woken = Arc::new(Notify::new());
-        if now.database.prepared_statements {
+        if !now.database.transaction_pooler {
             // Behind a pooler in transaction mode LISTEN does not last; polling does.
             wake::listen(pool.clone(), &woken);
         }
@@ -145,6 +150,7 @@ impl Running {
         ));
         let pump = Pump {
             held,
+            writing,
             pool: pool.clone(),
             session: Arc::clone(&session),
             slots: Arc::clone(&slots),
@@ -221,7 +227,8 @@ async fn beats(
 ) {
     let mut share = Share::WHOLE;
     loop {
-        match session.beat(&pool).await {
+        // An answer that comes later than this is no help to a session that must be trusted.
+        match deadline::within(session.patience(), session.beat(&pool)).await {
             Ok(Beat::Alive { living, rank }) => {
                 if let Some(ours) = Share::try_new(rank, living).filter(|ours| *ours != share) {
                     tracing::info!(rank, of = living, "this process's share of the limits changed");

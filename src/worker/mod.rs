@@ -17,3 +17,4 @@ pub mod screen;
 pub mod settle;
 pub mod shutdown;
 pub mod slots;
+pub mod writing;
