@@ -72,9 +72,10 @@ impl Session {
         self.opened.elapsed().saturating_sub(last) < self.trust
     }
 
-    /// How long to wait for the answer to a beat: another one can still be in time after it.
+    /// How long to wait for the answer to a beat: after it, others have fenced this session if
+    /// the beat was not heard. A late answer is better than none on a slow disk.
     pub fn patience(&self) -> Duration {
-        self.trust / 2
+        self.ttl
     }
 
     /// Shows that the session lives.

@@ -4,13 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use postrider::cli::dev::binaries::ServerUser;
 use tokio::net::UnixStream;
 
+use super::process;
 use super::server::Server;
 
 /// What the socket file is called after.
@@ -28,19 +29,23 @@ pub(crate) struct Bouncer {
 }
 
 impl Bouncer {
-    /// The program, on PATH or where Debian puts it; or why there is none that will do.
+    /// The program, on PATH, where Debian puts it, or as `make setup` unpacks it; or why
+    /// there is none that will do.
     pub(crate) fn find() -> Result<PathBuf, String> {
-        let least = format!("{}.{}", LEAST.0, LEAST.1);
-        for program in ["pgbouncer", "/usr/sbin/pgbouncer"] {
-            let Ok(out) = Command::new(program).arg("--version").output() else { continue };
+        let unpacked = process::tools().join("usr/sbin/pgbouncer");
+        let mut found = "none".to_owned();
+        for program in ["pgbouncer".into(), "/usr/sbin/pgbouncer".into(), unpacked] {
+            let asked = process::with_tools(&program).arg("--version").output();
+            let Ok(out) = asked else { continue };
             let said = String::from_utf8_lossy(&out.stdout);
             let version = said.lines().next().unwrap_or_default().trim();
-            if parse(version).is_some_and(|found| found >= LEAST) {
-                return Ok(program.into());
+            match parse(version) {
+                Some(number) if number >= LEAST => return Ok(program),
+                Some(_) => version.clone_into(&mut found),
+                None => {}
             }
-            return Err(format!("needs PgBouncer {least} or newer, found {version}"));
         }
-        Err(format!("needs PgBouncer {least} or newer, found none"))
+        Err(format!("needs PgBouncer {}.{} or newer, found {found}", LEAST.0, LEAST.1))
     }
 
     /// Writes its configuration.
@@ -66,7 +71,7 @@ impl Bouncer {
 
     /// Starts it and waits until it takes connections.
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
-        let mut command = Command::new(&self.program);
+        let mut command = process::with_tools(&self.program);
         command.arg(self.folder.join("pgbouncer.ini")).current_dir(&self.folder);
         if let ServerUser::Other { uid, gid } = self.user {
             command.uid(uid).gid(gid);

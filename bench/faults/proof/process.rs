@@ -1,6 +1,7 @@
 //! Processes by number: signals, children, memory. What `/proc` and kill(1) give.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -38,6 +39,23 @@ pub(crate) fn peak_memory(pid: u32) -> u64 {
 pub(crate) fn are_we_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0)
+}
+
+/// Where `make setup` unpacks what is not installed: beside the programs under test.
+pub(crate) fn tools() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_postriderd")).ancestors().nth(2);
+    folder.unwrap_or(Path::new("target")).join("tools")
+}
+
+/// A program that may be an unpacked one, whose libraries are then beside it.
+pub(crate) fn with_tools(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if program.starts_with(tools()) {
+        let folders = fs::read_dir(tools().join("usr/lib")).into_iter().flatten().flatten();
+        let paths: Vec<_> = folders.map(|folder| folder.path().display().to_string()).collect();
+        command.env("LD_LIBRARY_PATH", paths.join(":"));
+    }
+    command
 }
 
 fn parent_of(pid: u32) -> Option<u32> {

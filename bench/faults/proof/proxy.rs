@@ -71,11 +71,6 @@ impl Proxy {
         super::server::url(&self.folder, database)
     }
 
-    /// The folder of its socket.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
     /// Changes what happens to bytes from now on.
     pub(crate) fn set(&self, weather: Weather) {
         self.shared.weather.send_replace(weather);

@@ -112,11 +112,6 @@ impl Replica {
         self.address
     }
 
-    /// Whether it ended by itself.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().is_ok_and(|status| status.is_some())
-    }
-
     /// Sends a signal by name.
     pub(crate) fn signal(&self, name: &str) -> anyhow::Result<()> {
         process::signal(self.child.id(), name)

@@ -70,15 +70,6 @@ impl Server {
         Ok(standby)
     }
 
-    /// The data of a backup of this running server, to be started by itself later.
-    pub(crate) fn backup(&self, home: &Path) -> anyhow::Result<Self> {
-        let backup = self.standby(home)?;
-        fs::remove_file(backup.data.join("standby.signal"))?;
-        // What `-R` wrote for a standby is in this file alone.
-        fs::write(backup.data.join("postgresql.auto.conf"), "")?;
-        Ok(backup)
-    }
-
     fn folder(home: &Path, binaries: &Binaries) -> anyhow::Result<Self> {
         let user = ServerUser::choose()?;
         fs::DirBuilder::new()

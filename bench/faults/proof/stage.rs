@@ -82,6 +82,8 @@ pub(crate) struct Setup {
     pub(crate) concurrency: u32,
     /// Its connections to the receiver.
     pub(crate) connections: u32,
+    /// Silence, in seconds, after which a daemon counts as dead.
+    pub(crate) session_ttl: u32,
     /// Outcomes written together.
     pub(crate) settle_batch: u32,
     /// Submissions a second.
@@ -104,6 +106,8 @@ impl Default for Setup {
             replicas: 2,
             concurrency: 64,
             connections: 10,
+            // A busy machine must not look like a dead daemon where nothing may come twice.
+            session_ttl: 6,
             settle_batch: 50,
             pace: Pace { rate: 60.0, most: 4 },
             manners: Manners { banner: Duration::ZERO, dot: Duration::from_millis(15) },
@@ -357,11 +361,6 @@ impl Stage {
         self.api.ready().await
     }
 
-    /// Where this stage's files are.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     /// A place for another server of this stage.
     pub(crate) fn place(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -379,7 +378,8 @@ impl Stage {
     }
 
     fn configuration(&self, name: &str) -> String {
-        let Setup { concurrency, connections, settle_batch, database, more, .. } = &self.setup;
+        let Setup { concurrency, connections, session_ttl, settle_batch, database, more, .. } =
+            &self.setup;
         format!(
             r#"
 [database]
@@ -388,7 +388,7 @@ url = "{url}"
 
 [queue]
 beat_interval = "300ms"
-session_ttl = "2s"
+session_ttl = "{session_ttl}s"
 rescue_delay = "200ms"
 settle_batch = {settle_batch}
 max_interruptions = 20

@@ -177,10 +177,11 @@ impl Clock {
     }
 }
 
-/// Debian's library that lies about the time.
+/// Debian's library that lies about the time, as `make setup` unpacks it or as installed.
 fn faketime() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
-    let paths = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    let places = [process::tools().join("usr/lib"), PathBuf::from("/usr/lib")];
+    let folders = places.into_iter().filter_map(|place| fs::read_dir(place).ok()).flatten();
+    let paths = folders.flatten().map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
     paths.into_iter().find(|path| path.exists())
 }
 

@@ -28,7 +28,8 @@ pub(super) async fn inside_data(run: Run<'_>) -> anyhow::Result<Ran> {
 }
 
 async fn kill_at(run: Run<'_>, point: Point) -> anyhow::Result<Ran> {
-    let mut stage = Stage::open(run.template, Setup::default(), run.seed).await?;
+    let setup = Setup { session_ttl: 2, ..Setup::default() };
+    let mut stage = Stage::open(run.template, setup, run.seed).await?;
     let load = stage.load("m");
     stage.receives(WARM).await?;
     let after = stage.rng.random_range(0..20);
@@ -46,7 +47,7 @@ async fn kill_at(run: Run<'_>, point: Point) -> anyhow::Result<Ran> {
 /// Case 2: claims are made, and the receiver's banners are late.
 pub(super) async fn before_connecting(run: Run<'_>) -> anyhow::Result<Ran> {
     let late = Manners { banner: Duration::from_millis(400), dot: Duration::ZERO };
-    let setup = Setup { replicas: 1, manners: late, ..Setup::default() };
+    let setup = Setup { replicas: 1, session_ttl: 2, manners: late, ..Setup::default() };
     let mut stage = Stage::open(run.template, setup, run.seed).await?;
     let load = stage.load("m");
     let mut database = stage.connect().await?;
@@ -104,7 +105,8 @@ async fn stops_well(stage: &mut Stage, n: usize) -> anyhow::Result<()> {
 /// Case 11: it stands still for longer than its lease lasts, and others take its work.
 /// What it had sent is in doubt; when it wakes it may neither record nor begin anything.
 pub(super) async fn frozen(run: Run<'_>) -> anyhow::Result<Ran> {
-    let mut stage = Stage::open(run.template, Setup::default(), run.seed).await?;
+    let setup = Setup { session_ttl: 2, ..Setup::default() };
+    let mut stage = Stage::open(run.template, setup, run.seed).await?;
     let load = stage.load("m");
     stage.receives(WARM).await?;
     stage.while_away(0, 500).await;
@@ -134,6 +136,7 @@ pub(super) async fn frozen(run: Run<'_>) -> anyhow::Result<Ran> {
 pub(super) async fn kills(run: Run<'_>) -> anyhow::Result<Ran> {
     let setup = Setup {
         replicas: 3,
+        session_ttl: 2,
         concurrency: 32,
         pace: Pace { rate: 50.0, most: 4 },
         ..Setup::default()
