@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench stop fmt lint
+.PHONY: help setup run test bench faults stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -21,6 +21,9 @@ test: ## Everything that must hold: format, lints, tests, documentation
 
 bench: setup ## Messages per second and CPU per message, beside the raw limit
 	@bench/run.sh $(ARGS)
+
+faults: setup ## Break what can break and audit every mail (ARGS="--list")
+	cargo bench --locked --profile dev --bench faults -- $(ARGS)
 
 stop: ## Stop what a killed run left behind
 	@scripts/stop.sh

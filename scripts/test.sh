@@ -58,6 +58,7 @@ elif command -v systemd-analyze >/dev/null; then
 else
     skip "systemd units" "there is no systemd-analyze"
 fi
+step "faults, a few cases" cargo bench --locked --profile dev --bench faults -- --short
 if [ -x bench/smoke.sh ]; then
     step "bench, a short one" bench/smoke.sh
 fi

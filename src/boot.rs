@@ -3,7 +3,7 @@
 //! [`Boot::start`] shows the order: all settings are read and checked before the first
 //! socket. A fault there prints every reason and ends the process with [`EXIT_CONFIG`].
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -172,6 +172,21 @@ pub enum Role {
     Owner,
 }
 
+impl Role {
+    /// Its name in the database; empty: the login's own.
+    fn name(self, database: &Database) -> &str {
+        match self {
+            Self::Worker => &database.worker_role,
+            Self::Api => &database.api_role,
+            Self::Operator => &database.operator_role,
+            Self::Owner => "",
+        }
+    }
+}
+
+/// Longest time for cleaning a connection that comes back.
+const CLEANING: Duration = Duration::from_secs(2);
+
 /// A pool of connections that act as `role`. Waits for the database for
 /// `database.acquire_timeout`.
 ///
@@ -180,19 +195,45 @@ pub enum Role {
 /// has a transaction opened and rolled back: whatever was left open ends, and a clean
 /// connection is not warned about (docs/adr/0005).
 pub async fn connect(database: &Database, role: Role) -> Result<PgPool, sqlx::Error> {
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(database.pool_size)
         .acquire_timeout(database.acquire_timeout)
         // One round trip less for every statement; a dead connection shows itself as an error.
         .test_before_acquire(false)
         .after_release(|connection, _| {
             Box::pin(async move {
-                connection.execute("begin; rollback").await?;
-                Ok(true)
+                // A server that is gone would keep the connection's place in the pool for ever.
+                let clean = connection.execute("begin; rollback");
+                match tokio::time::timeout(CLEANING, clean).await {
+                    Ok(done) => done.map(|_| true),
+                    Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                }
             })
         })
         .connect_with(options(database, role)?)
-        .await
+        .await?;
+    if database.transaction_pooler {
+        role_is_taken(&pool, role.name(database)).await?;
+    }
+    Ok(pool)
+}
+
+/// Behind a pooler the role cannot be asked for: the login must have it by itself. Else the
+/// process would act with the rights of the login, and row-level security might not hold.
+async fn role_is_taken(pool: &PgPool, wanted: &str) -> Result<(), sqlx::Error> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let (login, found): (String, String) =
+        sqlx::query_as("select session_user::text, current_user::text").fetch_one(pool).await?;
+    if found == wanted {
+        return Ok(());
+    }
+    let text = format!(
+        "expected to act as {wanted} behind the pooler, found {found}: \
+         run: alter role {login} set role = '{wanted}'"
+    );
+    Err(sqlx::Error::Configuration(text.into()))
 }
 
 fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Error> {
@@ -205,19 +246,18 @@ fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Er
         // Over a network in clear only where `sslmode=disable` says so.
         options = options.ssl_mode(PgSslMode::Require);
     }
-    let (name, acts_as) = match role {
-        Role::Worker => ("postriderd", &*database.worker_role),
-        Role::Api => ("postrider-api", &*database.api_role),
-        Role::Operator => ("postrider", &*database.operator_role),
-        Role::Owner => ("postrider", ""),
-    };
-    options = options.application_name(name);
+    options = options.application_name(match role {
+        Role::Worker => "postriderd",
+        Role::Api => "postrider-api",
+        Role::Operator | Role::Owner => "postrider",
+    });
+    if database.transaction_pooler {
+        // It would share the session's settings among strangers; they are the login's own there.
+        return Ok(options);
+    }
+    let acts_as = role.name(database);
     if !acts_as.is_empty() {
         options = options.options([("role", acts_as)]);
-    }
-    if !database.prepared_statements {
-        // A pooler would share the session's settings among strangers; they are the login's own there.
-        return Ok(options.statement_cache_capacity(0));
     }
     // A migration may take as long as it needs.
     if role != Role::Owner {

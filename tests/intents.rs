@@ -43,8 +43,13 @@ impl Writer {
         let (owner, worker) = (db.pool(Role::Owner).await, db.pool(Role::Worker).await);
         let session = Arc::new(builders::session(&worker, TTL).await);
         let (held, stopping) = (Arc::new(Held::default()), Stopping::default());
-        let (writer, intents) =
-            Intents::new(worker.clone(), Arc::clone(&session), Arc::clone(&held), stopping.clone());
+        let (writer, intents) = Intents::new(
+            worker.clone(),
+            Arc::clone(&session),
+            Arc::clone(&held),
+            stopping.clone(),
+            Duration::from_secs(30),
+        );
         let stop = CancellationToken::new();
         let task = tokio::spawn(writer.run(stop.clone()));
         Self { _db: db, owner, session, held, stopping, intents, stop, task }

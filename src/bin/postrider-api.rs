@@ -46,6 +46,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         .await
         .context("cannot connect to the database; check database.url")?;
     migrate::schema_is_current(&pool).await?;
+    tokio::spawn(telemetry::pool::watch(pool.clone(), stop.clone()));
     let listen = settings.api.listen;
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;

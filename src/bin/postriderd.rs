@@ -13,7 +13,7 @@ use postrider::maintenance::scale::Scaler;
 use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
 use postrider::queue::migrate;
 use postrider::telemetry::pages::Pages;
-use postrider::telemetry::server;
+use postrider::telemetry::{pool as pool_watch, server};
 use postrider::worker::daemon::Running;
 use tikv_jemallocator::Jemalloc;
 use tokio_util::sync::CancellationToken;
@@ -70,6 +70,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     boot.follow_reloads(stop.clone());
     let scaler = Scaler::new(pool.clone(), settings.clone());
     scaler.serve_on(&pages);
+    tokio::spawn(pool_watch::watch(pool.clone(), stop.clone()));
 
     // A session that was fenced (the process was frozen for too long) is given up whole
     // and the daemon starts anew under another.

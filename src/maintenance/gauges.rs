@@ -11,10 +11,15 @@ use metrics::gauge;
 use sqlx::{PgPool, Row};
 use tokio_util::sync::CancellationToken;
 
+use crate::queue::deadline;
+
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Walking over the lanes may take one part in so many of the time.
 const SPARING: u32 = 100;
+
+/// Longest time for one sample.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Samples until `stop`.
 pub async fn run(pool: PgPool, stop: CancellationToken) {
@@ -30,11 +35,9 @@ pub async fn run(pool: PgPool, stop: CancellationToken) {
             }
             Ok::<(), sqlx::Error>(())
         };
-        if let Err(error) = sampled.await {
+        if let Err(error) = deadline::within(LONGEST, sampled).await {
             tracing::debug!(%error, "could not sample the queue");
         }
-        gauge!("postrider_db_pool_connections", "state" => "open").set(f64::from(pool.size()));
-        gauge!("postrider_db_pool_connections", "state" => "idle").set(pool.num_idle() as f64);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
+use crate::queue::deadline;
 use crate::queue::session::Session;
 use crate::queue::{recall, upkeep};
 
@@ -18,6 +19,9 @@ const PROMOTE_ROWS: i32 = 2_000;
 const RESCUE_ROWS: i64 = 5_000;
 const CANCEL_ROWS: i64 = 5_000;
 const WAKE_ROWS: i32 = 1_000;
+
+/// A step that takes longer waits for a server that is gone; each may be repeated.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
 
 const PROMOTE_EVERY: Duration = Duration::from_millis(250);
 const WAKE_EVERY: Duration = Duration::from_millis(200);
@@ -152,7 +156,7 @@ where
     S: Fn() -> F,
 {
     loop {
-        let wait = match step().await {
+        let wait = match deadline::within(LONGEST_STEP, step()).await {
             Ok(Pace::Again) => Duration::from_millis(10),
             Ok(Pace::Rest) => interval,
             Err(error) => {

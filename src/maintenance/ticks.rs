@@ -18,10 +18,13 @@ use super::alarm::Alarms;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
-use crate::queue::{Generation, upkeep};
+use crate::queue::{Generation, deadline, upkeep};
 
 /// Rows of an old generation that are parked by one statement.
 const COMPACT_ROWS: i64 = 5_000;
+
+/// Longest time for one run: beyond it the server is gone.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Rows of bookkeeping that one statement deletes.
 const PRUNE_ROWS: i64 = 10_000;
@@ -97,8 +100,9 @@ impl Ticks {
 
     async fn fire(&self, task: Task, at: u64) {
         let Some(at) = DateTime::from_timestamp(at as i64, 0) else { return };
-        let ran = match upkeep::may_fire(&self.pool, task.name(), at, self.session).await {
-            Ok(true) => self.perform(task).await,
+        let asked = upkeep::may_fire(&self.pool, task.name(), at, self.session);
+        let ran = match deadline::within(LONGEST, asked).await {
+            Ok(true) => deadline::within(LONGEST, self.perform(task)).await,
             Ok(false) => return,
             Err(error) => Err(error),
         };

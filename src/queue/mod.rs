@@ -28,6 +28,7 @@ pub mod admin;
 pub mod backlog;
 pub mod claim;
 pub mod content;
+pub mod deadline;
 pub mod doubt;
 pub mod enqueue;
 pub mod intent;

@@ -67,6 +67,12 @@ impl Session {
         self.opened.elapsed().saturating_sub(last) < self.trust
     }
 
+    /// How long to wait for the answer to a beat: after it, others have fenced this session if
+    /// the beat was not heard. A late answer is better than none on a slow disk.
+    pub fn patience(&self) -> Duration {
+        self.ttl
+    }
+
     /// Shows that the session lives.
     pub async fn beat(&self, pool: &PgPool) -> Result<Beat, sqlx::Error> {
         let sent = self.opened.elapsed();

@@ -216,7 +216,23 @@ pub const METRICS: &[Description] = &[
         "postrider_db_pool_connections",
         Unit::Count,
         &["state"],
-        "Database connections of this process; open includes idle.",
+        "Database connections of this process: open, and of these idle or in_use.",
+    ),
+    gauge(
+        "postrider_db_pool_limit",
+        Unit::Count,
+        &[],
+        "Database connections that this process may open.",
+    ),
+    seconds(
+        "postrider_db_pool_acquire_seconds",
+        &[],
+        "Wait for a database connection, tried every 5 seconds.",
+    ),
+    counter(
+        "postrider_db_pool_exhausted_total",
+        &[],
+        "Tries that got no database connection within database.acquire_timeout.",
     ),
     counter(
         "postrider_maintenance_ticks_total",

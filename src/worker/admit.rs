@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shutdown::Stopping;
+use super::writing::Writing;
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::queue::lane::Lane;
 use crate::queue::session::Session;
@@ -28,6 +29,8 @@ pub struct Ready {
     pub session: Arc<Session>,
     /// Whether it stops.
     pub stopping: Stopping,
+    /// Whether an outcome could be written.
+    pub writing: Writing,
 }
 
 /// Guards the moment before a peer is asked.
@@ -46,8 +49,9 @@ impl Ready {
         if self.stopping.is_set() {
             return Err(postponed(WaitReason::Shutdown));
         }
-        if !self.session.is_trusted() {
-            // Somebody may have fenced us and given this job away: do not begin.
+        if !self.session.is_trusted() || !self.writing.is_possible() {
+            // Somebody may have fenced us and given this job away, or what came of it could
+            // not be recorded: do not begin.
             return Err(postponed(WaitReason::NotReady));
         }
         Ok(())

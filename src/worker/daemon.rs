@@ -26,10 +26,11 @@ use super::shutdown::Stopping;
 use super::signals::Signals;
 use super::slots::Slots;
 use super::waits::Snapshot;
+use super::writing::Writing;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::queue::session::{Beat, Session};
-use crate::queue::{upkeep, wake};
+use crate::queue::{deadline, upkeep, wake};
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
 use crate::telemetry::health::Part;
@@ -94,13 +95,23 @@ impl Running {
         let smtp = Arc::new(Smtp::new(&now.smtp)?);
         let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
         let stopping = Stopping::default();
+        let writing = Writing::default();
         let quiet = Arc::new(QuietTimes::new(&now, clock));
         let held = Arc::new(Held::default());
         let stop_all = CancellationToken::new();
-        let (intent_writer, intents) =
-            Intents::new(pool.clone(), Arc::clone(&session), Arc::clone(&held), stopping.clone());
+        let (intent_writer, intents) = Intents::new(
+            pool.clone(),
+            Arc::clone(&session),
+            Arc::clone(&held),
+            stopping.clone(),
+            now.database.answer_deadline(),
+        );
         let intent_writer = tokio::spawn(intent_writer.run(stop_all.clone()));
-        let ready = Ready { session: Arc::clone(&session), stopping: stopping.clone() };
+        let ready = Ready {
+            session: Arc::clone(&session),
+            stopping: stopping.clone(),
+            writing: writing.clone(),
+        };
         let pipeline = Arc::new(Pipeline {
             quiet: Arc::clone(&quiet),
             rendering: Rendering::new(pool.clone(), &now)?,
@@ -111,20 +122,22 @@ impl Running {
             policies: Policies::new(&now),
         });
 
-        let (settle_deadline, deadline) = watch::channel(None);
+        let (settle_deadline, settle_until) = watch::channel(None);
         let (settler, settlements) = Settler::new(
             pool.clone(),
             Arc::clone(&session),
             Arc::clone(&held),
             now.queue.settle_batch,
             now.queue.settle_delay,
+            writing.clone(),
+            now.database.answer_deadline(),
         );
-        let settler = tokio::spawn(settler.run(deadline));
+        let settler = tokio::spawn(settler.run(settle_until));
         let (outbox, inbox) = mpsc::channel(now.worker.concurrency.max(1) as usize);
         let workers = tokio::spawn(runner::run(inbox, Arc::clone(&pipeline), settlements));
 
         let woken = Arc::new(Notify::new());
-        if now.database.prepared_statements {
+        if !now.database.transaction_pooler {
             // Behind a pooler in transaction mode LISTEN does not last; polling does.
             wake::listen(pool.clone(), &woken);
         }
@@ -172,6 +185,7 @@ impl Running {
         tasks.spawn(signals.run(stop_all.clone()));
         let pump = Pump {
             held,
+            writing,
             pool: pool.clone(),
             session: Arc::clone(&session),
             slots: Arc::clone(&slots),
@@ -250,7 +264,8 @@ async fn beats(
     stop: CancellationToken,
 ) {
     loop {
-        match session.beat(&pool).await {
+        // An answer that comes later than this is no help to a session that must be trusted.
+        match deadline::within(session.patience(), session.beat(&pool)).await {
             Ok(Beat::Alive) => {}
             Ok(Beat::Fenced) => {
                 metrics::counter!("postrider_sessions_fenced_total").increment(1);

@@ -16,6 +16,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::ids::{DeliveryId, Hold};
+use crate::queue::deadline;
 use crate::queue::intent::Batch;
 use crate::queue::session::Session;
 use crate::queue::signal::Class;
@@ -139,7 +140,9 @@ pub async fn release_strays(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
         }
-        match session.release_strays(&pool, &held.ids(), LEAST_AGE).await {
+        let held = held.ids();
+        let released = session.release_strays(&pool, &held, LEAST_AGE);
+        match deadline::within(LEAST_AGE, released).await {
             Ok(0) => {}
             Ok(strays) => {
                 tracing::warn!(strays, "gave back deliveries whose claim's answer was lost");

@@ -18,6 +18,7 @@ use super::held::{Claimed, Held};
 use super::metrics;
 use super::shutdown::Stopping;
 use crate::domain::outcome::{Outcome, WaitReason};
+use crate::queue::deadline;
 use crate::queue::intent::{self, Batch, Leave, MOST};
 use crate::queue::session::Session;
 
@@ -58,6 +59,8 @@ pub struct IntentWriter {
     session: Arc<Session>,
     held: Arc<Held>,
     stopping: Stopping,
+    /// Longest wait for the database's answer.
+    answer: Duration,
     next: i64,
 }
 
@@ -68,9 +71,10 @@ impl Intents {
         session: Arc<Session>,
         held: Arc<Held>,
         stopping: Stopping,
+        answer: Duration,
     ) -> (IntentWriter, Self) {
         let (outbox, inbox) = mpsc::channel(BACKLOG);
-        (IntentWriter { inbox, pool, session, held, stopping, next: 1 }, Self(outbox))
+        (IntentWriter { inbox, pool, session, held, stopping, answer, next: 1 }, Self(outbox))
     }
 
     /// Waits until the intent to send `claim` is durable. Without it nothing may be sent.
@@ -125,7 +129,8 @@ impl IntentWriter {
         let mut wait = RETRY_FIRST;
         loop {
             let started = Instant::now();
-            match intent::write(&self.pool, self.session.id(), batch, &claims, &settled).await {
+            let written = intent::write(&self.pool, self.session.id(), batch, &claims, &settled);
+            match deadline::within(self.answer, written).await {
                 Ok(Leave::Granted) => {
                     self.held.intended(batch, &claims);
                     metrics::intended(started.elapsed(), claims.len(), self.held.under_intent());

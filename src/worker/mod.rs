@@ -24,3 +24,4 @@ pub mod shutdown;
 pub mod signals;
 pub mod slots;
 pub mod waits;
+pub mod writing;

@@ -23,10 +23,12 @@ use super::quiet::QuietTimes;
 use super::runner::Parcel;
 use super::slots::Slots;
 use super::waits::{Room, Snapshot};
+use super::writing::Writing;
 use crate::config::Settings;
 use crate::domain::failpoint::{self, Point};
 use crate::domain::ids::LaneId;
 use crate::queue::claim::{Want, claim};
+use crate::queue::deadline;
 use crate::queue::lane::{self, Lane, Orders};
 use crate::queue::session::Session;
 use crate::queue::signal::Class;
@@ -82,6 +84,8 @@ pub struct Pump {
     pub slots: Arc<Slots>,
     /// What is in hand, until it is settled.
     pub held: Arc<Held>,
+    /// Whether outcomes can be written.
+    pub writing: Writing,
     /// All limits.
     pub limiter: Arc<Limiter>,
     /// Ways out by rule.
@@ -155,7 +159,9 @@ impl Pump {
             let eased = limiter.eased();
             tokio::pin!(eased);
             eased.as_mut().enable();
-            match self.turn(&mut view).await {
+            // Cut off, it leaves at most leases that nobody knows of: those are given back.
+            let answer = self.settings.borrow().database.answer_deadline();
+            match deadline::within(answer, self.turn(&mut view)).await {
                 Ok(next) => {
                     trouble = TROUBLE_FIRST;
                     self.health.ready();
@@ -217,7 +223,7 @@ impl Pump {
         if free < self.slots.quarter() && now < gathered {
             return Ok(Turn::Freed(self.slots.quarter(), gathered));
         }
-        if !self.session.is_trusted() {
+        if !self.session.is_trusted() || !self.writing.is_possible() {
             // Whatever were claimed now could not be begun, and others can have it.
             return Ok(Turn::At(now + queue.beat_interval / 2));
         }

@@ -13,11 +13,12 @@ use tokio::sync::mpsc;
 
 use super::held::Held;
 use super::metrics;
+use super::writing::Writing;
 use crate::domain::ids::DeliveryId;
-use crate::queue::doubt;
 use crate::queue::session::Session;
 use crate::queue::settle::{Settlement, settle};
 use crate::queue::{GENERATIONS, Generation};
+use crate::queue::{deadline, doubt};
 
 /// Settlements that may wait to be written before handlers wait too.
 const BACKLOG: usize = 4_096;
@@ -41,6 +42,10 @@ pub struct Settler {
     held: Arc<Held>,
     batch: usize,
     delay: Duration,
+    /// Told of every batch.
+    writing: Writing,
+    /// Longest wait for the database's answer.
+    answer: Duration,
 }
 
 impl Settler {
@@ -51,9 +56,12 @@ impl Settler {
         held: Arc<Held>,
         batch: u32,
         delay: Duration,
+        writing: Writing,
+        answer: Duration,
     ) -> (Self, Settlements) {
         let (outbox, inbox) = mpsc::channel(BACKLOG);
-        (Self { inbox, pool, session, held, batch: batch.max(1) as usize, delay }, outbox)
+        let batch = batch.max(1) as usize;
+        (Self { inbox, pool, session, held, batch, delay, writing, answer }, outbox)
     }
 
     /// Runs until every sender is gone. Gives back what could not be written by
@@ -89,7 +97,7 @@ impl Settler {
     async fn write(
         &self,
         batch: &mut Vec<Settlement>,
-        deadline: &tokio::sync::watch::Receiver<Option<Instant>>,
+        stops: &tokio::sync::watch::Receiver<Option<Instant>>,
     ) -> Result<(), usize> {
         let mut by_generation: [Vec<Settlement>; GENERATIONS] = Default::default();
         for settlement in batch.drain(..) {
@@ -104,8 +112,10 @@ impl Settler {
             let mut wait = RETRY_FIRST;
             loop {
                 let started = Instant::now();
-                match settle(&self.pool, self.session.id(), generation, &refs).await {
+                let written = settle(&self.pool, self.session.id(), generation, &refs);
+                match deadline::within(self.answer, written).await {
                     Ok(settled) => {
+                        self.writing.succeeded();
                         let claim = |done: &&Settlement| (done.job, done.hold);
                         let written: HashSet<_> = settled.iter().copied().collect();
                         let ends = refs.iter().filter(|done| {
@@ -120,7 +130,8 @@ impl Settler {
                         break;
                     }
                     Err(error) => {
-                        if deadline.borrow().is_some_and(|at| Instant::now() >= at) {
+                        self.writing.failed();
+                        if stops.borrow().is_some_and(|at| Instant::now() >= at) {
                             tracing::error!(%error, left, "stopping without having written these outcomes; they will be in doubt");
                             return Err(left);
                         }

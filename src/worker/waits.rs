@@ -173,17 +173,19 @@ mod tests {
     use super::*;
     use crate::config::{Settings, ThrottleRule, ThrottleScope};
     use crate::domain::ids::{LaneId, MailboxProvider, PoolId, StreamId};
+    use crate::message::time_zone::TimeZone;
     use crate::route::planner::Planner;
     use crate::throttle::key::Plan;
     use crate::throttle::limiter::Limiter;
 
     /// Lane 1 of tenant 1, who may have two in hand, and lanes 2 and 3 of tenants 2 and 3.
-    fn book(now: Instant) -> LaneBook {
+    fn book() -> LaneBook {
         let planner = Planner::new(&Settings::for_testing()).expect("a planner");
         let limiter = Limiter::new(&[ThrottleRule {
             scope: ThrottleScope::Tenant { tenant: Some("tenant1".into()) },
             rate: None,
             burst: None,
+            further: Vec::new(),
             concurrency: Some(2),
         }]);
         let mut book = LaneBook::default();
@@ -201,6 +203,7 @@ mod tests {
                 id: LaneId::new(id),
                 tenant: TenantId::new(i64::from(id)),
                 tenant_name,
+                time_zone: TimeZone::default(),
                 weight: 100,
                 pool: PoolId::new(0),
                 mailbox_provider: provider,
@@ -208,14 +211,14 @@ mod tests {
                 stream: StreamId::new(id),
                 stream_name: "bulk".into(),
             };
-            book.put(Arc::new(lane), gate, Arc::new(choice), now);
-            book.hint(&[LaneId::new(id)], true, now);
+            book.put(Arc::new(lane), gate, Arc::new(choice), None);
+            book.hint(&[LaneId::new(id)]);
         }
         book
     }
 
     fn holds(book: &LaneBook, room: usize, process: Room, now: Instant) -> Vec<Hold> {
-        let mut lanes = book.waits(&Blocks::default(), |_| room, process, now).lanes;
+        let mut lanes = book.waits(|_| room, process, now).lanes;
         lanes.sort_by_key(|waiting| waiting.lane.id);
         lanes.iter().map(|waiting| waiting.hold).collect()
     }
@@ -223,11 +226,11 @@ mod tests {
     #[test]
     fn each_lane_says_what_it_waits_for() {
         let now = Instant::now();
-        let mut book = book(now);
-        let picks = book.pick(30, 10, &Blocks::default(), |_| 10, now);
+        let mut book = book();
+        let picks = book.pick(30, 10, |_| 10, now);
         assert_eq!(picks.iter().map(|pick| pick.permits.len()).sum::<usize>(), 22);
         for pick in &picks {
-            book.claimed(pick.lane, pick.permits.len(), pick.permits.len(), PASSED_OVER, now);
+            book.claimed(pick.lane, pick.permits.len(), pick.permits.len());
         }
         let limited = Hold::Limit(WaitReason::Concurrency);
         assert_eq!(holds(&book, 10, Room::Some, now), [limited, Hold::Turn, Hold::Turn]);
@@ -235,10 +238,10 @@ mod tests {
         assert_eq!(holds(&book, 0, Room::Full, now), [limited, Hold::TenantRoom, Hold::TenantRoom]);
 
         // One comes back short: it waits for nothing. The other is alone then.
-        book.claimed(LaneId::new(3), 10, 4, PASSED_OVER, now);
+        book.claimed(LaneId::new(3), 10, 4);
         assert_eq!(holds(&book, 10, Room::Full, now), [limited, Hold::NoRoom]);
         // Told to hold work again, and asked by nobody for long: it was passed over.
-        book.hint(&[LaneId::new(3)], true, now);
+        book.hint(&[LaneId::new(3)]);
         assert_eq!(holds(&book, 10, Room::Some, now), [limited, Hold::Turn]);
         let later = now + PASSED_OVER * 2;
         assert_eq!(holds(&book, 10, Room::Some, later), [limited, Hold::Turn, Hold::Turn]);
