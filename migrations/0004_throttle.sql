@@ -61,7 +61,7 @@ $$ select least(ceil(p_n::float8 * 1e9::float8 / p_rate), 4e18::float8)::bigint 
 -- How long after its release a token may be used: by the replica (hold), and in all.
 create function postrider.throttle_times(p_rate float8, p_burst float8, out hold bigint, out bank bigint)
 language plpgsql immutable parallel safe as $$
-declare late bigint := least(floor((greatest(p_burst, 1.25::float8) - 1) * 1e9::float8 / p_rate), 4e18::float8)::bigint;
+declare late bigint := least(floor((greatest(p_burst, 1.25::float8, 1 + p_rate * 0.05::float8) - 1) * 1e9::float8 / p_rate), 4e18::float8)::bigint;
 begin
   hold := least(case when p_burst < 2 then late else late / 4 * 3 end,
                 greatest(250000000, postrider.throttle_cost(p_rate, 1) / 8));

@@ -86,6 +86,11 @@ async fn a_rate_holds_over_three_daemons_and_survives_one() {
     let whole = best(&came, first + 1_000, first + 3_000);
     let after = best(&came, killed, killed + 5_000);
     println!("busiest second {most}, used {whole:.3}, once one is gone {after:.3}");
+    for daemon in &daemons {
+        let void = daemon.metric("postrider_throttle_void_total").await;
+        let taken = daemon.metric("postrider_throttle_taken_total").await;
+        println!("a daemon used {taken} tokens and let {void} pass");
+    }
     assert!(most <= RATE + BURST, "{most} in one second");
     assert!(whole >= 0.97, "{whole} of the rate with three daemons");
     assert!(after >= 0.97, "{after} of the rate once one is gone");

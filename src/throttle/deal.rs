@@ -23,8 +23,10 @@ pub const AHEAD: i64 = 150_000_000;
 /// The longest hold, but for slow limits: others wait for what is held in vain.
 const HOLD: i64 = 250_000_000;
 
-/// A burst below this leaves no time to use a token in: it counts as this.
-pub(super) const LEAST_BURST: f64 = 1.25;
+/// A burst below this, or below one token and what flows in in so many seconds, leaves no
+/// time to use a token in: it counts as that.
+const LEAST_BURST: f64 = 1.25;
+const LEAST_LATENESS: f64 = 0.05;
 
 /// Longer than any time here, and far from overflow.
 const FOR_EVER: u64 = 4_000_000_000_000_000_000;
@@ -79,10 +81,14 @@ pub(super) fn cost(quota: Quota, n: u32) -> i64 {
     quota.cost(n).min(FOR_EVER) as i64
 }
 
+/// What the burst counts as.
+fn worth(quota: Quota) -> f64 {
+    quota.burst.max(LEAST_BURST).max(1.0 + quota.rate * LEAST_LATENESS)
+}
+
 /// How long after its release a token may be used at most.
 fn lateness(quota: Quota) -> i64 {
-    let beyond = quota.burst.max(LEAST_BURST) - 1.0;
-    (beyond * 1e9 / quota.rate).floor().min(FOR_EVER as f64) as i64
+    ((worth(quota) - 1.0) * 1e9 / quota.rate).floor().min(FOR_EVER as f64) as i64
 }
 
 /// How long a replica may hold a token after its release: then it is void.
@@ -182,7 +188,7 @@ mod tests {
                 open = open.max(flowed - n as f64);
                 most = most.max(open + n as f64 + 1.0 - flowed);
             }
-            prop_assert!(most <= burst.max(LEAST_BURST) + 1e-4, "{most} beyond the rate");
+            prop_assert!(most <= worth(quota) + 1e-4, "{most} beyond the rate");
         }
     }
 

@@ -13,14 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, histogram};
+use parking_lot::Mutex;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{PgPool, Row};
 use tokio_util::sync::CancellationToken;
 
 use super::account::Account;
 use super::bucket::Quota;
-use super::deal::{AHEAD, Ask, Slab};
+use super::deal::{AHEAD, Ask, Slab, cost};
 use super::limiter::{Core, Count, Dealer, Limiter};
+use super::offset::Offset;
 use super::seat::SeatAsk;
 use super::stock::HURRY;
 
@@ -50,6 +52,7 @@ pub struct Exchange {
     pool: PgPool,
     session: i64,
     core: Arc<Core>,
+    offset: Mutex<Offset>,
     counted: Counted,
 }
 
@@ -78,7 +81,8 @@ struct Answer {
 impl Exchange {
     /// For a limiter that is [shared](Limiter::shared), over [`connections`].
     pub fn new(pool: PgPool, session: i64, limiter: &Limiter) -> Self {
-        Self { pool, session, core: Arc::clone(limiter.core()), counted: Counted::register() }
+        let core = Arc::clone(limiter.core());
+        Self { pool, session, core, offset: Mutex::default(), counted: Counted::register() }
     }
 
     /// Exchanges until `stop`, and then gives all slots up.
@@ -230,7 +234,9 @@ impl Exchange {
         if let (Some((slab, ahead)), Some(one)) = (answer.slab, batch.rates.get(at)) {
             let Account::Dealt(dealt) = &one.count.account else { return false };
             let mut dealt = dealt.lock();
-            dealt.stocks[one.nth].receive(sent, now, one.quota, slab, ahead);
+            let theirs = slab.tail - cost(one.quota, slab.n) - ahead;
+            let (earliest, latest) = self.offset.lock().place(sent, now, theirs);
+            dealt.stocks[one.nth].receive(earliest, latest, one.quota, slab, ahead);
             self.counted.granted.increment(u64::from(slab.n));
             self.counted.returned.increment(u64::from(one.ask.back));
             return std::mem::take(&mut dealt.awaited);

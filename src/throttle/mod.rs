@@ -19,6 +19,7 @@ pub mod gate;
 pub mod key;
 pub mod limiter;
 pub mod metrics;
+mod offset;
 pub mod overrides;
 mod rules;
 mod seat;

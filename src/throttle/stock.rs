@@ -1,9 +1,8 @@
 //! The tokens of one rate that a replica was dealt and has not used (pure).
 //!
 //! Each has its release and the end of its hold, on this process's monotonic clock. The
-//! release is counted from when the answer came and the end from when the question
-//! was sent: wherever in between the database looked at its clock, no token is used too
-//! early or too late.
+//! release is counted from the latest moment at which the database can have looked at its
+//! clock and the end from the earliest: no token is used too early or too late.
 //!
 //! Also what the replica needs to know to ask: what was used since the last exchange
 //! and whether somebody asked in vain.
@@ -189,8 +188,8 @@ impl Stock {
         (ask.want > 0 || ask.back > 0).then_some(ask)
     }
 
-    /// Puts the answer to a question of `sent` in, at `now`. `ahead` is the slab's start
-    /// less the database's time.
+    /// Puts an answer in. The database looked at its clock between `sent` and `now`; `ahead`
+    /// is the slab's start less what that said.
     pub(super) fn receive(&mut self, sent: u64, now: u64, quota: Quota, slab: Slab, ahead: i64) {
         self.under(quota);
         self.next_at = Some(now.saturating_add_signed(ahead + cost(quota, slab.n + 1)));
