@@ -49,10 +49,10 @@ async fn a_pause_holds_within_a_second_and_ends_by_itself_however_slow_the_poll(
         .replace("[queue]", "[queue]\npoll_interval = \"5s\"");
     std::fs::write(&config, text).expect("write");
     let tenant = builders::tenant(&all.owner, "acme").await;
-    let _daemon = all.daemon(&config).await;
-
     // In full swing: 3,000 at 100 a second.
     all.submit(tenant, "bulk", &builders::recipients(3_000, "example.org")).await;
+    let _daemon = all.daemon(&config).await;
+
     all.sink_has(20).await;
     with_config(
         &config,

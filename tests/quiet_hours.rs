@@ -97,7 +97,7 @@ async fn a_delivery_rests_by_its_recipients_clock_and_not_beyond_its_time() {
     for (recipient, attempt, left, at_its_end) in &rows {
         assert_eq!(*attempt, 0, "{recipient}: no attempt was spent");
         assert_eq!(*at_its_end, recipient == "late@example.org", "{recipient}");
-        let (least, most) = if *at_its_end { (3_500.0, 3_600.0) } else { (7_000.0, 7_320.0) };
+        let (least, most) = if *at_its_end { (3_200.0, 3_600.0) } else { (6_700.0, 7_320.0) };
         assert!((least..=most).contains(left), "{recipient}: {left}");
     }
     assert_eq!(builders::attempts(&all.owner, 7).await, 0, "nothing was recorded as a try");
