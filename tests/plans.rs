@@ -37,9 +37,9 @@ impl Queue {
         builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(80, "a.org")).await;
         let free = builders::lanes(&worker).await[0].get();
         sqlx::raw_sql(
-            "with some as (delete from postrider.ready_g0 where job_id in
+            "with taken as (delete from postrider.ready_g0 where job_id in
                (select job_id from postrider.ready_g0 order by job_id limit 40) returning *)
-             insert into postrider.ready_g4 select 4, lane_id, run_at, job_id, tenant_id, expires_at from some;
+             insert into postrider.ready_g4 select 4, lane_id, run_at, job_id, tenant_id, expires_at from taken;
              insert into postrider.stream(tenant_id, name) select 1, 'blocked' || n from generate_series(1, 20) n;
              insert into postrider.lane(tenant_id, pool_id, prio, stream_id)
              select tenant_id, 0, 3, stream_id from postrider.stream where name like 'blocked%'",
