@@ -7,6 +7,7 @@ pub mod deliver;
 pub mod held;
 pub mod lanes;
 pub mod metrics;
+mod order;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;
