@@ -8,15 +8,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use super::order::{Rank, UPSIDE_DOWN};
 use crate::domain::ids::{LaneId, TenantId};
 use crate::throttle::key::Key;
 
 /// How long a crowd that nobody waits in remembers who got how much.
 const MEMORY: Duration = Duration::from_secs(10);
-
-/// Every this many rounds the lowest priority goes first, so that transactional mail
-/// without end cannot starve bulk.
-pub(super) const UPSIDE_DOWN: u64 = 8;
 
 /// What one permit adds to the account of a tenant of weight 1.
 const PERMIT: u64 = 1 << 20;
@@ -54,9 +51,6 @@ struct Crowd {
     /// How often some were let out.
     times: u64,
 }
-
-/// A lane among its tenant's: by priority, then by the round in which it was served last.
-pub(super) type Rank = (u8, u64, LaneId);
 
 impl Crowd {
     /// One lane of each tenant in turn, and once in [`UPSIDE_DOWN`] times its lowest.

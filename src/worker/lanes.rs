@@ -8,11 +8,11 @@
 //! owed is remembered, within bounds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::crowd::{CrowdId, Crowds, Rank, UPSIDE_DOWN};
+use super::crowd::{CrowdId, Crowds};
+use super::order::{Cursor, Lanes, Rank, UPSIDE_DOWN};
 use super::quiet::Nights;
 use super::waits::LaneRecord;
 use crate::domain::ids::{LaneId, TenantId};
@@ -113,13 +113,6 @@ pub struct LaneBook {
     /// Of the last pick.
     now: Option<Instant>,
     looked_at: u64,
-}
-
-/// A tenant's lanes that may be taken from, in their order.
-#[derive(Debug, Default)]
-struct Lanes {
-    weight: f64,
-    order: BTreeSet<Rank>,
 }
 
 impl LaneBook {
@@ -465,45 +458,6 @@ impl Picks {
         }
     }
 }
-
-/// A walk over a tenant's lanes that goes on while lanes leave: by priority, or the lowest
-/// first; within one the longest unserved first.
-struct Cursor {
-    flip: bool,
-    last: Option<Rank>,
-}
-
-impl Cursor {
-    const fn new(flip: bool) -> Self {
-        Self { flip, last: None }
-    }
-
-    fn next(&mut self, order: &BTreeSet<Rank>) -> Option<LaneId> {
-        let behind = self.last.and_then(|last| {
-            let rest = order.range((Bound::Excluded(last), Bound::Unbounded));
-            rest.take(1).find(|at| at.0 == last.0)
-        });
-        let found = match (behind, self.last) {
-            (Some(found), _) => found,
-            // The first of the next priority that there is.
-            (None, None) if self.flip => first_of(order, order.last()?.0)?,
-            (None, None) => order.first()?,
-            (None, Some(last)) if self.flip => {
-                first_of(order, order.range(..(last.0, 0, FIRST)).next_back()?.0)?
-            }
-            (None, Some(last)) => order.range((last.0.checked_add(1)?, 0, FIRST)..).next()?,
-        };
-        self.last = Some(*found);
-        Some(found.2)
-    }
-}
-
-fn first_of(order: &BTreeSet<Rank>, priority: u8) -> Option<&Rank> {
-    order.range((priority, 0, FIRST)..).next()
-}
-
-/// Before every lane.
-const FIRST: LaneId = LaneId::new(i32::MIN);
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@ pub mod intend;
 pub mod intents;
 pub mod lanes;
 pub mod metrics;
+mod order;
 pub mod pace;
 pub mod pipeline;
 pub mod plan;
