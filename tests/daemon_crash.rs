@@ -3,7 +3,7 @@
 
 mod support;
 
-use postrider::worker::intend::PER_CONNECTION;
+use postrider::worker::ahead::MOST_PER_CONNECTION;
 use support::builders;
 use support::installation::Installation;
 
@@ -50,7 +50,7 @@ async fn kill_minus_nine_loses_nothing_and_doubles_only_what_is_in_doubt() {
         in_doubt >= doubt,
         "{in_doubt} of {interrupted} interrupted were in doubt, {doubt} flagged"
     );
-    let most = 2 * (50 * i64::from(PER_CONNECTION) + SETTLE_BATCH);
+    let most = 2 * (50 * i64::from(MOST_PER_CONNECTION) + SETTLE_BATCH);
     assert!(in_doubt <= most, "{in_doubt} in doubt, expected {most} at most");
     assert!(
         stats.duplicates as i64 <= doubt,

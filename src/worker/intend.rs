@@ -6,11 +6,14 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::admit::Ready;
+use super::ahead::{Ahead, Meter};
 use super::intents::Intents;
 use crate::domain::failpoint::{self, Point};
 use crate::domain::outcome::{Outcome, WaitReason};
@@ -18,9 +21,6 @@ use crate::queue::job::Job;
 use crate::route::plan::{Hop, RoutePlan};
 use crate::smtp::pool::PATIENCE;
 use crate::smtp::slots::{Slot, Slots};
-
-/// Deliveries with an intent for each connection that a host may have (docs/adr/0011).
-pub const PER_CONNECTION: u32 = 3;
 
 /// Hosts that are remembered before those that nobody sends to are forgotten.
 const MANY_HOSTS: usize = 1_024;
@@ -35,8 +35,15 @@ pub struct Intending {
 
 #[derive(Debug, Default)]
 struct Hosts {
-    slots: HashMap<SocketAddr, Slots>,
+    known: HashMap<SocketAddr, Host>,
     swept_at: usize,
+}
+
+#[derive(Debug)]
+struct Host {
+    slots: Slots,
+    ahead: Ahead,
+    meter: Arc<Meter>,
 }
 
 /// The right to send one letter: its intent is durable. Given up when it is dropped.
@@ -44,7 +51,15 @@ struct Hosts {
 pub struct Turn {
     ready: Ready,
     /// Held for as long as the turn; a plan without hops has none.
-    _slot: Option<Slot>,
+    place: Option<(Slot, Arc<Meter>)>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some((_slot, meter)) = &self.place {
+            meter.sent();
+        }
+    }
 }
 
 impl Turn {
@@ -64,33 +79,41 @@ impl Intending {
     /// Waits until `job` is among the next for the first host of `plan`, and its intent is
     /// durable.
     pub async fn intend(&self, job: &Job, plan: &RoutePlan) -> Result<Turn, Outcome> {
-        let turn = |slot| Turn { ready: self.ready.clone(), _slot: slot };
+        let turn = |place| Turn { ready: self.ready.clone(), place };
         // A plan without hops sends nothing.
         let Some(hop) = plan.hops.first() else { return Ok(turn(None)) };
-        let slots = self.slots_of(hop);
+        let (slots, meter) = self.line_to(hop);
         let busy = Outcome::Postponed { delay: PATIENCE, reason: WaitReason::Connections };
         let Ok(Some(slot)) = timeout(PATIENCE, slots.take()).await else { return Err(busy) };
         // It may have waited for long: nothing that could not be begun is declared.
         self.ready.check()?;
+        let asked = Instant::now();
         self.intents.declare((job.id, job.hold)).await?;
+        meter.declared(asked.elapsed());
         failpoint::reach(Point::IntentWritten, &job.recipient);
         // The commit may have taken its time: fenced or stopping since, the intent is void.
-        let turn = turn(Some(slot));
+        let turn = turn(Some((slot, meter)));
         turn.still_stands()?;
         Ok(turn)
     }
 
-    fn slots_of(&self, hop: &Hop) -> Slots {
-        let number = hop.max_connections.max(1).saturating_mul(PER_CONNECTION);
+    /// The line of deliveries to a host, as long as it should be now.
+    fn line_to(&self, hop: &Hop) -> (Slots, Arc<Meter>) {
+        let (connections, now) = (hop.max_connections.max(1), Instant::now());
         let mut hosts = self.hosts.lock();
-        if hosts.slots.len() > hosts.swept_at.saturating_mul(2).max(MANY_HOSTS) {
-            hosts.slots.retain(|_, slots| !slots.is_unused());
-            hosts.swept_at = hosts.slots.len();
+        if hosts.known.len() > hosts.swept_at.saturating_mul(2).max(MANY_HOSTS) {
+            hosts.known.retain(|_, host| !host.slots.is_unused());
+            hosts.swept_at = hosts.known.len();
         }
-        let slots = hosts.slots.entry(hop.address).or_insert_with(|| Slots::new(number));
-        if slots.number() != number as usize {
-            slots.resize(number);
+        let host = hosts.known.entry(hop.address).or_insert_with(|| Host {
+            slots: Slots::new(connections),
+            ahead: Ahead::new(connections, now),
+            meter: Arc::default(),
+        });
+        let turns = host.ahead.turns(connections, &host.meter, now);
+        if host.slots.number() != turns as usize {
+            host.slots.resize(turns);
         }
-        slots.clone()
+        (host.slots.clone(), Arc::clone(&host.meter))
     }
 }

@@ -1,6 +1,7 @@
 //! One message from claim to settlement. Start with [`pipeline`].
 
 pub mod admit;
+pub mod ahead;
 mod crowd;
 pub mod daemon;
 pub mod deliver;
