@@ -6,6 +6,7 @@
 //! somebody who believes neither the daemon nor its metrics. The exit code says whether any
 //! promise was broken; a failing run can be repeated with its seed.
 
+#[allow(dead_code, reason = "the tests enter by another door")]
 mod proof;
 
 use std::io::Write;
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .context("cannot start threads")
-        .and_then(|runtime| runtime.block_on(run(&args)));
+        .and_then(|runtime| runtime.block_on(run_until_told(&args)));
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -72,6 +73,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Stopped by Ctrl-C or SIGTERM it still ends what it started: dropping does that.
+async fn run_until_told(args: &Args) -> anyhow::Result<bool> {
+    let stop = postrider::boot::shutdown_signal();
+    stop.run_until_cancelled(run(args)).await.unwrap_or_else(|| bail!("told to stop"))
 }
 
 /// True if every promise held.

@@ -7,23 +7,23 @@ use crate::proof::stage::{Setup, Stage};
 
 /// Case 9, second half: daemons and API share few server connections, a transaction each.
 pub(super) async fn transaction_mode(run: Run<'_>) -> anyhow::Result<Ran> {
-    let mut stage = match open(run).await? {
-        Ok((stage, bouncer)) => Behind { stage, bouncer },
+    let (mut stage, bouncer) = match open(run).await? {
+        Ok(behind) => behind,
         Err(why) => return Ok(Ran::NotRun(why)),
     };
-    let load = stage.stage.load("m");
-    stage.stage.receives(200).await?;
-    let since = stage.stage.now().await?;
-    stage.stage.recovery(since).await?;
-    let ran = end(stage.stage, load, Duplicates::Never).await;
-    drop(stage.bouncer);
+    let load = stage.load("m");
+    stage.receives(200).await?;
+    let since = stage.now().await?;
+    stage.recovery(since).await?;
+    let ran = end(stage, load, Duplicates::Never).await;
+    drop(bouncer);
     ran
 }
 
 /// Case 8, last part: the pooler dies and comes back.
 pub(super) async fn restarted(run: Run<'_>) -> anyhow::Result<Ran> {
-    let Behind { mut stage, mut bouncer } = match open(run).await? {
-        Ok((stage, bouncer)) => Behind { stage, bouncer },
+    let (mut stage, mut bouncer) = match open(run).await? {
+        Ok(behind) => behind,
         Err(why) => return Ok(Ran::NotRun(why)),
     };
     let load = stage.load("m");
@@ -41,20 +41,15 @@ pub(super) async fn restarted(run: Run<'_>) -> anyhow::Result<Ran> {
     ran
 }
 
-struct Behind {
-    stage: Stage,
-    bouncer: Bouncer,
-}
-
 /// A stage whose processes reach Postgres through PgBouncer alone; or why there is none.
 async fn open(run: Run<'_>) -> anyhow::Result<Result<(Stage, Bouncer), String>> {
     let program = match Bouncer::find() {
         Ok(program) => program,
         Err(why) => return Ok(Err(why)),
     };
-    let setup =
-        Setup { replicas: 0, database: "transaction_pooler = true\n".into(), ..Setup::default() };
+    let setup = Setup { replicas: 0, ..Setup::default() };
     let mut stage = Stage::open(run.template, setup, run.seed).await?;
+    stage.setup.database = "transaction_pooler = true".into();
     let mut bouncer = Bouncer::new(program, &stage.place("bouncer"), &stage.server)?;
     bouncer.start().await?;
     stage.proxy.point_at(&bouncer.socket());
