@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 const LOOK_BACK: Duration = Duration::from_secs(5);
 
 /// Silence after which a session would be fenced: longer than any run.
-const TTL: Duration = Duration::from_secs(3_600);
+const TTL: Duration = Duration::from_hours(1);
 
 /// One session and what it remembers of the lanes.
 pub(crate) struct Replica {

@@ -39,7 +39,8 @@ async fn handle(_: Job, handled: Data<Handled>) -> Result<(), BoxDynError> {
 /// One round.
 pub(crate) async fn measure(stand: &Stand, args: &Args) -> anyhow::Result<Measured> {
     let mut round = stand.round("apalis").await?;
-    let pool = PgPoolOptions::new().max_connections(args.workers * 4 + 2).connect(&round.url).await?;
+    let pool =
+        PgPoolOptions::new().max_connections(args.workers * 4 + 2).connect(&round.url).await?;
     PostgresStorage::setup(&pool).await.context("cannot migrate")?;
 
     round.mark().await?;
@@ -69,10 +70,8 @@ pub(crate) async fn measure(stand: &Stand, args: &Args) -> anyhow::Result<Measur
     let mut workers = JoinSet::new();
     let mut contexts = Vec::new();
     for n in 0..args.workers {
-        let config = Config::default()
-            .queue(QUEUE)
-            .batch_size(args.claim_batch as usize)
-            .lock_tasks(false);
+        let config =
+            Config::default().queue(QUEUE).batch_size(args.claim_batch as usize).lock_tasks(false);
         let backend = PostgresStorage::<Job>::new(&pool).with_config(config).with_pubsub();
         let context = WorkerContext::new(&format!("bench-{n}"));
         contexts.push(context.clone());
@@ -81,7 +80,9 @@ pub(crate) async fn measure(stand: &Stand, args: &Args) -> anyhow::Result<Measur
             .data(Arc::clone(&handled))
             .parallelize(tokio::spawn)
             .build(handle);
-        workers.spawn(async move { worker.run().await });
+        // A thread for each: its future cannot be shown to be Send once handlers are spawned.
+        let runtime = tokio::runtime::Handle::current();
+        workers.spawn_blocking(move || runtime.block_on(worker.run()));
     }
     let started = Instant::now();
     let mut done = 0;

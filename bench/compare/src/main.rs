@@ -14,6 +14,7 @@ mod ours;
 mod replica;
 mod stand;
 #[path = "../../queue/table.rs"]
+#[allow(dead_code, reason = "each program of the bench uses its part")]
 mod table;
 #[path = "../../usage.rs"]
 #[allow(dead_code, reason = "each program of the bench uses its part")]
@@ -111,7 +112,12 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .context("cannot start threads")
-        .and_then(|runtime| runtime.block_on(run(&args)));
+        .and_then(|runtime| {
+            let ended = runtime.block_on(run(&args));
+            // A worker that never heard of its end is not waited for.
+            runtime.shutdown_background();
+            ended
+        });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -159,8 +165,15 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let mut table = Table::new(
         "compare",
         &[
-            "system", "enqueue/s", "claim+settle/s", "Postgres us/job, enqueue", "Postgres us/job, work",
-            "client us/job, work", "dead rows made/job", "dead rows left", "WAL bytes/job",
+            "system",
+            "enqueue/s",
+            "claim+settle/s",
+            "Postgres us/job, enqueue",
+            "Postgres us/job, work",
+            "client us/job, work",
+            "dead rows made/job",
+            "dead rows left",
+            "WAL bytes/job",
         ],
     );
     for system in &systems {

@@ -104,11 +104,11 @@ fn submission() -> Submission {
     Submission {
         from_domain: "bench.example".into(),
         stream: "bulk".into(),
-        content: r#"{"from":"Bench <news@bench.example>","subject":"News","text":"{{ text }}"}"#.into(),
+        content: r#"{"from":"Bench <news@bench.example>","subject":"News","text":"{{ text }}"}"#
+            .into(),
         send_at: None,
         expires_at: None,
         recipients: Recipients::default(),
         idempotency: None,
     }
 }
-

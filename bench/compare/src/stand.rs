@@ -14,7 +14,7 @@ use crate::{Args, usage};
 const STATISTICS: Duration = Duration::from_millis(1_500);
 
 /// Longest wait for the jobs of a round to be worked off.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The cluster.
 pub(crate) struct Stand {
@@ -123,7 +123,8 @@ impl Round<'_> {
         .fetch_one(&mut self.database)
         .await?;
         let jobs = f64::from(jobs);
-        let micros = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64() * 1e6 / jobs;
+        let micros =
+            |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64() * 1e6 / jobs;
         let rate = |from: Point, to: Point| jobs / (to.at - from.at).as_secs_f64();
         Ok(Measured {
             enqueued_per_second: rate(stored, full),
