@@ -88,7 +88,7 @@ pub(crate) async fn fill(
     layout: Layout,
 ) -> anyhow::Result<(Filled, Duration)> {
     // Checkpoints in the middle of it would double its log, which is not what is measured.
-    stand.admin("alter system set max_wal_size = '16GB'").await?;
+    stand.admin("alter system set max_wal_size = '8GB'").await?;
     stand.admin("select pg_reload_conf()").await?;
     let filled = fill_tables(database, layout).await;
     stand.admin("alter system reset max_wal_size").await?;
