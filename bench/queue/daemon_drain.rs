@@ -181,7 +181,7 @@ impl Side {
         daemon.stop().await?;
         let left: i64 = sqlx::query_scalar(
             "select count(*) from (select 1 from postrider.ready r join postrider.tenant t using (tenant_id)
-             where t.name = any ($1) limit 1) some",
+             where t.name = any ($1) limit 1) waiting",
         )
         .bind((0..OPEN).map(tenant_name).collect::<Vec<_>>())
         .fetch_one(&self.database.pool)
