@@ -22,7 +22,7 @@ pub(super) type Tokens = SmallVec<[Token; 2]>;
 #[derive(Debug)]
 pub(super) enum Account {
     Own([Bucket; ThrottleRule::MOST_RATES]),
-    Dealt(Mutex<Dealt>),
+    Dealt(Box<Mutex<Dealt>>),
 }
 
 /// What was dealt to this process.
@@ -62,7 +62,9 @@ impl Account {
             Self::Own(buckets) => {
                 let took = buckets[nth].take(now, quota, n);
                 if took {
-                    permits.iter_mut().for_each(|tokens| tokens.push(Token::default()));
+                    for tokens in permits.iter_mut() {
+                        tokens.push(Token::default());
+                    }
                 }
                 took
             }

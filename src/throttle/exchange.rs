@@ -93,7 +93,7 @@ impl Exchange {
         let mut swept = tokio::time::Instant::now();
         while !stop.is_cancelled() {
             let now = self.core.now();
-            let due = self.due(dealer, now);
+            let due = next_due(dealer, now);
             let pause = due.map(|due| Duration::from_nanos(due.saturating_sub(now)));
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -134,12 +134,6 @@ impl Exchange {
         if let Err(error) = leave.execute(&self.pool).await {
             tracing::debug!(%error, "could not give up the slots; they pass on in three seconds");
         }
-    }
-
-    /// When somebody next has a reason to exchange.
-    fn due(&self, dealer: &Dealer, now: u64) -> Option<u64> {
-        let listed = dealer.listed.lock();
-        listed.iter().filter_map(|count| due_of(count, now)).min()
     }
 
     /// What is to be exchanged now; takes those off the list that have nothing more.
@@ -267,6 +261,12 @@ impl Answer {
         let seat = allotted.zip(target).map(|(a, t)| (a.max(0) as u32, t.max(0) as u32));
         Ok(Self { place: row.try_get("place")?, slab, seat })
     }
+}
+
+/// When somebody next has a reason to exchange.
+fn next_due(dealer: &Dealer, now: u64) -> Option<u64> {
+    let listed = dealer.listed.lock();
+    listed.iter().filter_map(|count| due_of(count, now)).min()
 }
 
 fn due_of(count: &Count, now: u64) -> Option<u64> {

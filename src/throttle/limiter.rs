@@ -173,7 +173,7 @@ impl Core {
                 || count.account.remembers(now, rules.bounds(&count.key).as_ref())
         });
         let account = match self.dealer {
-            Some(_) => Account::Dealt(Mutex::default()),
+            Some(_) => Account::Dealt(Box::default()),
             None => Account::Own(Default::default()),
         };
         let count = Arc::new(Count { key: key.clone(), account, slots: Slots::default() });

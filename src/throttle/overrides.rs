@@ -161,5 +161,5 @@ impl Stored {
 /// Tenant, mailbox provider, source and route as stored.
 fn names(scope: &ThrottleScope) -> [&str; 4] {
     let (tenant, mailbox_provider, source, route) = scope.names();
-    [tenant, mailbox_provider, source, route].map(|name| name.unwrap_or_default())
+    [tenant, mailbox_provider, source, route].map(Option::unwrap_or_default)
 }
