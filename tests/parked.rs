@@ -67,7 +67,7 @@ async fn what_is_left_behind_is_copied_once_and_claimed_before_what_came_later()
     assert_eq!(settled.expect("settle").len(), 1);
     session.close(&worker).await.expect("close");
     let rescued = upkeep::rescue(&worker, 100, Duration::ZERO, 100).await.expect("rescue");
-    assert_eq!(rescued.unsent + rescued.resent + rescued.held, 7, "four of each table were claimed, one is settled");
+    assert_eq!(rescued.all(), 7, "four of each table were claimed, one is settled");
     let operator = db.pool(Role::Operator).await;
     let sums = audit(&operator, Extent { most: 9, ..Extent::default() }).await.expect("audit");
     assert!(sums.adds_up() && sums.ended == 1 && sums.waiting == 19, "{sums:?}");

@@ -108,7 +108,7 @@ impl<'t> Admission<'t> {
             addresses.push(copy.to_owned());
         }
         let shown = (to.name().is_some() || !cc.is_empty()).then(|| to.to_string());
-        let payload = self.payload(Payload { vars, to: shown, cc: &entry.cc, time_zone })?;
+        let payload = self.payload(&Payload { vars, to: shown, cc: &entry.cc, time_zone })?;
         let bytes = payload.as_ref().map_or(0, String::len) * addresses.len();
         if self.payload_bytes + bytes > MAX_PAYLOADS {
             return Err(FieldFault::new(
@@ -135,14 +135,14 @@ impl<'t> Admission<'t> {
     }
 
     /// What is stored beside the address, once it is sure that the template takes it.
-    fn payload(&mut self, own: Payload<'_>) -> Result<Option<String>, FieldFault> {
-        let Payload { vars, to, cc, time_zone } = &own;
+    fn payload(&mut self, own: &Payload<'_>) -> Result<Option<String>, FieldFault> {
+        let Payload { vars, to, cc, time_zone } = own;
         let nothing = vars.is_none() && to.is_none() && cc.is_empty() && time_zone.is_none();
         let json = if nothing {
             None
         } else {
             let json =
-                serde_json::to_string(&own).map_err(|error| FieldFault::new("vars", error))?;
+                serde_json::to_string(own).map_err(|error| FieldFault::new("vars", error))?;
             if json.len() > MAX_PAYLOAD {
                 let found = json.len();
                 return Err(FieldFault::new(

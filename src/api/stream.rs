@@ -39,6 +39,7 @@ struct Asked {
 
 /// A stream that is held back now.
 #[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names are the interface")]
 pub struct Paused {
     stream: String,
     paused: bool,
@@ -57,6 +58,7 @@ pub struct Resumed {
 
 /// A stream whose mail was called back.
 #[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names are the interface")]
 pub struct Cancelled {
     stream: String,
     cancelled: bool,

@@ -118,7 +118,7 @@ impl From<RelocateError> for CliError {
         match error {
             RelocateError::Database(error) => error.into(),
             RelocateError::Target(error) => error.into(),
-            other => Self::Failed(other.to_string()),
+            other @ RelocateError::CalledBack { .. } => Self::Failed(other.to_string()),
         }
     }
 }

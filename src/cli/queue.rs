@@ -142,15 +142,14 @@ impl Verb {
     /// Whether the arguments make sense together; asked before anything else is.
     fn check(&self) -> Result<(), CliError> {
         match self {
-            Self::Status { .. } | Self::Show { .. } | Self::Export(_) => Ok(()),
             Self::Pause(args) => args.check(),
             Self::Resume(args) => args.check(),
             Self::Move(args) => args.check(),
             Self::Cancel { message: Some(_), what } if what.lanes.is_narrow() => {
                 Err(CliError::usage("name a message or lanes, not both"))
             }
-            Self::Cancel { message: Some(_), .. } => Ok(()),
             Self::Cancel { message: None, what } => what.check(),
+            Self::Status { .. } | Self::Show { .. } | Self::Export(_) | Self::Cancel { .. } => Ok(()),
         }
     }
 }

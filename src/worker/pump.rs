@@ -353,10 +353,11 @@ impl Pump {
         let mut choice =
             self.planner.route_for(&lane.tenant_name, &lane.stream_name, &lane.mailbox_provider);
         if let Some(route) = view.orders.detours.find(&lane, &choice.route) {
-            match self.planner.route_named(route) {
-                Some(other) => choice = other,
+            if let Some(other) = self.planner.route_named(route) {
+                choice = other;
+            } else {
                 // This process runs under an older configuration: as if nothing had been said.
-                None => tracing::warn!(%route, "mail was moved to a route that is not configured"),
+                tracing::warn!(%route, "mail was moved to a route that is not configured");
             }
         }
         let gate = self.limiter.gate(&Plan {

@@ -11,6 +11,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use super::order::{Order, together};
 use super::target::{Target, TargetError};
 use super::within;
+use crate::domain::ids::{LaneId, PoolId, StreamId, TenantId};
 use crate::queue::selector::Selector;
 use crate::tenant::isolation::TenantScope;
 
@@ -95,10 +96,10 @@ async fn ask(
     order: &Order,
 ) -> Result<i64, sqlx::Error> {
     let lanes: i64 = sqlx::query_scalar(include_str!("sql/cancel.sql"))
-        .bind(selector.tenant.map(|id| id.get()))
-        .bind(selector.stream.map(|id| id.get()))
-        .bind(selector.pool.map(|id| id.get()))
-        .bind(selector.lane.map(|id| id.get()))
+        .bind(selector.tenant.map(TenantId::get))
+        .bind(selector.stream.map(StreamId::get))
+        .bind(selector.pool.map(PoolId::get))
+        .bind(selector.lane.map(LaneId::get))
         .bind(&order.reason)
         .bind(&order.actor)
         .fetch_one(&mut *conn)

@@ -13,6 +13,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use super::order::{Order, together};
 use super::target::{Target, TargetError};
 use super::within;
+use crate::domain::ids::{LaneId, PoolId, StreamId, TenantId};
 use crate::queue::selector::Selector;
 use crate::tenant::isolation::TenantScope;
 
@@ -228,10 +229,10 @@ async fn end(
         .bind(selector.scope())
         .bind(selector.key())
         .bind(holder.as_str())
-        .bind(selector.tenant.map(|id| id.get()))
-        .bind(selector.stream.map(|id| id.get()))
-        .bind(selector.pool.map(|id| id.get()))
-        .bind(selector.lane.map(|id| id.get()))
+        .bind(selector.tenant.map(TenantId::get))
+        .bind(selector.stream.map(StreamId::get))
+        .bind(selector.pool.map(PoolId::get))
+        .bind(selector.lane.map(LaneId::get))
         .fetch_one(&mut *conn)
         .await?;
     match (kept, holder) {

@@ -9,6 +9,7 @@ use sqlx::{FromRow, PgPool};
 use super::overview::MOST;
 use super::target::{Target, TargetError};
 use super::within;
+use crate::domain::ids::{LaneId, PoolId, StreamId, TenantId};
 
 /// What waits in one lane.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
@@ -41,10 +42,10 @@ pub async fn preview(pool: &PgPool, target: &Target) -> Result<Vec<Touched>, Tar
     let selector = target.selector(&mut *pool.acquire().await?).await?;
     let lanes = within(pool, target.tenant, move |conn| {
         sqlx::query_as(include_str!("sql/preview.sql"))
-            .bind(selector.tenant.map(|id| id.get()))
-            .bind(selector.stream.map(|id| id.get()))
-            .bind(selector.pool.map(|id| id.get()))
-            .bind(selector.lane.map(|id| id.get()))
+            .bind(selector.tenant.map(TenantId::get))
+            .bind(selector.stream.map(StreamId::get))
+            .bind(selector.pool.map(PoolId::get))
+            .bind(selector.lane.map(LaneId::get))
             .bind(MOST)
             .fetch_all(conn)
             .boxed()

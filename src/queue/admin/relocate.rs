@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use super::action::{self, Action};
 use super::order::{Order, together};
 use super::target::{Target, TargetError};
-use crate::domain::ids::StreamId;
+use crate::domain::ids::{LaneId, PoolId, StreamId};
 use crate::queue::{Generation, PerGeneration};
 use crate::tenant::isolation::TenantScope;
 
@@ -125,10 +125,10 @@ async fn prepare(
             let stream: Option<StreamId> = there.selector(&mut *conn).await?.stream;
             let lanes: Vec<(i32, i32)> = sqlx::query_as(include_str!("sql/move_lanes.sql"))
                 .bind(scope.tenant().get())
-                .bind(selector.stream.map(|id| id.get()))
-                .bind(selector.pool.map(|id| id.get()))
-                .bind(selector.lane.map(|id| id.get()))
-                .bind(stream.map(|id| id.get()))
+                .bind(selector.stream.map(StreamId::get))
+                .bind(selector.pool.map(PoolId::get))
+                .bind(selector.lane.map(LaneId::get))
+                .bind(stream.map(StreamId::get))
                 .fetch_all(&mut *conn)
                 .await?;
             let into: Vec<i32> = lanes.iter().map(|(_, to)| *to).collect();
