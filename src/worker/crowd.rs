@@ -26,7 +26,7 @@ pub(super) struct CrowdId(u64);
 #[derive(Debug, Default)]
 pub(super) struct Crowds {
     of: HashMap<Key, CrowdId>,
-    crowds: HashMap<CrowdId, Crowd>,
+    by_id: HashMap<CrowdId, Crowd>,
     /// Those that wait for a time.
     due: BTreeSet<(Instant, CrowdId)>,
     /// Those that wait until somebody gives something back.
@@ -93,7 +93,7 @@ impl Crowds {
     ) -> CrowdId {
         let id = self.of.get(key).copied().unwrap_or_else(|| self.open(key));
         self.schedule(id, until);
-        if let Some(crowd) = self.crowds.get_mut(&id) {
+        if let Some(crowd) = self.by_id.get_mut(&id) {
             if !crowd.refused {
                 crowd.refused = true;
                 crowd.width = (crowd.width / 2).max(1);
@@ -122,14 +122,14 @@ impl Crowds {
             times: 0,
         };
         self.of.insert(key.clone(), id);
-        self.crowds.insert(id, crowd);
+        self.by_id.insert(id, crowd);
         self.unknown.insert(id);
         id
     }
 
     /// A lane waits no longer.
     pub(super) fn leave(&mut self, id: CrowdId, tenant: TenantId, lane: Rank) {
-        let Some(crowd) = self.crowds.get_mut(&id) else { return };
+        let Some(crowd) = self.by_id.get_mut(&id) else { return };
         let Some((place, lanes)) = crowd.waiting.get_mut(&tenant) else { return };
         lanes.remove(&lane);
         if lanes.is_empty() {
@@ -140,7 +140,7 @@ impl Crowds {
 
     /// A lane that was let out got permits.
     pub(super) fn served(&mut self, id: CrowdId, tenant: TenantId, permits: usize, weight: u32) {
-        if let Some(crowd) = self.crowds.get_mut(&id) {
+        if let Some(crowd) = self.by_id.get_mut(&id) {
             let cost = permits as u64 * PERMIT / u64::from(weight.max(1));
             *crowd.got.entry(tenant).or_default() += cost;
         }
@@ -172,10 +172,10 @@ impl Crowds {
         let mut out = Vec::new();
         while let Some((at, id)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, id));
-            let Some(crowd) = self.crowds.get_mut(&id) else { continue };
+            let Some(crowd) = self.by_id.get_mut(&id) else { continue };
             if crowd.waiting.is_empty() && !crowd.refused {
                 let key = crowd.key.clone();
-                self.crowds.remove(&id);
+                self.by_id.remove(&id);
                 self.of.remove(&key);
                 continue;
             }
@@ -194,7 +194,7 @@ impl Crowds {
     }
 
     fn schedule(&mut self, id: CrowdId, until: Option<Instant>) {
-        let Some(crowd) = self.crowds.get_mut(&id) else { return };
+        let Some(crowd) = self.by_id.get_mut(&id) else { return };
         if let Some(before) = crowd.until {
             self.due.remove(&(before, id));
         }
@@ -268,6 +268,6 @@ mod tests {
         }
         assert!(out == 1_000 && turns <= 11, "{turns} turns");
         assert!(crowds.let_out(now + MEMORY * 2).is_empty());
-        assert!(crowds.crowds.is_empty() && crowds.of.is_empty() && crowds.next().is_none());
+        assert!(crowds.by_id.is_empty() && crowds.of.is_empty() && crowds.next().is_none());
     }
 }

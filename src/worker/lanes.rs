@@ -449,12 +449,11 @@ impl Picks {
     }
 
     fn add(&mut self, lane: LaneId, permits: Vec<Permit>) {
-        match self.at.get(&lane) {
-            Some(at) => self.list[*at].permits.extend(permits),
-            None => {
-                self.at.insert(lane, self.list.len());
-                self.list.push(Pick { lane, permits });
-            }
+        if let Some(at) = self.at.get(&lane) {
+            self.list[*at].permits.extend(permits);
+        } else {
+            self.at.insert(lane, self.list.len());
+            self.list.push(Pick { lane, permits });
         }
     }
 }
