@@ -11,6 +11,7 @@ use postrider::cli::dev::binaries::Binaries;
 use postrider::cli::dev::cluster::{Cluster, Durability};
 use postrider::config::Secrets;
 use postrider::config::secret::Secret;
+use postrider::message::time_zone::TimeZone;
 use postrider::queue::migrate;
 use postrider::tenant::isolation::TenantScope;
 use postrider::tenant::seal::Sealer;
@@ -144,7 +145,7 @@ impl Wanted<'_> {
 impl Database {
     /// A tenant of this name who sends from `NAME.example`, unsigned.
     pub(crate) async fn tenant(&self, name: &str) -> anyhow::Result<TenantScope> {
-        store::create(&self.pool, name, 100).await?;
+        store::create(&self.pool, name, 100, TimeZone::default()).await?;
         let scope = store::scope(&self.pool, name).await?;
         let sealer = Sealer::new(&Secrets { key: Some(Secret::new(KEY)) })?;
         domain::add(&self.pool, scope, &sealer, &format!("{name}.example"), "bench", &[]).await?;

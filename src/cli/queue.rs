@@ -149,7 +149,9 @@ impl Verb {
                 Err(CliError::usage("name a message or lanes, not both"))
             }
             Self::Cancel { message: None, what } => what.check(),
-            Self::Status { .. } | Self::Show { .. } | Self::Export(_) | Self::Cancel { .. } => Ok(()),
+            Self::Status { .. } | Self::Show { .. } | Self::Export(_) | Self::Cancel { .. } => {
+                Ok(())
+            }
         }
     }
 }
