@@ -45,7 +45,7 @@ async fn a_pause_holds_within_a_second_and_ends_by_itself_however_slow_the_poll(
     let config = all.configure(SLOW);
     let text = std::fs::read_to_string(&config).expect("read");
     let text = text
-        .replace("[database]", "[database]\nprepared_statements = false")
+        .replace("[database]", "[database]\ntransaction_pooler = true")
         .replace("[queue]", "[queue]\npoll_interval = \"5s\"");
     std::fs::write(&config, text).expect("write");
     let tenant = builders::tenant(&all.owner, "acme").await;
