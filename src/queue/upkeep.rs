@@ -155,7 +155,8 @@ pub async fn roll_partitions(
 ) -> Result<(i32, i32), sqlx::Error> {
     let made = make_partitions(pool).await?;
     let dropped: i32 = sqlx::query_scalar(
-        "select postrider.drop_partitions(now() - make_interval(secs => $1), postrider.oldest_needed())",
+        "select postrider.drop_partitions(now() - make_interval(secs => $1),
+           least(postrider.oldest_needed(), postrider.oldest_in_transit()))",
     )
     .bind(retention.as_secs_f64())
     .fetch_one(pool)

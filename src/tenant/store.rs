@@ -101,10 +101,11 @@ pub async fn create(pool: &PgPool, name: &str, weight: i32) -> Result<Tenant, St
     .ok_or_else(|| StoreError::NameTaken { name: name.to_owned() })
 }
 
-/// All tenants by name.
+/// All tenants that live in this cell, by name.
 pub async fn list(pool: &PgPool) -> Result<Vec<Tenant>, StoreError> {
     Ok(sqlx::query_as(
-        "select tenant_id, name, state, weight, created_at from postrider.tenant order by name",
+        "select tenant_id, name, state, weight, created_at from postrider.tenant
+         where residence in ('here', 'leaving') order by name",
     )
     .fetch_all(pool)
     .await?)
