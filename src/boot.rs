@@ -16,9 +16,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::cell::Cell;
+use crate::cell::identity::{self, IdentityError};
 use crate::config::load::Loader;
 use crate::config::reload::Reloader;
 use crate::config::{ConfigError, Database, Settings};
+use crate::queue::migrate::{self, SchemaError};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{self, MetricsHandle};
 use crate::telemetry::tracing::{self as logs, LogHandle};
@@ -175,6 +178,42 @@ pub enum Role {
 /// has a transaction opened and rolled back: whatever was left open ends, and a clean
 /// connection is not warned about (docs/adr/0005).
 pub async fn connect(database: &Database, role: Role) -> Result<PgPool, sqlx::Error> {
+    pool_of(database).connect_with(options(database, role)?).await
+}
+
+/// The same without waiting: the first connection is made when one is asked for, so a database
+/// that is away shows itself then.
+pub fn connect_when_asked(database: &Database, role: Role) -> Result<PgPool, sqlx::Error> {
+    Ok(pool_of(database).connect_lazy_with(options(database, role)?))
+}
+
+/// Why a process must not work in a cell, or not yet.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// It does not answer; it may later.
+    #[error("the database does not answer: {0}")]
+    Away(sqlx::Error),
+    /// Its schema is not one that this program knows.
+    #[error(transparent)]
+    Schema(SchemaError),
+    /// It is not the cell that the configuration says.
+    #[error(transparent)]
+    Identity(IdentityError),
+}
+
+/// Whether the cell's schema fits this program, and it is the cell that it should be.
+pub async fn fits(cell: &Cell) -> Result<(), Unfit> {
+    migrate::schema_is_current(&cell.pool).await.map_err(|error| match error {
+        SchemaError::Database(error) => Unfit::Away(error),
+        other => Unfit::Schema(other),
+    })?;
+    identity::verify(cell).await.map_err(|error| match error {
+        IdentityError::Database(error) => Unfit::Away(error),
+        other @ IdentityError::OtherNumber { .. } => Unfit::Identity(other),
+    })
+}
+
+fn pool_of(database: &Database) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(database.pool_size)
         .acquire_timeout(database.acquire_timeout)
@@ -186,8 +225,6 @@ pub async fn connect(database: &Database, role: Role) -> Result<PgPool, sqlx::Er
                 Ok(true)
             })
         })
-        .connect_with(options(database, role)?)
-        .await
 }
 
 fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Error> {

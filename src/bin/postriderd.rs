@@ -8,11 +8,17 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use postrider::boot::{self, Boot, BootArgs, Role};
+use postrider::cell::Cell;
+use postrider::config::{Database, Settings};
 use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
-use postrider::queue::migrate;
+use postrider::telemetry::health::{Health, Part};
 use postrider::telemetry::server;
-use postrider::worker::daemon::Running;
+use postrider::worker::daemon::{Running, StartError, Workplace};
+use postrider::worker::member;
+use postrider::worker::shared::{Shared, Standing};
 use tikv_jemallocator::Jemalloc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,7 +28,13 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 /// Time for each of the last steps, which wait for nothing but the database.
 const LAST_STEPS: Duration = Duration::from_secs(5);
 
+/// Wait before a cell that could not be worked in is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Claims deliveries from the queue and carries them out.
+///
+/// Serves every configured cell, or those that worker.cells names; one whose database is away
+/// does not hold up the others.
 ///
 /// SIGHUP reloads the configuration; SIGTERM finishes what is in hand and exits.
 #[derive(Parser)]
@@ -44,30 +56,151 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let boot = Boot::start(BootArgs { config: args.config })?;
     let stop = boot::shutdown_signal();
     let (settings, health) = (boot.settings(), boot.health());
-    let (database, telemetry) = {
-        let now = settings.borrow();
-        (now.database.clone(), now.telemetry.clone())
-    };
+    let now = Arc::clone(&settings.borrow());
     let stop_probes = CancellationToken::new();
-    let probes = server::bind(telemetry.listen)
+    let listen = now.telemetry.listen;
+    let probes = server::bind(listen)
         .await
-        .with_context(|| format!("telemetry.listen: cannot listen on {}", telemetry.listen))?;
+        .with_context(|| format!("telemetry.listen: cannot listen on {listen}"))?;
     let probes =
         tokio::spawn(server::serve(probes, boot.metrics(), health.clone(), stop_probes.clone()));
-    let pool = boot::connect(&database, Role::Worker).await.context("database")?;
-    migrate::schema_is_current(&pool).await?;
+
+    let served: Vec<Database> = now.served_cells().cloned().collect();
+    let company = if now.cells.is_empty() { Company::Alone } else { Company::Several };
+    let shared = Shared::start(boot.settings(), served.len()).context("starting")?;
+    let mut cells = JoinSet::new();
+    for database in &served {
+        let pool = match company {
+            Company::Alone => boot::connect(database, Role::Worker).await,
+            Company::Several => boot::connect_when_asked(database, Role::Worker),
+        };
+        let cell = Cell::new(database, pool.context("database")?);
+        if company == Company::Alone {
+            boot::fits(&cell).await?;
+        }
+        let home = database.number == now.database.number;
+        let work = Work {
+            at: Workplace {
+                pool: cell.pool.clone(),
+                database: database.clone(),
+                standing: if home { Standing::Home } else { Standing::Other },
+            },
+            cell,
+            company,
+            shared: Arc::clone(&shared),
+            settings: settings.clone(),
+            health: health.clone(),
+            name: args.name.clone(),
+        };
+        cells.spawn(work.go_on(stop.clone()));
+    }
+    if !served.iter().any(|cell| cell.number == now.database.number) {
+        let home = boot::connect_when_asked(&now.database, Role::Worker).context("database")?;
+        let member = member::run(home, Arc::clone(&shared), args.name.clone(), stop.clone());
+        cells.spawn(async move {
+            member.await;
+            Ok(())
+        });
+    }
     boot.follow_reloads(stop.clone());
 
-    // A session that was fenced (the process was frozen for too long) is given up whole
-    // and the daemon starts anew under another.
-    while !stop.is_cancelled() {
-        let part = health.part("queue");
-        part.not_ready("has not looked at the queue yet");
-        let mut running = Running::start(pool.clone(), settings.clone(), &args.name, part).await?;
+    // Where one breaks, the process ends: the others stop in order, and another takes over.
+    let mut broken = None;
+    while let Some(ended) = cells.join_next().await {
+        if let Err(error) = ended.context("a cell's work panicked").flatten() {
+            stop.cancel();
+            broken = broken.or(Some(error));
+        }
+    }
+    shared.close().await;
+    stop_probes.cancel();
+    probes.await.context("telemetry server")?.context("telemetry server")?;
+    broken.map_or(Ok(()), Err)
+}
+
+/// Whether a cell that does not answer is the whole installation, or one of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Alone,
+    Several,
+}
+
+/// All that is done for one cell.
+struct Work {
+    at: Workplace,
+    cell: Cell,
+    company: Company,
+    shared: Arc<Shared>,
+    settings: watch::Receiver<Arc<Settings>>,
+    health: Health,
+    name: String,
+}
+
+impl Work {
+    /// Works until told to stop. A session that was fenced (the process was frozen for too long)
+    /// is given up whole and the cell begins anew under another.
+    async fn go_on(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let part: Arc<str> = match self.company {
+            Company::Alone => Arc::from("queue"),
+            Company::Several => Arc::from(format!("cell {}", self.cell.name)),
+        };
+        let up = metrics::gauge!("postrider_cell_up", "cell" => self.cell.name.to_string());
+        while !stop.is_cancelled() {
+            let part = self.health.part(Arc::clone(&part));
+            part.not_ready("has not looked at the queue yet");
+            up.set(0.0);
+            if self.company == Company::Several && !self.is_there(&part, &stop).await {
+                break;
+            }
+            match Running::start(&self.at, &self.shared, &self.name, part).await {
+                Ok(running) => {
+                    up.set(1.0);
+                    self.run(running, &stop).await?;
+                }
+                Err(StartError::Database(error)) if self.company == Company::Several => {
+                    tracing::warn!(cell = &*self.cell.name, %error, "could not begin; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        up.set(0.0);
+        if tokio::time::timeout(LAST_STEPS, self.cell.pool.close()).await.is_err() {
+            tracing::warn!("the database connections did not close in time");
+        }
+        Ok(())
+    }
+
+    /// Waits until the cell answers and is what it should be; false when told to stop first.
+    async fn is_there(&self, part: &Part, stop: &CancellationToken) -> bool {
+        let mut said = None;
+        loop {
+            let unfit = tokio::select! {
+                () = stop.cancelled() => return false,
+                fits = boot::fits(&self.cell) => match fits {
+                    Ok(()) => return true,
+                    Err(unfit) => unfit.to_string(),
+                },
+            };
+            part.not_ready(&unfit);
+            if said.as_ref() != Some(&unfit) {
+                tracing::error!(cell = &*self.cell.name, "cannot work here yet: {unfit}");
+                said = Some(unfit);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// One session, from its start to its end, with the maintenance beside it.
+    async fn run(&self, mut running: Running, stop: &CancellationToken) -> anyhow::Result<()> {
+        let (pool, settings) = (&self.cell.pool, &self.settings);
         let upkeep = TaskTracker::new();
         let stop_upkeep = CancellationToken::new();
-        steady::spawn(&upkeep, &pool, &settings, running.session(), running.woken(), &stop_upkeep);
-        upkeep.spawn(gauges::run(pool.clone(), stop_upkeep.clone()));
+        steady::spawn(&upkeep, pool, settings, running.session(), running.woken(), &stop_upkeep);
+        upkeep.spawn(gauges::run(pool.clone(), self.cell.name.to_string(), stop_upkeep.clone()));
         upkeep.spawn(
             Ticks {
                 pool: pool.clone(),
@@ -83,7 +216,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             () = fenced.cancelled() => {}
             part = running.broken() => {
                 running.give_up().await.context("giving up the session")?;
-                anyhow::bail!("{part} ended by itself; see the log");
+                anyhow::bail!("{part} of cell {} ended by itself; see the log", self.cell.name);
             }
         }
         let deadline = Arc::clone(&settings.borrow()).worker.shutdown_deadline;
@@ -96,11 +229,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
             );
         }
         tracing::info!(abandoned = stopped.abandoned, unwritten = stopped.unwritten, "stopped");
+        Ok(())
     }
-    stop_probes.cancel();
-    probes.await.context("telemetry server")?.context("telemetry server")?;
-    if tokio::time::timeout(LAST_STEPS, pool.close()).await.is_err() {
-        tracing::warn!("the database connections did not close in time");
-    }
-    Ok(())
 }

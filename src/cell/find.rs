@@ -30,6 +30,25 @@ pub async fn tenant<'c>(cells: &'c [Cell], name: &str) -> Result<Option<&'c Cell
     .map(|found| found.map(|(cell, ())| cell))
 }
 
+/// The cell where a sending domain has an owner, as written in lower case.
+pub async fn domain<'c>(cells: &'c [Cell], domain: &str) -> Result<Option<&'c Cell>, sqlx::Error> {
+    if cells.len() < 2 {
+        return Ok(None);
+    }
+    first(cells, None, async |cell| {
+        let found: bool = sqlx::query_scalar(
+            "select exists (select 1 from postrider.sending_domain d join postrider.tenant t using (tenant_id)
+             where d.domain = lower($1) and t.residence in ('here', 'leaving'))",
+        )
+        .bind(domain)
+        .fetch_one(&cell.pool)
+        .await?;
+        Ok(found.then_some(()))
+    })
+    .await
+    .map(|found| found.map(|(cell, ())| cell))
+}
+
 /// The cell that has a message, and the name of its tenant.
 pub async fn message(
     cells: &[Cell],

@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::Subcommand;
 use sqlx::PgPool;
 
-use super::context::{Context, scope_of};
+use super::context::Context;
 use super::error::CliError;
-use super::print::{self, Answer, Table};
+use super::print::{self, Answer, Table, Verdict};
 use super::show;
+use crate::cell::Cell;
 use crate::config::unit;
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::queue::admin::overview::{self, LaneDepth, MOST};
@@ -109,23 +110,32 @@ enum Subject {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.operator().await?;
     match args.verb {
-        Verb::Status { tenant } => {
-            let scope = scope_of(&pool, tenant.as_deref()).await?;
-            status(&pool, scope).await
+        Verb::Status { tenant: Some(name) } => {
+            let (cell, scope) = context.scope_of_tenant(&name).await?;
+            status(&cell.pool, Some(scope)).await
+        }
+        Verb::Status { tenant: None } => {
+            let cells = context.cells().await?;
+            match &cells[..] {
+                [only] => status(&only.pool, None).await,
+                several => status_of_all(several).await,
+            }
         }
         Verb::Show { id: Subject::Message(id), tenant } => {
-            let scope = owner_of(&pool, tenant.as_deref(), Subject::Message(id)).await?;
-            show::message(&pool, scope, id).await
+            let (cell, scope) = context.cell_of_message(id, tenant.as_deref()).await?;
+            show::message(&cell.pool, scope, id).await
         }
         Verb::Show { id: Subject::Delivery(id), tenant } => {
-            let scope = owner_of(&pool, tenant.as_deref(), Subject::Delivery(id)).await?;
-            show::delivery(&pool, scope, id).await
+            let (cell, scope) = context.cell_of_delivery(id, tenant.as_deref()).await?;
+            show::delivery(&cell.pool, scope, id).await
         }
         Verb::Pause { what, reason, time } => {
-            let target = what.target(&pool).await?;
-            pause::pause(&pool, &target, &reason, time.map(|time| time.as_secs_f64())).await?;
+            for cell in what.cells(context).await? {
+                let target = what.target(&cell.pool).await?;
+                let seconds = time.map(|time| time.as_secs_f64());
+                pause::pause(&cell.pool, &target, &reason, seconds).await?;
+            }
             let name = what.name();
             let until = time
                 .map_or("until resumed".to_owned(), |time| format!("for {}", unit::written(time)));
@@ -135,8 +145,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(format!("{name} is held back {until}"), &facts)
         }
         Verb::Resume { what } => {
-            let target = what.target(&pool).await?;
-            let held = pause::resume(&pool, &target).await?;
+            let mut held = false;
+            for cell in what.cells(context).await? {
+                let target = what.target(&cell.pool).await?;
+                held |= pause::resume(&cell.pool, &target).await?;
+            }
             let name = what.name();
             let words = if held {
                 format!("{name} goes on")
@@ -146,8 +159,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(words, &serde_json::json!({"resumed": name, "was_paused": held}))
         }
         Verb::Cancel { message, tenant } => {
-            let scope = owner_of(&pool, tenant.as_deref(), Subject::Message(message)).await?;
-            match Enqueue::new(pool).cancel(&scope, message).await {
+            let (cell, scope) = context.cell_of_message(message, tenant.as_deref()).await?;
+            match Enqueue::new(cell.pool).cancel(&scope, message).await {
                 Ok(()) => {
                     let words = format!(
                         "{message} is called back; see `postrider queue show {message}` for what \
@@ -163,6 +176,35 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
 }
 
 async fn status(pool: &PgPool, scope: Option<TenantScope>) -> Result<Answer, CliError> {
+    let (text, facts) = standing(pool, scope).await?;
+    Answer::new(text, &facts)
+}
+
+/// Every cell below its name; one that does not answer does not hide the others.
+async fn status_of_all(cells: &[Cell]) -> Result<Answer, CliError> {
+    let (mut words, mut facts, mut verdict) = (Vec::new(), Vec::new(), Verdict::Fine);
+    for cell in cells {
+        let name = &*cell.name;
+        match standing(&cell.pool, None).await {
+            Ok((text, mut standing)) => {
+                words.push(format!("cell {name}\n\n{text}"));
+                standing["cell"] = name.into();
+                facts.push(standing);
+            }
+            Err(error) => {
+                words.push(format!("cell {name}\n\n{error}"));
+                facts.push(serde_json::json!({"cell": name, "error": error.to_string()}));
+                verdict = Verdict::Bad;
+            }
+        }
+    }
+    Ok(Answer::new(words.join("\n\n"), &facts)?.with_verdict(verdict))
+}
+
+async fn standing(
+    pool: &PgPool,
+    scope: Option<TenantScope>,
+) -> Result<(String, serde_json::Value), CliError> {
     let lanes = overview::lanes(pool, scope).await?;
     let blocks = pause::blocks(pool).await?;
     let workers = overview::workers(pool).await?;
@@ -188,7 +230,7 @@ async fn status(pool: &PgPool, scope: Option<TenantScope>) -> Result<Answer, Cli
     let facts = serde_json::json!({
         "lanes": lanes, "held_back": blocks, "workers": workers, "counted_at_most": MOST,
     });
-    Answer::new(text, &facts)
+    Ok((text, facts))
 }
 
 fn lane_table(lanes: &[LaneDepth]) -> Table {
@@ -237,24 +279,15 @@ fn block_table(blocks: &[Block]) -> Table {
     table
 }
 
-/// Whose rows a command on an id may see: the named tenant's, else the owner's.
-async fn owner_of(
-    pool: &PgPool,
-    tenant: Option<&str>,
-    id: Subject,
-) -> Result<TenantScope, CliError> {
-    if let Some(name) = tenant {
-        return Ok(store::scope(pool, name).await?);
-    }
-    let (found, written) = match id {
-        Subject::Message(id) => (overview::tenant_of_message(pool, id).await?, id.to_string()),
-        Subject::Delivery(id) => (overview::tenant_of_delivery(pool, id).await?, id.to_string()),
-    };
-    let name = found.ok_or_else(|| CliError::failed(format!("there is no {written}")))?;
-    Ok(store::scope(pool, &name).await?)
-}
-
 impl What {
+    /// The cells that it concerns: a tenant's own, or all for a mailbox provider.
+    async fn cells(&self, context: &Context) -> Result<Vec<Cell>, CliError> {
+        match &self.tenant {
+            Some(tenant) => Ok(vec![context.cell_of_tenant(tenant).await?]),
+            None => context.cells().await,
+        }
+    }
+
     async fn target(&self, pool: &PgPool) -> Result<Target, CliError> {
         match (&self.tenant, &self.stream, &self.mailbox_provider) {
             (Some(tenant), None, _) => Ok(Target::Tenant(store::scope(pool, tenant).await?)),

@@ -5,10 +5,12 @@ use clap::Subcommand;
 use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
+use super::tenant_move;
+use crate::cell::{directory, find, identity};
 use crate::tenant::login;
-use crate::tenant::store::{self, Tenant, TenantState};
+use crate::tenant::store::{self, StoreError, Tenant, TenantState};
 
-/// Tenants: make, list, suspend, and bind database logins to them
+/// Tenants: make, list, suspend, move, and bind database logins to them
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  postrider tenant create shop\n  postrider key create --tenant shop"
@@ -44,6 +46,17 @@ enum Verb {
         /// The tenant
         name: String,
     },
+    /// Move a tenant to another cell, with everything it has
+    ///
+    /// Nothing new is accepted for it meanwhile (503, to be tried again), what is in hand is
+    /// finished, what waits is copied, and only then the old cell gives it up. Whatever stops
+    /// the command, the same command goes on from there.
+    #[command(after_help = "\
+Examples:
+  postrider tenant move shop --to-cell b --dry-run
+  postrider tenant move shop --to-cell b
+  postrider tenant move shop --to-cell a       # undo, as long as it has not left a")]
+    Move(tenant_move::Args),
     /// Let a database login submit mail for a tenant by postrider.send(); without arguments, list them
     #[command(after_help = "\
 The login gets the right to call postrider.send() and nothing else, and whatever it
@@ -67,33 +80,24 @@ Examples:
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.operator().await?;
     match args.verb {
-        Verb::Create { name, weight } => {
-            let tenant = store::create(&pool, &name, weight).await?;
-            Answer::new(
-                format!(
-                    "tenant {name} is made; next:\n  postrider domain add --tenant {name} DOMAIN\n  \
-                     postrider key create --tenant {name}"
-                ),
-                &tenant,
-            )
-        }
-        Verb::List => {
-            let tenants = store::list(&pool).await?;
-            Answer::new(table(&tenants).text(), &tenants)
-        }
+        Verb::Create { name, weight } => create(context, &name, weight).await,
+        Verb::List => list(context).await,
         Verb::Suspend { name } => {
+            let pool = context.operator_for(Some(&name)).await?;
             let tenant = store::set_state(&pool, &name, TenantState::Suspended).await?;
             let words = format!("tenant {name} is suspended; what it has queued waits");
             Answer::new(words, &tenant)
         }
         Verb::Activate { name } => {
+            let pool = context.operator_for(Some(&name)).await?;
             let tenant = store::set_state(&pool, &name, TenantState::Active).await?;
             Answer::new(format!("tenant {name} is active"), &tenant)
         }
+        Verb::Move(args) => tenant_move::run(args, context).await,
         Verb::Login { name: Some(name), login: Some(login), unbind } => {
-            let scope = store::scope(&pool, &name).await?;
+            let (cell, scope) = context.scope_of_tenant(&name).await?;
+            let pool = cell.pool;
             let words = if unbind {
                 login::unbind(&pool, scope, &login).await?;
                 format!("login {login} may no longer submit for {name}")
@@ -105,7 +109,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(words, &facts)
         }
         Verb::Login { .. } => {
-            let logins = login::list(&pool).await?;
+            let mut logins = Vec::new();
+            for cell in context.cells().await? {
+                logins.extend(login::list(&cell.pool).await?);
+            }
             let mut table = Table::new(&["login", "tenant"], "no logins are bound");
             for bound in &logins {
                 table.row([bound.login.clone(), bound.tenant.clone()]);
@@ -113,6 +120,58 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(table.text(), &logins)
         }
     }
+}
+
+/// In the home cell, or the one named by `--cell`. A name is one tenant's in all cells.
+async fn create(context: &Context, name: &str, weight: i32) -> Result<Answer, CliError> {
+    let chosen = context.cells().await?;
+    let cell = chosen.first().ok_or_else(|| CliError::usage("--cell: there is no such cell"))?;
+    let all = context.cells_with(None).await?;
+    if let [home, _, ..] = &all[..] {
+        if find::tenant(&all, name).await?.is_some() {
+            return Err(StoreError::NameTaken { name: name.to_owned() }.into());
+        }
+        identity::verify(cell).await?;
+        // A name that was reserved for a tenant that then was not made may be had again there.
+        if directory::reserve(&home.pool, name, cell.number).await? != cell.number {
+            directory::put(&home.pool, name, cell.number).await?;
+        }
+    }
+    let tenant = store::create(&cell.pool, name, weight).await?;
+    let words = format!(
+        "tenant {name} is made; next:\n  postrider domain add --tenant {name} DOMAIN\n  \
+         postrider key create --tenant {name}"
+    );
+    Answer::new(words, &tenant)
+}
+
+async fn list(context: &Context) -> Result<Answer, CliError> {
+    let cells = context.cells().await?;
+    if let [only] = &cells[..] {
+        let tenants = store::list(&only.pool).await?;
+        return Answer::new(table(&tenants).text(), &tenants);
+    }
+    let mut facts = Vec::new();
+    let mut table = Table::new(
+        &["name", "cell", "state", "weight", "since"],
+        "there are no tenants yet: postrider tenant create NAME",
+    );
+    for cell in &cells {
+        for tenant in store::list(&cell.pool).await? {
+            table.row([
+                tenant.name.clone(),
+                cell.name.to_string(),
+                tenant.state.clone(),
+                tenant.weight.to_string(),
+                print::time(tenant.created_at),
+            ]);
+            facts.push(serde_json::json!({
+                "id": tenant.tenant_id, "name": tenant.name, "cell": &*cell.name, "state": tenant.state,
+                "weight": tenant.weight, "created_at": tenant.created_at,
+            }));
+        }
+    }
+    Answer::new(table.text(), &facts)
 }
 
 fn table(tenants: &[Tenant]) -> Table {

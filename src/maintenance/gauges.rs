@@ -10,14 +10,16 @@ use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Samples until `stop`.
-pub async fn run(pool: PgPool, stop: CancellationToken) {
+/// Samples one cell until `stop`.
+pub async fn run(pool: PgPool, cell: String, stop: CancellationToken) {
     loop {
-        if let Err(error) = sample(&pool).await {
+        if let Err(error) = sample(&pool, &cell).await {
             tracing::debug!(%error, "could not sample the queue");
         }
-        gauge!("postrider_db_pool_connections", "state" => "open").set(f64::from(pool.size()));
-        gauge!("postrider_db_pool_connections", "state" => "idle").set(pool.num_idle() as f64);
+        gauge!("postrider_db_pool_connections", "cell" => cell.clone(), "state" => "open")
+            .set(f64::from(pool.size()));
+        gauge!("postrider_db_pool_connections", "cell" => cell.clone(), "state" => "idle")
+            .set(pool.num_idle() as f64);
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
@@ -25,16 +27,16 @@ pub async fn run(pool: PgPool, stop: CancellationToken) {
     }
 }
 
-async fn sample(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn sample(pool: &PgPool, cell: &str) -> Result<(), sqlx::Error> {
     for row in sqlx::query(include_str!("sql/depth.sql")).fetch_all(pool).await? {
         let state: String = row.try_get("state")?;
         let rows: i64 = row.try_get("rows")?;
-        gauge!("postrider_queue_depth", "state" => state).set(rows as f64);
+        gauge!("postrider_queue_depth", "cell" => cell.to_owned(), "state" => state).set(rows as f64);
     }
     for row in sqlx::query(include_str!("sql/oldest.sql")).fetch_all(pool).await? {
         let class: String = row.try_get("class")?;
         let seconds: f64 = row.try_get("seconds")?;
-        gauge!("postrider_queue_oldest_seconds", "class" => class).set(seconds);
+        gauge!("postrider_queue_oldest_seconds", "cell" => cell.to_owned(), "class" => class).set(seconds);
     }
     Ok(())
 }

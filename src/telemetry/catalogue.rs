@@ -102,23 +102,30 @@ pub const METRICS: &[Description] = &[
         &["statement"],
         "Statements that failed and were tried again.",
     ),
+    // cells
+    gauge(
+        "postrider_cell_up",
+        Unit::Count,
+        &["cell"],
+        "1 while this process works in the cell, 0 while it cannot.",
+    ),
     // maintenance
     gauge(
         "postrider_queue_depth",
         Unit::Count,
-        &["state"],
+        &["cell", "state"],
         "Deliveries in each state, as the database's statistics estimate it.",
     ),
     gauge(
         "postrider_queue_oldest_seconds",
         Unit::Seconds,
-        &["class"],
+        &["cell", "class"],
         "Age of the oldest delivery that could go now.",
     ),
     gauge(
         "postrider_db_pool_connections",
         Unit::Count,
-        &["state"],
+        &["cell", "state"],
         "Database connections of this process; open includes idle.",
     ),
     counter(

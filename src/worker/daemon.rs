@@ -1,4 +1,5 @@
-//! The parts of the delivery side, put together in start order.
+//! The parts of the delivery side of one cell, put together in start order. What cells share
+//! is in [`super::shared`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,23 +20,19 @@ use super::pump::Pump;
 use super::render::Rendering;
 use super::runner;
 use super::settle::Settler;
+use super::shared::{Shared, Standing};
 use super::shutdown::Stopping;
 use super::slots::Slots;
-use crate::config::Settings;
+use crate::config::{Database, Settings};
 use crate::queue::session::{Beat, Session};
 use crate::queue::{upkeep, wake};
-use crate::route::planner::Planner;
-use crate::smtp::deliver::Smtp;
 use crate::telemetry::health::Part;
-use crate::throttle::limiter::Limiter;
-use crate::throttle::share::Share;
 
 /// A running delivery side.
 pub struct Running {
     pub(super) pool: PgPool,
     pub(super) session: Arc<Session>,
     pub(super) slots: Arc<Slots>,
-    pub(super) smtp: Arc<Smtp>,
     pub(super) stopping: Stopping,
     pub(super) stop_claims: CancellationToken,
     pub(super) stop_all: CancellationToken,
@@ -65,22 +62,34 @@ pub enum StartError {
     Key(#[from] crate::tenant::seal::SealError),
 }
 
+/// The cell that a delivery side works for.
+#[derive(Debug, Clone)]
+pub struct Workplace {
+    /// Its connections, which act as the worker's role.
+    pub pool: PgPool,
+    /// How it is configured.
+    pub database: Database,
+    /// Whether its sessions count for the shares of the limits.
+    pub standing: Standing,
+}
+
 impl Running {
     /// Starts everything that claims and delivers, under a new session named `worker`.
     pub async fn start(
-        pool: PgPool,
-        settings: watch::Receiver<Arc<Settings>>,
+        at: &Workplace,
+        shared: &Arc<Shared>,
         worker: &str,
         health: Part,
     ) -> Result<Self, StartError> {
+        let pool = at.pool.clone();
+        let settings = shared.applied.clone();
         let now = Arc::clone(&settings.borrow());
         upkeep::publish_settings(&pool, &now).await?;
         upkeep::make_partitions(&pool).await?;
         let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
-        let limiter = Arc::new(Limiter::new(&now.throttles));
-        let planner = Arc::new(Planner::new(&now)?);
-        let smtp = Arc::new(Smtp::new(&now.smtp)?);
-        let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
+        let limiter = Arc::clone(&shared.limiter);
+        let planner = Arc::clone(&shared.planner);
+        let slots = shared.slots(&now);
         let stopping = Stopping::default();
         let pipeline = Arc::new(Pipeline {
             rendering: Rendering::new(pool.clone(), &now)?,
@@ -90,7 +99,7 @@ impl Running {
                 session: Arc::clone(&session),
                 stopping: stopping.clone(),
             },
-            carrier: Carrier { smtp: Arc::clone(&smtp) },
+            carrier: Carrier { smtp: Arc::clone(&shared.smtp) },
             policies: Policies::new(&now),
         });
 
@@ -108,7 +117,7 @@ impl Running {
         let workers = tokio::spawn(runner::run(inbox, Arc::clone(&pipeline), settlements));
 
         let woken = Arc::new(Notify::new());
-        if now.database.prepared_statements {
+        if at.database.prepared_statements {
             // Behind a pooler in transaction mode LISTEN does not last; polling does.
             wake::listen(pool.clone(), &woken);
         }
@@ -117,9 +126,12 @@ impl Running {
         let fenced = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(beats(
-            pool.clone(),
-            Arc::clone(&session),
-            Arc::clone(&limiter),
+            BeatsOf {
+                pool: pool.clone(),
+                session: Arc::clone(&session),
+                shared: Arc::clone(shared),
+                standing: at.standing,
+            },
             now.queue.beat_interval,
             fenced.clone(),
             stop_all.clone(),
@@ -127,14 +139,8 @@ impl Running {
         let (taken_over, in_force) = watch::channel(Arc::clone(&now));
         tasks.spawn(follow(
             taken_over,
-            Reloadable {
-                pool: pool.clone(),
-                limiter: Arc::clone(&limiter),
-                planner: Arc::clone(&planner),
-                smtp: Arc::clone(&smtp),
-                pipeline,
-            },
-            settings.clone(),
+            Reloadable { pool: pool.clone(), pipeline },
+            settings,
             stop_all.clone(),
         ));
         tasks.spawn(held::release_strays(
@@ -156,12 +162,12 @@ impl Running {
             health,
         };
         let pump = tokio::spawn(pump.run(stop_claims.clone()));
-        tracing::info!(session = session.id().get(), worker, "delivering");
+        let cell = &*at.database.cell;
+        tracing::info!(session = session.id().get(), worker, cell, "delivering");
         Ok(Self {
             pool,
             session,
             slots,
-            smtp,
             stopping,
             stop_claims,
             stop_all,
@@ -210,25 +216,26 @@ impl Running {
     }
 }
 
-/// Shows that the session lives, and learns this process's share of the limits.
-async fn beats(
-    pool: PgPool,
-    session: Arc<Session>,
-    limiter: Arc<Limiter>,
+/// Whose beats they are, and who hears what they tell.
+pub(super) struct BeatsOf {
+    pub(super) pool: PgPool,
+    pub(super) session: Arc<Session>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) standing: Standing,
+}
+
+/// Shows that the session lives, and learns this process's share of the limits. Ends when it
+/// was fenced, or with `stop`.
+pub(super) async fn beats(
+    of: BeatsOf,
     interval: Duration,
     fenced: CancellationToken,
     stop: CancellationToken,
 ) {
-    let mut share = Share::WHOLE;
+    let BeatsOf { pool, session, shared, standing } = of;
     loop {
         match session.beat(&pool).await {
-            Ok(Beat::Alive { living, rank }) => {
-                if let Some(ours) = Share::try_new(rank, living).filter(|ours| *ours != share) {
-                    tracing::info!(rank, of = living, "this process's share of the limits changed");
-                    limiter.set_share(ours);
-                    share = ours;
-                }
-            }
+            Ok(Beat::Alive { living, rank }) => shared.heard(standing, rank, living),
             Ok(Beat::Fenced) => {
                 metrics::counter!("postrider_sessions_fenced_total").increment(1);
                 tracing::error!("this session was fenced; starting anew");
@@ -250,9 +257,6 @@ async fn beats(
 /// What takes changed settings over while it runs.
 struct Reloadable {
     pool: PgPool,
-    limiter: Arc<Limiter>,
-    planner: Arc<Planner>,
-    smtp: Arc<Smtp>,
     pipeline: Arc<Pipeline>,
 }
 
@@ -268,11 +272,6 @@ async fn follow(
             changed = settings.changed() => if changed.is_err() { return },
         }
         let now = Arc::clone(&settings.borrow_and_update());
-        parts.limiter.apply(&now.throttles);
-        if let Err(error) = parts.planner.apply(&now) {
-            tracing::error!(%error, "the old routes stay in force");
-        }
-        parts.smtp.apply(&now.smtp);
         parts.pipeline.policies.apply(&now);
         parts.pipeline.rendering.apply(&now);
         // Last: who hears of it finds everything changed.

@@ -162,7 +162,7 @@ impl Pump {
             self.look(view).await?;
         }
         let free = self.slots.free();
-        metrics::in_hand(self.slots.used());
+        metrics::in_hand(self.slots.used_by_all());
         let now = Instant::now();
         let gathered = view.claimed + GATHER;
         if free < self.slots.quarter() && now < gathered {
