@@ -101,6 +101,20 @@ max_connections_per_host = 50
 
     /// Starts a daemon and waits until it is ready.
     pub async fn daemon(&self, config: &PathBuf) -> Daemon {
+        let mut daemon = self.start(config);
+        let started = Instant::now();
+        while !daemon.answers("readyz").await {
+            if let Some(status) = daemon.child.try_wait().expect("ask for the child") {
+                panic!("postriderd ended with {status}:\n{}", daemon.words());
+            }
+            assert!(started.elapsed() < PATIENCE, "never ready:\n{}", daemon.words());
+            pause().await;
+        }
+        daemon
+    }
+
+    /// Starts a daemon.
+    pub fn start(&self, config: &PathBuf) -> Daemon {
         let probes = free_address();
         let log = fs::File::create(self.folder.path().join(format!("{}.log", probes.port())))
             .expect("make a log");
@@ -114,16 +128,7 @@ max_connections_per_host = 50
             .spawn()
             .expect("start postriderd");
         let log = self.folder.path().join(format!("{}.log", probes.port()));
-        let mut daemon = Daemon { child, probes, log };
-        let started = Instant::now();
-        while !daemon.answers("readyz").await {
-            if let Some(status) = daemon.child.try_wait().expect("ask for the child") {
-                panic!("postriderd ended with {status}:\n{}", daemon.words());
-            }
-            assert!(started.elapsed() < PATIENCE, "never ready:\n{}", daemon.words());
-            pause().await;
-        }
-        daemon
+        Daemon { child, probes, log }
     }
 
     /// A message of tenant `acme` to `to`.
@@ -230,6 +235,15 @@ impl Daemon {
     /// What it logged.
     pub fn words(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What `/readyz` says, whether it is ready or not.
+    pub async fn readiness(&self) -> String {
+        let url = format!("http://{}/readyz", self.probes);
+        match reqwest::get(url).await {
+            Ok(answer) => answer.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 
     async fn answers(&self, path: &str) -> bool {

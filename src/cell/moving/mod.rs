@@ -36,6 +36,7 @@ use super::{Cell, directory};
 use crate::domain::ids::{CellNumber, TenantId};
 use crate::queue::admin::action::{self, Action};
 
+pub use self::copy::CARRIED;
 pub use self::error::MoveError;
 pub use self::plan::{Plan, plan};
 pub use self::report::{Event, Holdings};
@@ -43,8 +44,7 @@ pub use self::report::{Event, Holdings};
 /// Rows one statement moves.
 pub(super) const BATCH: i64 = 2_000;
 
-/// After the tenant left, its rows stay for as long as an answer about its key may be believed
-/// elsewhere, so that nobody is told "there is no such message" meanwhile.
+/// Longer than the API believes what it knows of a key.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Hears how a move gets on; `Break` stops it before its next step, to be finished later.
@@ -67,6 +67,9 @@ pub struct Move {
     pub actor: String,
     /// Longest wait for what is in hand, and for transactions that began before.
     pub patience: Duration,
+    /// Time between leaving and removal: for as long an answer about the tenant's keys may be
+    /// believed elsewhere, so that nobody is told "there is no such message" meanwhile.
+    pub grace: Duration,
 }
 
 /// How far a move has come, as the old cell has it.
@@ -93,7 +96,7 @@ impl Move {
         self.settle_in(&self.to, told).await?;
         if self.stage().await? == Stage::Left {
             self.take_logins(told).await?;
-            tokio::time::sleep(GRACE).await;
+            tokio::time::sleep(self.grace).await;
             self.remove(&self.from, &self.to, told).await?;
         }
         say(told, &Event::Done)

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Holdings, Move, MoveError};
+use super::{GRACE, Holdings, Move, MoveError};
 use crate::cell::{Cell, identity};
 use crate::domain::ids::TenantId;
 use crate::queue::migrate;
@@ -53,6 +53,7 @@ pub async fn plan(
         home: home.pool.clone(),
         actor: actor.to_owned(),
         patience,
+        grace: GRACE,
     };
     // Not finished: the old cell still has rows of it.
     if let Some((old, row)) = here("left") {
