@@ -104,15 +104,22 @@ begin
 end $$;
 
 -- As before, and only where the tenant lives (it may still look things up while it leaves).
+-- Between two cells the key is neither right nor wrong: an error says so.
 create or replace function postrider.authenticate(p_prefix text)
 returns table(key_id bigint, tenant_id bigint, name text, hash bytea) language plpgsql as $$
 #variable_conflict use_column
-declare k postrider.api_key;
+declare k postrider.api_key; v_residence text;
 begin
   perform set_config('postrider.key_prefix', p_prefix, true);
   select * into k from postrider.api_key where prefix = p_prefix and revoked_at is null;
   if found then
     perform set_config('postrider.tenant', k.tenant_id::text, true);
+    select t.residence into v_residence from postrider.tenant t where t.tenant_id = k.tenant_id and t.state = 'active';
+    if v_residence = 'arriving' then
+      raise exception 'the tenant is being moved to another cell' using errcode = 'PRMOV';
+    elsif v_residence in ('left', 'gone') then
+      raise exception 'the tenant was moved to another cell' using errcode = 'PRGON';
+    end if;
     return query select k.key_id, t.tenant_id, t.name, k.hash
       from postrider.tenant t
       where t.tenant_id = k.tenant_id and t.state = 'active' and t.residence in ('here', 'leaving');

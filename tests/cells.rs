@@ -47,7 +47,12 @@ async fn insist(api: &Router, tenant: &Tenant, body: &Value, once: &str) -> (Str
 }
 
 /// Keeps submitting one message of two recipients after the other until told to stop.
-async fn load_of(api: Router, name: &'static str, tenant: Tenant, stop: Arc<AtomicBool>) -> (u64, u64) {
+async fn load_of(
+    api: Router,
+    name: &'static str,
+    tenant: Tenant,
+    stop: Arc<AtomicBool>,
+) -> (u64, u64) {
     let (mut recipients, mut refused) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         let to = [0, 1].map(|n| format!("{name}-load{}@example.org", recipients + n));
@@ -77,7 +82,16 @@ async fn a_tenant_moves_under_load_although_its_mover_is_killed() {
     two.home.sink_has(2).await;
 
     // Work of every kind that waits: ready and paused, scheduled, a dead letter.
-    two.facts(&["queue", "pause", "--tenant", "shop", "--stream", "transactional", "--reason", "test"]);
+    two.facts(&[
+        "queue",
+        "pause",
+        "--tenant",
+        "shop",
+        "--stream",
+        "transactional",
+        "--reason",
+        "test",
+    ]);
     let waiting = builders::recipients(500, "waits.example");
     let (paused, _) = insist(&api, &shop, &message("shop", &waiting), "2").await;
     let mut later = message("shop", &builders::recipients(40, "later.example"));
@@ -85,8 +99,6 @@ async fn a_tenant_moves_under_load_although_its_mover_is_killed() {
     insist(&api, &shop, &later, "3").await;
     make_dead_letters(&two.main, 3).await;
 
-    let mut bulk = message("shop", &[]);
-    bulk["stream"] = json!("bulk");
     let stop = Arc::new(AtomicBool::new(false));
     let shop_load = tokio::spawn(bulk_load(api.clone(), shop.clone(), Arc::clone(&stop)));
     let bank_load = tokio::spawn(load_of(api.clone(), "bank", bank.clone(), Arc::clone(&stop)));
@@ -95,7 +107,9 @@ async fn a_tenant_moves_under_load_although_its_mover_is_killed() {
     let moved = ["tenant", "move", "shop", "--to-cell", "b"];
     let dry = two.facts(&[&moved[..], &["--dry-run"]].concat());
     assert_eq!(dry["obstacle"], Value::Null, "{dry}");
-    for step in ["held:", "frozen:", "the new cell is prepared", "both cells agree", "left:", "arrived:"] {
+    for step in
+        ["held:", "frozen:", "the new cell is prepared", "both cells agree", "left:", "arrived:"]
+    {
         two.kill_at(&moved, step);
         assert_not_alive_twice(&two.main, &two.b).await;
     }
@@ -108,7 +122,10 @@ async fn a_tenant_moves_under_load_although_its_mover_is_killed() {
 
     // Everything of the tenant is in the new cell, the pause too; the rest is found as before.
     assert_eq!(builders::rows(&two.main, "message").await, 0);
-    assert_eq!(builders::rows(&two.main, "job").await + builders::rows(&two.main, "attempt").await, 0);
+    assert_eq!(
+        builders::rows(&two.main, "job").await + builders::rows(&two.main, "attempt").await,
+        0
+    );
     for id in [&first, &paused] {
         let path = format!("/v1/messages/{id}");
         let (status, said) = ask(&api, Method::GET, &path, &shop.key, "", None).await;
@@ -152,8 +169,8 @@ async fn bulk_load(api: Router, tenant: Tenant, stop: Arc<AtomicBool>) -> (u64, 
 /// Turns some of what waits into dead letters.
 async fn make_dead_letters(owner: &PgPool, n: i64) {
     let made = sqlx::query(
-        "with some as (select * from postrider.ready limit $1),
-              gone as (delete from postrider.ready r using some s
+        "with few as (select * from postrider.ready limit $1),
+              gone as (delete from postrider.ready r using few s
                        where r.gen = s.gen and r.lane_id = s.lane_id and r.job_id = s.job_id returning r.*)
          insert into postrider.dead_letter(tenant_id, job_id, message_id, lane_id, attempts, hold, reason, recipient, payload)
          select g.tenant_id, g.job_id, j.message_id, g.lane_id, 0, g.hold, 'malformed', j.recipient, j.payload
@@ -182,7 +199,9 @@ async fn assert_not_alive_twice(main: &PgPool, b: &PgPool) {
         for job in jobs {
             assert!(seen.insert(job), "delivery {job} can be claimed in both cells");
         }
-        homes += builders::rows(pool, "tenant where name = 'shop' and residence in ('here', 'leaving')").await;
+        homes +=
+            builders::rows(pool, "tenant where name = 'shop' and residence in ('here', 'leaving')")
+                .await;
     }
     assert!(homes <= 1, "the tenant lives in both cells");
 }
@@ -230,20 +249,27 @@ impl Pair {
         let owner = &self.owners[0];
         let id = builders::tenant(owner, "shop").await;
         for (stream, n) in [("transactional", 7), ("bulk", 1_200), ("news", 3)] {
-            builders::submit(owner, id, "shop", stream, &builders::recipients(n, stream_domain(stream))).await;
+            builders::submit(
+                owner,
+                id,
+                "shop",
+                stream,
+                &builders::recipients(n, stream_domain(stream)),
+            )
+            .await;
         }
         make_dead_letters(owner, 2).await;
         sqlx::raw_sql(
-            "with some as (select * from postrider.ready limit 4),
-                  gone as (delete from postrider.ready r using some s
+            "with few as (select * from postrider.ready limit 4),
+                  gone as (delete from postrider.ready r using few s
                            where r.gen = s.gen and r.lane_id = s.lane_id and r.job_id = s.job_id returning r.*)
              insert into postrider.deferred(due_at, job_id, lane_id, tenant_id, expires_at, attempt, hold)
              select now() + interval '1 hour', job_id, lane_id, tenant_id, expires_at, 1, 1 from gone;
              insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, code, detail)
              select d.tenant_id, j.message_id, d.job_id, 1, 7, 450, '{\"b\": 1.50, \"a\": \"ü\"}'
              from postrider.deferred d join postrider.job j using (job_id);
-             with some as (select * from postrider.ready limit 5),
-                  gone as (delete from postrider.ready r using some s
+             with few as (select * from postrider.ready limit 5),
+                  gone as (delete from postrider.ready r using few s
                            where r.gen = s.gen and r.lane_id = s.lane_id and r.job_id = s.job_id returning r.*)
              insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind)
              select g.tenant_id, j.message_id, g.job_id, 1, 1 from gone g join postrider.job j using (job_id);
@@ -270,7 +296,7 @@ impl Pair {
                union all select 'job ' || (to_jsonb(j) - 'lane_id')::text || p.name || l.prio || s.name
                  from postrider.job j join postrider.lane l using (lane_id) join postrider.pool p using (pool_id)
                  join postrider.stream s using (stream_id)
-               union all select 'attempt ' || to_jsonb(a)::text || a.detail::text from postrider.attempt a
+               union all select 'attempt ' || to_jsonb(a)::text || coalesce(a.detail::text, '') from postrider.attempt a
                union all select 'ready ' || (to_jsonb(r) - '{gen,lane_id}'::text[])::text || s.name
                  from postrider.ready r join postrider.lane l using (lane_id) join postrider.stream s using (stream_id)
                union all select 'deferred ' || (to_jsonb(d) - 'lane_id')::text from postrider.deferred d
@@ -398,7 +424,11 @@ async fn a_moving_tenant_is_refused_in_sql_with_a_hint() {
     let owner = &pair.owners[0];
     let id = builders::tenant(owner, "shop").await;
     for (residence, code) in [("leaving", "PRMOV"), ("left", "PRGON")] {
-        sqlx::query("update postrider.tenant set residence = $1").bind(residence).execute(owner).await.expect("set");
+        sqlx::query("update postrider.tenant set residence = $1")
+            .bind(residence)
+            .execute(owner)
+            .await
+            .expect("set");
         let refused = sqlx::query(
             "select * from postrider.submit($1, 'shop.example', 'bulk', '{}'::json, null, null, '{a@example.org}', '{null}')",
         )
@@ -466,7 +496,7 @@ async fn a_cell_that_is_away_stops_nobody_else_and_joins_when_it_comes() {
     let bank = two.tenant("bank", "b").await;
     let api = two.api();
     insist(&api, &bank, &message("bank", &["b0@example.org".into()]), "0").await;
-    two.b_cluster.take().expect("runs").stop(Stop::Immediate).expect("stop");
+    two.b_cluster.take().expect("runs").stop(Stop::Fast).expect("stop");
 
     // At the start.
     let daemon = two.home.start(&two.config);
@@ -474,7 +504,10 @@ async fn a_cell_that_is_away_stops_nobody_else_and_joins_when_it_comes() {
     two.home.sink_has(1).await;
     let said = daemon.readiness().await;
     assert!(said.contains(r#""cell main":{"ready":true"#), "{said}");
-    assert!(said.contains(r#""cell b":{"ready":false,"reason":"the database does not answer"#), "{said}");
+    assert!(
+        said.contains(r#""cell b":{"ready":false,"reason":"the database does not answer"#),
+        "{said}"
+    );
     let body = message("bank", &["b1@example.org".into()]);
     let (status, said) = ask(&api, Method::POST, "/v1/messages", &bank.key, "1", Some(&body)).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "never that the key is wrong: {said}");
@@ -482,7 +515,7 @@ async fn a_cell_that_is_away_stops_nobody_else_and_joins_when_it_comes() {
     two.start_b();
     two.home.sink_has(2).await;
     // While it works.
-    two.b_cluster.take().expect("runs").stop(Stop::Immediate).expect("stop");
+    two.b_cluster.take().expect("runs").stop(Stop::Fast).expect("stop");
     let to = builders::recipients(200, "example.org");
     insist(&api, &shop, &message("shop", &to), "2").await;
     two.home.sink_has(202).await;

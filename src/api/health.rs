@@ -60,8 +60,7 @@ pub async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, String) {
         (_, 0) => (StatusCode::OK, "ready\n".to_owned()),
         (1, _) => (StatusCode::SERVICE_UNAVAILABLE, "database: does not answer\n".to_owned()),
         (all, some) => {
-            let status =
-                if all == some { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            let status = if all == some { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
             let head = if all == some { "" } else { "ready\n" };
             (status, format!("{head}does not answer: cell {}\n", silent.join(", cell ")))
         }

@@ -81,8 +81,7 @@ pub async fn append(
     let key = idempotency_key(&headers)?;
     let _share = api.budget.share(SHARE).await?;
     let (template, bulk) = template_of(&api, &caller, id).await?;
-    let store =
-        Store { cell: Arc::clone(caller.cell()), scope: *caller.scope(), message: id, key };
+    let store = Store { cell: Arc::clone(caller.cell()), scope: *caller.scope(), message: id, key };
     let upload = Upload {
         template: &template,
         bulk,

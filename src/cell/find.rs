@@ -55,8 +55,13 @@ pub async fn message(
     id: MessageId,
 ) -> Result<Option<(&Cell, String)>, sqlx::Error> {
     first(cells, Some(id.minted_in()), async |cell| {
-        owner(&cell.pool, "select t.name from postrider.message m join postrider.tenant t using (tenant_id)
-           where m.message_id = $1 and t.residence in ('here', 'leaving')", id.get()).await
+        owner(
+            &cell.pool,
+            "select t.name from postrider.message m join postrider.tenant t using (tenant_id)
+           where m.message_id = $1 and t.residence in ('here', 'leaving')",
+            id.get(),
+        )
+        .await
     })
     .await
 }
@@ -67,8 +72,13 @@ pub async fn delivery(
     id: DeliveryId,
 ) -> Result<Option<(&Cell, String)>, sqlx::Error> {
     first(cells, Some(id.minted_in()), async |cell| {
-        owner(&cell.pool, "select t.name from postrider.job j join postrider.tenant t using (tenant_id)
-           where j.job_id = $1 and t.residence in ('here', 'leaving')", id.get()).await
+        owner(
+            &cell.pool,
+            "select t.name from postrider.job j join postrider.tenant t using (tenant_id)
+           where j.job_id = $1 and t.residence in ('here', 'leaving')",
+            id.get(),
+        )
+        .await
     })
     .await
 }

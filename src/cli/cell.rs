@@ -137,7 +137,8 @@ async fn look(cell: &Cell) -> Status {
     match migrate::state(&cell.pool).await {
         Ok(SchemaState::Current | SchemaState::Newer { .. }) => {}
         Ok(SchemaState::Behind { found }) => {
-            status.said = format!("schema version {found}: run: postrider migrate --cell {}", cell.name);
+            status.said =
+                format!("schema version {found}: run: postrider migrate --cell {}", cell.name);
             return status;
         }
         Ok(SchemaState::TooNew { found }) => {

@@ -164,9 +164,7 @@ impl Context {
     pub async fn cell_of_tenant(&self, name: &str) -> Result<Cell, CliError> {
         let cells = self.cells().await?;
         let found = find::tenant(&cells, name).await?;
-        found.cloned().ok_or_else(|| {
-            store::StoreError::NoTenant { name: name.to_owned() }.into()
-        })
+        found.cloned().ok_or_else(|| store::StoreError::NoTenant { name: name.to_owned() }.into())
     }
 
     /// The cell that has a message, and the scope of its tenant (of the named one, if one is).
@@ -206,8 +204,7 @@ impl Context {
         found: Option<(&Cell, String)>,
         id: &str,
     ) -> Result<(Cell, TenantScope), CliError> {
-        let (cell, tenant) =
-            found.ok_or_else(|| CliError::failed(format!("there is no {id}")))?;
+        let (cell, tenant) = found.ok_or_else(|| CliError::failed(format!("there is no {id}")))?;
         Ok((cell.clone(), store::scope(&cell.pool, &tenant).await?))
     }
 

@@ -113,8 +113,7 @@ pub async fn run(cli: Cli, lent: Lent) -> ExitCode {
         }
         Command::Sink(args) => return whole(sink::run(args, (lent.shutdown)()).await),
         Command::One(command) => {
-            let context =
-                Context::new(cli.config, cli.database_url, cli.cell, cli.actor, lent);
+            let context = Context::new(cli.config, cli.database_url, cli.cell, cli.actor, lent);
             dispatch(command, &context).await
         }
     };

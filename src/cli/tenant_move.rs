@@ -82,7 +82,10 @@ async fn dry_run(one: &Move, undo: bool) -> Result<Answer, CliError> {
         table.row([(*name).to_owned(), rows.to_string()]);
     }
     let what = if undo {
-        format!("tenant {} would stay in cell {}; copied to {} meanwhile is removed", one.name, one.from.name, one.to.name)
+        format!(
+            "tenant {} would stay in cell {}; copied to {} meanwhile is removed",
+            one.name, one.from.name, one.to.name
+        )
     } else {
         format!("tenant {} would move from cell {} to {}", one.name, one.from.name, one.to.name)
     };
@@ -151,5 +154,6 @@ impl Sums {
 }
 
 fn wait(text: &str) -> Result<Duration, String> {
-    unit::duration(text).ok_or_else(|| format!("expected a time like 30s, 5m or 1h, found {text:?}"))
+    unit::duration(text)
+        .ok_or_else(|| format!("expected a time like 30s, 5m or 1h, found {text:?}"))
 }

@@ -157,8 +157,10 @@ impl Check<'_> {
         for name in &settings.worker.cells {
             if !known.contains(&name.as_str()) {
                 let hint = super::fault::perhaps(name, known.iter().copied());
-                let message =
-                    format!("expected the name of a cell ({}), found {name:?}{hint}", known.join(", "));
+                let message = format!(
+                    "expected the name of a cell ({}), found {name:?}{hint}",
+                    known.join(", ")
+                );
                 self.fault("worker.cells", &message);
             }
         }

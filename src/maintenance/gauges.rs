@@ -31,12 +31,14 @@ async fn sample(pool: &PgPool, cell: &str) -> Result<(), sqlx::Error> {
     for row in sqlx::query(include_str!("sql/depth.sql")).fetch_all(pool).await? {
         let state: String = row.try_get("state")?;
         let rows: i64 = row.try_get("rows")?;
-        gauge!("postrider_queue_depth", "cell" => cell.to_owned(), "state" => state).set(rows as f64);
+        gauge!("postrider_queue_depth", "cell" => cell.to_owned(), "state" => state)
+            .set(rows as f64);
     }
     for row in sqlx::query(include_str!("sql/oldest.sql")).fetch_all(pool).await? {
         let class: String = row.try_get("class")?;
         let seconds: f64 = row.try_get("seconds")?;
-        gauge!("postrider_queue_oldest_seconds", "cell" => cell.to_owned(), "class" => class).set(seconds);
+        gauge!("postrider_queue_oldest_seconds", "cell" => cell.to_owned(), "class" => class)
+            .set(seconds);
     }
     Ok(())
 }

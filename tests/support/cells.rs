@@ -203,8 +203,8 @@ pub async fn ask(
 
 async fn cluster(home: &Path) -> (Cluster, String) {
     let binaries = Binaries::find(None).unwrap_or_else(|error| panic!("{error}"));
-    let cluster = Cluster::start(home, Durability::Fast, &binaries)
-        .unwrap_or_else(|error| panic!("{error}"));
+    let cluster =
+        Cluster::start(home, Durability::Fast, &binaries).unwrap_or_else(|error| panic!("{error}"));
     let mut admin = PgConnection::connect(&cluster.url("postgres")).await.expect("connect");
     sqlx::raw_sql("create database mail").execute(&mut admin).await.expect("create");
     let url = cluster.url("mail");

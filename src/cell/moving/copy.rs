@@ -176,7 +176,10 @@ impl Move {
         .fetch_optional(from)
         .await?;
         if let Some(oldest) = oldest {
-            sqlx::query("select postrider.ensure_past_partitions($1)").bind(oldest).execute(to).await?;
+            sqlx::query("select postrider.ensure_past_partitions($1)")
+                .bind(oldest)
+                .execute(to)
+                .await?;
         }
         let numbers = lanes::make(from, to, self.tenant).await?;
         self.blocks(&numbers).await?;
@@ -248,8 +251,10 @@ impl Move {
         told: Told<'_>,
     ) -> Result<(), MoveError> {
         let from = &self.from.pool;
-        let jobs =
-            sqlx::query_scalar(include_str!("../sql/jobs_of.sql")).bind(ids).fetch_all(from).await?;
+        let jobs = sqlx::query_scalar(include_str!("../sql/jobs_of.sql"))
+            .bind(ids)
+            .fetch_all(from)
+            .await?;
         self.put("job", &put("job", ""), jobs, numbers, told).await?;
         let history = sqlx::query_scalar(include_str!("../sql/attempts_of.sql"))
             .bind(ids)

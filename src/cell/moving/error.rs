@@ -34,7 +34,9 @@ pub enum MoveError {
         here: String,
     },
     /// It cannot be kept any more.
-    #[error("the tenant {tenant:?} has left for cell {cell:?} already: let that finish, then move it back")]
+    #[error(
+        "the tenant {tenant:?} has left for cell {cell:?} already: let that finish, then move it back"
+    )]
     Left {
         /// Its name.
         tenant: String,

@@ -33,8 +33,9 @@ impl Move {
     /// Waits for every transaction that may have looked before the tenant was marked.
     async fn outlast_transactions(&self, since: Instant, told: Told<'_>) -> Result<(), MoveError> {
         let pool = &self.from.pool;
-        let older: Vec<String> =
-            sqlx::query_scalar(include_str!("../sql/older_transactions.sql")).fetch_one(pool).await?;
+        let older: Vec<String> = sqlx::query_scalar(include_str!("../sql/older_transactions.sql"))
+            .fetch_one(pool)
+            .await?;
         let mut said = false;
         loop {
             let running: i64 = sqlx::query_scalar(include_str!("../sql/still_running.sql"))

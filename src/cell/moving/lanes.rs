@@ -66,9 +66,9 @@ pub(super) async fn make(
     let mut numbers = Numbers::default();
     let made = self::lanes(to, tenant).await?;
     for old in lanes {
-        let same = made.iter().find(|new| {
-            (&new.pool, new.prio, &new.stream) == (&old.pool, old.prio, &old.stream)
-        });
+        let same = made
+            .iter()
+            .find(|new| (&new.pool, new.prio, &new.stream) == (&old.pool, old.prio, &old.stream));
         if let Some(new) = same {
             numbers.lanes.insert(old.lane_id, new.lane_id);
             numbers.streams.insert(old.stream_id, new.stream_id);
@@ -109,14 +109,16 @@ impl Numbers {
     /// A row as JSON with its lane and stream as the new cell numbers them. All else stays as
     /// it is written, byte for byte.
     pub(super) fn translate(&self, line: &str) -> Result<String, MoveError> {
-        let mut row: std::collections::BTreeMap<String, Box<RawValue>> = serde_json::from_str(line)?;
+        let mut row: std::collections::BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(line)?;
         for (field, lookup) in
             [("lane_id", Self::lane as fn(&Self, i64) -> Option<i32>), ("stream_id", Self::stream)]
         {
             let Some(value) = row.get_mut(field) else { continue };
             let old: i64 = serde_json::from_str(value.get())?;
-            let new = lookup(self, old)
-                .ok_or_else(|| MoveError::Row(format!("{field} {old} is unknown in the new cell")))?;
+            let new = lookup(self, old).ok_or_else(|| {
+                MoveError::Row(format!("{field} {old} is unknown in the new cell"))
+            })?;
             *value = RawValue::from_string(new.to_string())?;
         }
         // What is on the move is a row within a row.

@@ -105,11 +105,13 @@ impl Move {
     /// Keeps the tenant where it is: what had been taken out of its queue goes back, what was
     /// copied is removed. Only before it has left.
     pub async fn undo(&self, told: Told<'_>) -> Result<(), MoveError> {
-        let stays = self
-            .step(&self.from, &self.to, "tenant stay", include_str!("../sql/stay.sql"))
-            .await?;
+        let stays =
+            self.step(&self.from, &self.to, "tenant stay", include_str!("../sql/stay.sql")).await?;
         if !stays && self.stage().await? != Stage::Here {
-            return Err(MoveError::Left { tenant: self.name.clone(), cell: self.to.name.to_string() });
+            return Err(MoveError::Left {
+                tenant: self.name.clone(),
+                cell: self.to.name.to_string(),
+            });
         }
         say(told, &Event::Stays)?;
         self.settle_in(&self.from, told).await?;

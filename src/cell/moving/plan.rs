@@ -65,7 +65,8 @@ pub async fn plan(
     }
     if let Some((old, row)) = here("leaving") {
         if old.number == to.number {
-            let bound = cells.iter().find(|cell| Some(i16::from(cell.number.get())) == row.bound_for);
+            let bound =
+                cells.iter().find(|cell| Some(i16::from(cell.number.get())) == row.bound_for);
             let bound = bound.ok_or_else(|| on_its_way(cells, name, row, old))?;
             return Ok(Plan::Undo(make(row, old, bound)));
         }

@@ -74,7 +74,8 @@ impl Database {
         let cell = section.required("name", NAME, is_name).unwrap_or_default();
         let number = section.optional_integer("number", 0..=LAST_CELL);
         if number.is_none() && !section.has("number") {
-            section.fault("number", "missing; expected a number from 0 to 63 that no other cell has");
+            section
+                .fault("number", "missing; expected a number from 0 to 63 that no other cell has");
         }
         if !section.has("url") {
             section.fault("url", "missing; expected a URL like postgres://user@host:5432/name");
