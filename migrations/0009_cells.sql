@@ -51,7 +51,6 @@ create table postrider.tenant_cell(
   name       text primary key,
   cell       smallint not null check (cell between 0 and 63),
   changed_at timestamptz not null default now());
-grant select on postrider.tenant_cell to postrider_api, postrider_worker;
 grant select, insert, update, delete on postrider.tenant_cell to postrider_operator;
 
 -- here: the ordinary case. leaving: on its way to cell bound_for, nothing new is accepted.

@@ -487,6 +487,41 @@ async fn a_database_keeps_its_number_once_ids_carry_it() {
     assert!(refused.to_string().contains("is number 1, the configuration says 2"), "{refused}");
 }
 
+// --- several and one ---------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_serves_the_cells_it_is_told_to_and_counts_in_the_home_cell() {
+    let two = TwoCells::new().await;
+    let shop = two.tenant("shop", "main").await;
+    let bank = two.tenant("bank", "b").await;
+    let api = two.api();
+    let text = std::fs::read_to_string(&two.config).expect("read");
+    let only_b = two.config.with_file_name("only-b.toml");
+    std::fs::write(&only_b, text.replace("[worker]\n", "[worker]\ncells = [\"b\"]\n"))
+        .expect("write");
+    let daemon = two.home.daemon(&only_b).await;
+    insist(&api, &shop, &message("shop", &["a@example.org".into()]), "1").await;
+    insist(&api, &bank, &message("bank", &["b@example.org".into()]), "1").await;
+    two.home.sink_has(1).await;
+    while builders::rows(&two.main, "worker_session where state = 'alive'").await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(builders::rows(&two.main, "ready").await, 1, "the home cell is left alone");
+    assert_eq!(daemon.terminate().await, Some(0));
+    assert_eq!(builders::rows(&two.main, "worker_session where state = 'alive'").await, 0);
+
+    let taken = two.run(&["tenant", "create", "bank", "--cell", "main"]);
+    assert_eq!(taken.code, 1, "a name is one tenant's in all cells");
+    let foreign = ["domain", "add", "--tenant", "shop", "bank.example", "--algorithm", "none"];
+    assert_eq!(two.run(&foreign).code, 1, "a domain is one tenant's in all cells");
+    let cells = two.facts(&["cell", "list"]);
+    assert_eq!((&cells[0]["name"], &cells[0]["tenants"]), (&json!("main"), &json!(1)), "{cells}");
+    assert_eq!((&cells[1]["name"], &cells[1]["tenants"]), (&json!("b"), &json!(1)), "{cells}");
+    assert_eq!(two.run(&["cell", "status"]).code, 0);
+    let listed = two.facts(&["tenant", "list"]);
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
+}
+
 // --- one is away -----------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -132,9 +132,15 @@ async fn create(context: &Context, name: &str, weight: i32) -> Result<Answer, Cl
             return Err(StoreError::NameTaken { name: name.to_owned() }.into());
         }
         identity::verify(cell).await?;
-        // A name that was reserved for a tenant that then was not made may be had again there.
-        if directory::reserve(&home.pool, name, cell.number).await? != cell.number {
-            directory::put(&home.pool, name, cell.number).await?;
+        // Reserved by a command that makes it elsewhere, or that broke off.
+        let reserved = directory::reserve(&home.pool, name, cell.number).await?;
+        if let Some(other) = all.iter().find(|other| other.number == reserved)
+            && other.number != cell.number
+        {
+            return Err(CliError::failed(format!(
+                "the name {name:?} is reserved for cell {0}: make it there (--cell {0}), then move it",
+                other.name
+            )));
         }
     }
     let tenant = store::create(&cell.pool, name, weight).await?;

@@ -74,6 +74,12 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// It is on its way to another cell.
+    #[error("the tenant {name:?} is being moved to another cell: let that finish first")]
+    Moving {
+        /// The name.
+        name: String,
+    },
     /// The tenant has no such key.
     #[error("the tenant has no key {prefix:?}: see `postrider key list`")]
     NoKey {
@@ -117,15 +123,22 @@ pub async fn set_state(
     name: &str,
     state: TenantState,
 ) -> Result<Tenant, StoreError> {
-    sqlx::query_as(include_str!("sql/set_state.sql"))
+    let changed = sqlx::query_as(include_str!("sql/set_state.sql"))
         .bind(name)
         .bind(match state {
             TenantState::Active => "active",
             TenantState::Suspended => "suspended",
         })
         .fetch_optional(pool)
-        .await?
-        .ok_or_else(|| StoreError::NoTenant { name: name.to_owned() })
+        .await?;
+    match changed {
+        Some(tenant) => Ok(tenant),
+        // It lives here, and yet is left alone: it is leaving.
+        None => match scope(pool, name).await {
+            Ok(_) => Err(StoreError::Moving { name: name.to_owned() }),
+            Err(error) => Err(error),
+        },
+    }
 }
 
 /// The scope of the tenant that an operator names.

@@ -4,111 +4,16 @@
 //! code need not know the columns, and a document keeps its bytes. What is there already is
 //! left alone: a copy that broke off is made again from its beginning.
 
-use std::sync::LazyLock;
-
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::AssertSqlSafe;
 
 use super::lanes::{self, Numbers};
+use super::tables::{COUNTED, KEYED, put};
 use super::{BATCH, Event, Move, MoveError, Told, say};
-use crate::domain::ids::TenantId;
 
 /// Messages of one page, by number and by deliveries; a larger one is copied by itself.
 const PAGE_MESSAGES: i64 = 500;
 const PAGE_DELIVERIES: i64 = 1_000;
-
-/// A table that is copied by the tenant's key.
-struct Keyed {
-    name: &'static str,
-    page: &'static str,
-    /// Numbers that the new cell gives out itself.
-    overriding: &'static str,
-}
-
-const fn keyed(name: &'static str, page: &'static str) -> Keyed {
-    Keyed { name, page, overriding: "" }
-}
-
-/// In the order of their references.
-const KEYED: [Keyed; 8] = [
-    keyed("sending_domain", include_str!("../sql/page_sending_domain.sql")),
-    keyed("dkim_key", include_str!("../sql/page_dkim_key.sql")),
-    Keyed {
-        name: "api_key",
-        page: include_str!("../sql/page_api_key.sql"),
-        overriding: "overriding user value",
-    },
-    keyed("suppression", include_str!("../sql/page_suppression.sql")),
-    keyed("idempotency", include_str!("../sql/page_idempotency.sql")),
-    keyed("upload_chunk", include_str!("../sql/page_upload_chunk.sql")),
-    keyed("cancellation", include_str!("../sql/page_cancellation.sql")),
-    keyed("transit", include_str!("../sql/page_transit.sql")),
-];
-
-/// Every table with rows of a tenant that a move knows what to do with: copied, made anew by
-/// name, or emptied into transit before. One that is missing here would be left behind.
-pub const CARRIED: [&str; 18] = [
-    "tenant",
-    "tenant_login",
-    "sending_domain",
-    "dkim_key",
-    "api_key",
-    "suppression",
-    "idempotency",
-    "upload_chunk",
-    "cancellation",
-    "transit",
-    "message",
-    "job",
-    "attempt",
-    "stream",
-    "lane",
-    "ready",
-    "deferred",
-    "dead_letter",
-];
-
-/// A table whose rows are counted on both sides.
-pub(super) struct Counted {
-    pub(super) name: &'static str,
-    by: By,
-}
-
-#[derive(Clone, Copy)]
-enum By {
-    Tenant,
-    Message,
-}
-
-/// What both cells must agree on.
-pub(super) const COUNTED: [Counted; 11] = [
-    Counted { name: "message", by: By::Tenant },
-    Counted { name: "job", by: By::Message },
-    Counted { name: "attempt", by: By::Message },
-    Counted { name: "transit", by: By::Tenant },
-    Counted { name: "sending_domain", by: By::Tenant },
-    Counted { name: "dkim_key", by: By::Tenant },
-    Counted { name: "api_key", by: By::Tenant },
-    Counted { name: "suppression", by: By::Tenant },
-    Counted { name: "idempotency", by: By::Tenant },
-    Counted { name: "upload_chunk", by: By::Tenant },
-    Counted { name: "cancellation", by: By::Tenant },
-];
-
-impl Counted {
-    /// Rows of the tenant.
-    pub(super) async fn count(&self, pool: &PgPool, tenant: TenantId) -> Result<i64, sqlx::Error> {
-        let template = match self.by {
-            By::Tenant => include_str!("../sql/count.sql"),
-            By::Message => include_str!("../sql/count_of_messages.sql"),
-        };
-        // The name is one of ours.
-        sqlx::query_scalar(AssertSqlSafe(template.replace("{table}", self.name)))
-            .bind(tenant.get())
-            .fetch_one(pool)
-            .await
-    }
-}
 
 impl Move {
     pub(super) async fn copy(&self, told: Told<'_>) -> Result<(), MoveError> {
@@ -323,11 +228,6 @@ impl Move {
             .await?;
         say(told, &Event::Copied(table, lines.len()))
     }
-}
-
-fn put(table: &str, overriding: &str) -> String {
-    static TEMPLATE: LazyLock<&str> = LazyLock::new(|| include_str!("../sql/put.sql"));
-    TEMPLATE.replace("{table}", table).replace("{overriding}", overriding)
 }
 
 /// Messages together as long as their deliveries are few; a large one stands alone.

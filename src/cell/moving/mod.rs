@@ -25,6 +25,7 @@ mod plan;
 mod remove;
 mod report;
 mod settle;
+mod tables;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -36,10 +37,10 @@ use super::{Cell, directory};
 use crate::domain::ids::{CellNumber, TenantId};
 use crate::queue::admin::action::{self, Action};
 
-pub use self::copy::CARRIED;
 pub use self::error::MoveError;
 pub use self::plan::{Plan, plan};
 pub use self::report::{Event, Holdings};
+pub use self::tables::CARRIED;
 
 /// Rows one statement moves.
 pub(super) const BATCH: i64 = 2_000;

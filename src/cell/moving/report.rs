@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::copy::COUNTED;
 use super::lanes;
+use super::tables::COUNTED;
 use crate::domain::ids::TenantId;
 
 /// How far a move is.
