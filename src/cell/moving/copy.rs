@@ -235,12 +235,11 @@ fn groups(sizes: &[(i64, i64)]) -> Vec<Vec<(i64, i64)>> {
     let mut groups: Vec<Vec<(i64, i64)>> = Vec::new();
     let mut room = 0;
     for &(id, size) in sizes {
-        match groups.last_mut().filter(|_| size <= room) {
-            Some(group) => group.push((id, size)),
-            None => {
-                groups.push(vec![(id, size)]);
-                room = PAGE_DELIVERIES;
-            }
+        if let Some(group) = groups.last_mut().filter(|_| size <= room) {
+            group.push((id, size));
+        } else {
+            groups.push(vec![(id, size)]);
+            room = PAGE_DELIVERIES;
         }
         room -= size;
     }

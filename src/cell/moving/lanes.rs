@@ -9,6 +9,7 @@ use super::MoveError;
 use crate::domain::ids::TenantId;
 
 #[derive(Debug, FromRow)]
+#[allow(clippy::struct_field_names, reason = "the names are the columns'")]
 struct Lane {
     lane_id: i32,
     pool: String,
