@@ -68,8 +68,8 @@ async fn load_of(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_moves_under_load_although_its_mover_is_killed() {
     let two = TwoCells::new().await;
-    let shop = two.tenant("shop", "main").await;
-    let bank = two.tenant("bank", "b").await;
+    let shop = two.tenant("shop", "main");
+    let bank = two.tenant("bank", "b");
     assert!(shop.id < 1 << 40 && bank.id > 1 << 40, "numbers of their cells");
     let api = two.api();
     let daemon = two.home.daemon(&two.config).await;
@@ -95,7 +95,7 @@ async fn a_tenant_moves_under_load_although_its_mover_is_killed() {
     let waiting = builders::recipients(500, "waits.example");
     let (paused, _) = insist(&api, &shop, &message("shop", &waiting), "2").await;
     let mut later = message("shop", &builders::recipients(40, "later.example"));
-    later["send_at"] = json!(chrono::Utc::now() + chrono::TimeDelta::hours(1));
+    later["send_at"] = json!(support::api::in_hours(1));
     insist(&api, &shop, &later, "3").await;
     make_dead_letters(&two.main, 3).await;
 
@@ -492,8 +492,8 @@ async fn a_database_keeps_its_number_once_ids_carry_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_serves_the_cells_it_is_told_to_and_counts_in_the_home_cell() {
     let two = TwoCells::new().await;
-    let shop = two.tenant("shop", "main").await;
-    let bank = two.tenant("bank", "b").await;
+    let shop = two.tenant("shop", "main");
+    let bank = two.tenant("bank", "b");
     let api = two.api();
     let text = std::fs::read_to_string(&two.config).expect("read");
     let only_b = two.config.with_file_name("only-b.toml");
@@ -527,8 +527,8 @@ async fn a_daemon_serves_the_cells_it_is_told_to_and_counts_in_the_home_cell() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cell_that_is_away_stops_nobody_else_and_joins_when_it_comes() {
     let mut two = TwoCells::new().await;
-    let shop = two.tenant("shop", "main").await;
-    let bank = two.tenant("bank", "b").await;
+    let shop = two.tenant("shop", "main");
+    let bank = two.tenant("bank", "b");
     let api = two.api();
     insist(&api, &bank, &message("bank", &["b0@example.org".into()]), "0").await;
     two.b_cluster.take().expect("runs").stop(Stop::Fast).expect("stop");

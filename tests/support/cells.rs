@@ -47,6 +47,7 @@ pub struct TwoCells {
 }
 
 impl TwoCells {
+    /// Both cells, migrated, with a sink.
     pub async fn new() -> Self {
         let folder = TempDir::new().expect("make a folder");
         let (main_cluster, main_url) = cluster(&folder.path().join("main")).await;
@@ -67,7 +68,7 @@ impl TwoCells {
         two
     }
 
-    /// Where a cluster of this name has its data, to start it again.
+    /// Starts the other cell again after it was stopped.
     pub fn start_b(&mut self) {
         let binaries = Binaries::find(None).unwrap_or_else(|error| panic!("{error}"));
         let cluster = Cluster::start(&self.folder.path().join("b"), Durability::Fast, &binaries)
@@ -118,7 +119,7 @@ impl TwoCells {
     }
 
     /// A tenant with the domain `NAME.example` and a key, in a cell.
-    pub async fn tenant(&self, name: &str, cell: &str) -> Tenant {
+    pub fn tenant(&self, name: &str, cell: &str) -> Tenant {
         let made = self.facts(&["tenant", "create", name, "--cell", cell]);
         let domain = format!("{name}.example");
         self.facts(&["domain", "add", "--tenant", name, &domain, "--algorithm", "none"]);
