@@ -168,7 +168,7 @@ fn change_of_clocks(
     let offset = |at: DateTime<Utc>| at.with_timezone(&zone).offset().fix();
     let old = offset(before);
     while after - before > TimeDelta::seconds(1) {
-        let middle = before + TimeDelta::seconds((after - before).num_seconds() / 2);
+        let middle = before + (after - before) / 2;
         if offset(middle) == old {
             before = middle;
         } else {
