@@ -1,12 +1,12 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench stop fmt lint
+.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-compare faults stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo 'Arguments: make run ARGS="--recipients 10000 --faults --exit"'
 
 setup: ## Find or install what is needed (Debian, Ubuntu)
@@ -21,6 +21,24 @@ test: ## Everything that must hold: format, lints, tests, documentation
 
 bench: setup ## Messages per second and CPU per message, beside the raw limit
 	@bench/run.sh $(ARGS)
+
+faults: setup ## Break what can break and audit every mail (ARGS="--list")
+	cargo bench --locked --profile dev --bench faults -- $(ARGS)
+
+bench-claims: setup ## Claims per second with millions waiting, most of it blocked (--waiting 10000000, --daemon)
+	@bench/queue.sh claims $(ARGS)
+
+bench-soak: setup ## Steady load with a snapshot held open for a third of it (--minutes 30)
+	@bench/queue.sh soak $(ARGS)
+
+bench-fairness: setup ## A small tenant's mail beside a large one's (--waiting 1000000 --seconds 120)
+	@bench/queue.sh fairness $(ARGS)
+
+bench-upload: setup ## Many recipients as NDJSON: seconds and memory (--recipients 1000000)
+	@bench/queue.sh upload $(ARGS)
+
+bench-compare: setup ## The queue beside apalis-postgres and awa (fetches and builds them)
+	@bench/compare.sh $(ARGS)
 
 stop: ## Stop what a killed run left behind
 	@scripts/stop.sh

@@ -9,6 +9,7 @@ use postrider::cli::dev::cluster::Cluster;
 use postrider::config::Secrets;
 use postrider::config::secret::Secret;
 use postrider::message::dkim::Algorithm;
+use postrider::message::time_zone::TimeZone;
 use postrider::queue::enqueue::{Chunk, Enqueue, Recipients, Submission, sha256};
 use postrider::queue::migrate;
 use postrider::tenant::seal::Sealer;
@@ -60,7 +61,7 @@ impl Load {
 }
 
 async fn fill(pool: &PgPool, args: &Args) -> anyhow::Result<()> {
-    store::create(pool, "bench", 100).await?;
+    store::create(pool, "bench", 100, TimeZone::default()).await?;
     let scope = store::scope(pool, "bench").await?;
     let sealer = Sealer::new(&Secrets { key: Some(Secret::new(KEY)) })?;
     let algorithms: &[Algorithm] = match args.dkim {

@@ -1,5 +1,11 @@
 #!/usr/bin/env bash
-# Does the benchmark still work? Small, unoptimised, without numbers that mean anything.
+# Do the benchmarks still work? Small, unoptimised, without numbers that mean anything.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec cargo bench --locked --profile dev --bench delivery -- --count 500 --sink builtin
+
+cargo bench --locked --profile dev --bench delivery -- --count 500 --sink builtin
+queue() { cargo bench --locked --profile dev --bench queue -- "$@"; }
+queue claims --waiting 10000 --rounds 1 --jobs 500
+queue upload --recipients 5000
+queue fairness --waiting 2000 --seconds 3
+queue soak --minutes 3 --minute 2 --rate 100 --tenants 2

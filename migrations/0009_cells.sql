@@ -73,6 +73,9 @@ select postrider.protect('postrider.transit');
 grant select, insert, update, delete on postrider.transit to postrider_operator;
 grant select on postrider.transit to postrider_worker;
 
+-- Evidence about deliveries in doubt goes with them.
+grant insert on postrider.late_outcome to postrider_operator;
+
 -- The oldest id that a tenant on the move needs (see oldest_needed).
 create function postrider.oldest_in_transit() returns bigint language sql stable as $$
   select min(coalesce((held ->> 'message_id')::bigint, job_id)) from postrider.transit
@@ -96,7 +99,8 @@ end $$;
 do $$
 declare t text;
 begin
-  foreach t in array array['message', 'suppression', 'api_key', 'sending_domain', 'dkim_key', 'tenant_login'] loop
+  foreach t in array array['message', 'suppression', 'api_key', 'sending_domain', 'dkim_key', 'tenant_login',
+                           'block', 'lane_cancellation'] loop
     execute format('create trigger refuse_on_the_move before insert or update or delete on postrider.%I
       for each statement execute function postrider.refuse_on_the_move()', t);
   end loop;

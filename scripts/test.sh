@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-target}
+# Tests make processes die at certain points (src/domain/failpoint.rs).
+features=(--features failpoints)
 
 step() {
     local name=$1 started=$SECONDS
@@ -44,10 +46,10 @@ units() {
 
 step "what is needed" scripts/setup.sh
 step "format" cargo fmt --check
-step "lint" cargo clippy --locked --all-targets -- -D warnings
-step "build" cargo build --locked --bins
-step "tests" cargo test --locked
-step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --no-deps --lib --document-private-items
+step "lint" cargo clippy --locked --all-targets "${features[@]}" -- -D warnings
+step "build" cargo build --locked --bins "${features[@]}"
+step "tests" cargo test --locked "${features[@]}"
+step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --no-deps --lib "${features[@]}" --document-private-items
 step "shipped configurations" shipped_configurations
 if ! compgen -G 'systemd/*.service' >/dev/null; then
     skip "systemd units" "there are none"
@@ -56,6 +58,7 @@ elif command -v systemd-analyze >/dev/null; then
 else
     skip "systemd units" "there is no systemd-analyze"
 fi
+step "faults, a few cases" cargo bench --locked --profile dev --bench faults -- --short
 if [ -x bench/smoke.sh ]; then
     step "bench, a short one" bench/smoke.sh
 fi

@@ -3,7 +3,7 @@
 //! [`Boot::start`] shows the order: all settings are read and checked before the first
 //! socket. A fault there prints every reason and ends the process with [`EXIT_CONFIG`].
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cell::Cell;
 use crate::cell::identity::{self, IdentityError};
-use crate::config::load::Loader;
+use crate::config::load::{self, Loader};
 use crate::config::reload::Reloader;
 use crate::config::{ConfigError, Database, Settings};
+use crate::domain::failpoint;
 use crate::queue::migrate::{self, SchemaError};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{self, MetricsHandle};
@@ -75,6 +76,10 @@ impl Boot {
         let log = logs::install(&loaded.settings.log)?;
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
+        }
+        if let Some(orders) = load::failpoints() {
+            failpoint::arm(&orders)?;
+            tracing::warn!(%orders, "failpoints are armed: this process will fail as told");
         }
         let metrics = metrics::install()?;
         tokio::spawn(metrics.clone().upkeep(CancellationToken::new()));
@@ -170,6 +175,21 @@ pub enum Role {
     Owner,
 }
 
+impl Role {
+    /// Its name in the database; empty: the login's own.
+    fn name(self, database: &Database) -> &str {
+        match self {
+            Self::Worker => &database.worker_role,
+            Self::Api => &database.api_role,
+            Self::Operator => &database.operator_role,
+            Self::Owner => "",
+        }
+    }
+}
+
+/// Longest time for cleaning a connection that comes back.
+const CLEANING: Duration = Duration::from_secs(2);
+
 /// A pool of connections that act as `role`. Waits for the database for
 /// `database.acquire_timeout`.
 ///
@@ -178,11 +198,15 @@ pub enum Role {
 /// has a transaction opened and rolled back: whatever was left open ends, and a clean
 /// connection is not warned about (docs/adr/0005).
 pub async fn connect(database: &Database, role: Role) -> Result<PgPool, sqlx::Error> {
-    pool_of(database).connect_with(options(database, role)?).await
+    let pool = pool_of(database).connect_with(options(database, role)?).await?;
+    if database.transaction_pooler {
+        role_is_taken(&pool, role.name(database)).await?;
+    }
+    Ok(pool)
 }
 
 /// The same without waiting: the first connection is made when one is asked for, so a database
-/// that is away shows itself then.
+/// that is away shows itself then. Ask [`fits`] before anything is done there.
 pub fn connect_when_asked(database: &Database, role: Role) -> Result<PgPool, sqlx::Error> {
     Ok(pool_of(database).connect_lazy_with(options(database, role)?))
 }
@@ -193,6 +217,9 @@ pub enum Unfit {
     /// It does not answer; it may later.
     #[error("the database does not answer: {0}")]
     Away(sqlx::Error),
+    /// It lets this process act as somebody else than it should.
+    #[error(transparent)]
+    Role(sqlx::Error),
     /// Its schema is not one that this program knows.
     #[error(transparent)]
     Schema(SchemaError),
@@ -201,8 +228,15 @@ pub enum Unfit {
     Identity(IdentityError),
 }
 
-/// Whether the cell's schema fits this program, and it is the cell that it should be.
-pub async fn fits(cell: &Cell) -> Result<(), Unfit> {
+/// Whether the cell's schema fits this program, it is the cell that it should be, and
+/// connections act as `role`.
+pub async fn fits(cell: &Cell, database: &Database, role: Role) -> Result<(), Unfit> {
+    if database.transaction_pooler {
+        role_is_taken(&cell.pool, role.name(database)).await.map_err(|error| match error {
+            sqlx::Error::Configuration(_) => Unfit::Role(error),
+            other => Unfit::Away(other),
+        })?;
+    }
     migrate::schema_is_current(&cell.pool).await.map_err(|error| match error {
         SchemaError::Database(error) => Unfit::Away(error),
         other => Unfit::Schema(other),
@@ -221,10 +255,32 @@ fn pool_of(database: &Database) -> PgPoolOptions {
         .test_before_acquire(false)
         .after_release(|connection, _| {
             Box::pin(async move {
-                connection.execute("begin; rollback").await?;
-                Ok(true)
+                // A server that is gone would keep the connection's place in the pool for ever.
+                let clean = connection.execute("begin; rollback");
+                match tokio::time::timeout(CLEANING, clean).await {
+                    Ok(done) => done.map(|_| true),
+                    Err(_elapsed) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                }
             })
         })
+}
+
+/// Behind a pooler the role cannot be asked for: the login must have it by itself. Else the
+/// process would act with the rights of the login, and row-level security might not hold.
+async fn role_is_taken(pool: &PgPool, wanted: &str) -> Result<(), sqlx::Error> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let (login, found): (String, String) =
+        sqlx::query_as("select session_user::text, current_user::text").fetch_one(pool).await?;
+    if found == wanted {
+        return Ok(());
+    }
+    let text = format!(
+        "expected to act as {wanted} behind the pooler, found {found}: \
+         run: alter role {login} set role = '{wanted}'"
+    );
+    Err(sqlx::Error::Configuration(text.into()))
 }
 
 fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Error> {
@@ -237,19 +293,18 @@ fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Er
         // Over a network in clear only where `sslmode=disable` says so.
         options = options.ssl_mode(PgSslMode::Require);
     }
-    let (name, acts_as) = match role {
-        Role::Worker => ("postriderd", &*database.worker_role),
-        Role::Api => ("postrider-api", &*database.api_role),
-        Role::Operator => ("postrider", &*database.operator_role),
-        Role::Owner => ("postrider", ""),
-    };
-    options = options.application_name(name);
+    options = options.application_name(match role {
+        Role::Worker => "postriderd",
+        Role::Api => "postrider-api",
+        Role::Operator | Role::Owner => "postrider",
+    });
+    if database.transaction_pooler {
+        // It would share the session's settings among strangers; they are the login's own there.
+        return Ok(options);
+    }
+    let acts_as = role.name(database);
     if !acts_as.is_empty() {
         options = options.options([("role", acts_as)]);
-    }
-    if !database.prepared_statements {
-        // A pooler would share the session's settings among strangers; they are the login's own there.
-        return Ok(options.statement_cache_capacity(0));
     }
     // A migration may take as long as it needs.
     if role != Role::Owner {

@@ -27,6 +27,8 @@ async fn anothers_ids_are_ids_of_nothing() {
         (Method::POST, "/v1/messages/ID/cancel"),
         (Method::POST, "/v1/messages/ID/recipients"),
         (Method::GET, "/v1/deliveries/ID"),
+        (Method::GET, "/v1/messages/ID/why"),
+        (Method::GET, "/v1/deliveries/ID/why"),
     ];
     for (method, route) in routes {
         let (theirs, nobodys) = if route.contains("deliveries/ID") {

@@ -17,7 +17,10 @@ use support::postgres::{Role, TestDb};
 
 /// Shared buffers that claiming 20 rows of lane `lane` touches, by EXPLAIN.
 async fn buffers(owner: &sqlx::PgPool, session: i64, lane: i32) -> i64 {
-    let statement = include_str!("../src/queue/sql/claim.sql").replace("{g}", "0");
+    let statement = include_str!("../src/queue/sql/claim.sql")
+        .replace("{g}", "0")
+        .replace("{lease_gen}", "0")
+        .replace("{lease}", "lease_g0");
     let body: String = statement
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"))
@@ -62,7 +65,7 @@ async fn a_claim_costs_the_same_however_much_waits_in_other_lanes() {
 }
 
 #[tokio::test]
-async fn pauses_cover_tenant_pool_stream_and_lane() {
+async fn pauses_cover_tenant_pool_stream_route_and_lane() {
     let db = TestDb::new().await;
     let (owner, api, worker) =
         (db.pool(Role::Owner).await, db.pool(Role::Api).await, db.pool(Role::Worker).await);
@@ -70,14 +73,20 @@ async fn pauses_cover_tenant_pool_stream_and_lane() {
     builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(1, "example.org")).await;
     let lanes = lane::directory(&worker, &builders::lanes(&worker).await).await.expect("directory");
     let lane = &lanes[0];
+    let (tenant, pool, stream) = (lane.tenant.get(), lane.pool.get(), lane.stream.get());
     let keys = [
-        ("T", lane.tenant.get()),
-        ("P", i64::from(lane.pool.get())),
-        ("S", i64::from(lane.stream.get())),
-        ("L", i64::from(lane.id.get())),
+        ("T", tenant.to_string()),
+        ("P", pool.to_string()),
+        ("TS", format!("{tenant}/{stream}")),
+        ("TP", format!("{tenant}/{pool}")),
+        ("R", "direct".to_owned()),
+        ("L", lane.id.get().to_string()),
     ];
+    let route = "direct".into();
     for (scope, key) in keys {
-        let covers = async || lane::look(&worker, 60.0).await.expect("look").blocks.cover(lane);
+        let covers = async || {
+            lane::look(&worker, 60.0).await.expect("look").orders.blocks.cover(lane, &route)
+        };
         assert!(!covers().await, "{scope} before");
         sqlx::query(
             "insert into postrider.block values ($1, $2, now() + interval '1 hour', 'test')",
@@ -126,7 +135,7 @@ async fn an_applications_open_transaction_delays_nobody_else() {
     builders::submit(&api, tenant, "acme", "bulk", &builders::recipients(1, "example.org")).await;
     let session = builders::session(&worker, Duration::from_secs(20)).await;
     let generation = Generation::try_new(0).expect("zero");
-    let lanes = lane::waiting(&worker, generation).await.expect("waiting lanes");
+    let lanes = lane::waiting(&worker, generation).await.expect("waiting lanes").due;
     let wants: Vec<Want> =
         lanes.into_iter().map(|lane| Want { lane, after: None, take: 1 }).collect();
     let jobs = claim(&worker, session.id(), generation, &wants).await.expect("claim").jobs;

@@ -246,7 +246,7 @@ async fn the_queue_is_shown_held_back_and_let_go() {
     ];
     house.done(&[&pause[..], &["--for", "2h"]].concat());
     let worker = house.db.pool(Role::Worker).await;
-    let blocked = lane::look(&worker, 60.0).await.expect("look").blocks;
+    let blocked = lane::look(&worker, 60.0).await.expect("look").orders.blocks;
     assert_ne!(blocked, Blocks::default(), "the claimers see it");
     let status = facts(&house.db, &["queue", "status"]);
     assert_eq!(status["held_back"][0]["name"], "shop/transactional");

@@ -347,6 +347,24 @@ fn secrets_come_from_files_credentials_and_their_own_variables() {
     assert_eq!(settings.database.password.expect("variable").expose(), "by-variable");
 }
 
+// --- limits ---
+
+#[test]
+fn a_limit_may_have_several_rates_over_longer_and_longer_units() {
+    let limit = |rate: &str| format!("[[throttle]]\nscope = \"tenant\"\nrate = {rate}\n");
+    let (_folder, path) = written(&limit("[\"50/s\", \"600/min\", \"3600/h\"]"));
+    let rule = &load(Some(&path), no_variables()).expect("sound").throttles[0];
+    assert_eq!(rule.rate, Some(50.0));
+    let further: Vec<_> = rule.further.iter().map(|rate| (rate.per_second, rate.unit)).collect();
+    assert_eq!(further, [(10.0, 60.0), (1.0, 3_600.0)]);
+    is_fault(
+        &limit("[\"600/min\", \"50/s\"]"),
+        "throttle[0].rate: expected each rate over a longer",
+    );
+    is_fault(&limit("[\"50/s\", \"many\"]"), "throttle[0].rate: expected a rate like \"50/s\"");
+    is_fault(&limit("[]"), "throttle[0].rate");
+}
+
 // --- reload -----------------------------------------------------------------------
 
 #[test]

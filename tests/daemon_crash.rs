@@ -3,10 +3,14 @@
 
 mod support;
 
+use postrider::worker::ahead::MOST_PER_CONNECTION;
 use support::builders;
 use support::installation::Installation;
 
 const JOBS: usize = 3_000;
+
+/// `queue.settle_batch` as shipped.
+const SETTLE_BATCH: i64 = 500;
 
 /// Deliveries that ended as delivered; those among them in doubt.
 async fn delivered(home: &Installation) -> (i64, i64) {
@@ -33,7 +37,21 @@ async fn kill_minus_nine_loses_nothing_and_doubles_only_what_is_in_doubt() {
     let (ended, doubt) = delivered(&home).await;
     assert_eq!(ended as usize, JOBS, "every delivery ended, once");
     assert_eq!(stats.distinct_recipients as usize, JOBS, "nothing was lost");
-    assert!(doubt > 0, "the kills fell into the middle");
+    // Each kill leaves in doubt what had an intent: a few deliveries for each connection, and
+    // the outcomes that were on their way to the database.
+    let interrupted = builders::rows(&home.owner, "attempt where kind = 8").await;
+    let in_doubt = builders::rows(&home.owner, "attempt where kind = 8 and in_doubt").await;
+    println!(
+        "2 kills: {interrupted} in hand, {in_doubt} in doubt, {} sent twice",
+        stats.duplicates
+    );
+    assert!(interrupted > 0, "the kills fell into the middle");
+    assert!(
+        in_doubt >= doubt,
+        "{in_doubt} of {interrupted} interrupted were in doubt, {doubt} flagged"
+    );
+    let most = 2 * (50 * i64::from(MOST_PER_CONNECTION) + SETTLE_BATCH);
+    assert!(in_doubt <= most, "{in_doubt} in doubt, expected {most} at most");
     assert!(
         stats.duplicates as i64 <= doubt,
         "{} duplicates, {doubt} recorded as in doubt",

@@ -40,10 +40,14 @@ async fn expiry_reaches_ready_and_deferred_work_without_any_claim() {
     );
     settle(&worker, session.id(), job.generation, &[&deferred]).await.expect("defer");
 
-    assert_eq!(upkeep::expire(&worker, 100).await.expect("expire"), 0, "nothing is too old yet");
+    assert_eq!(
+        upkeep::expire(&worker, Duration::ZERO).await.expect("expire"),
+        0,
+        "nothing is too old yet"
+    );
     age(&owner).await;
     sqlx::query("update postrider.deferred set due_at = now()").execute(&owner).await.expect("due");
-    assert_eq!(upkeep::expire(&worker, 100).await.expect("expire"), 2);
+    assert_eq!(upkeep::expire(&worker, Duration::ZERO).await.expect("expire"), 2);
     upkeep::promote(&worker, 100).await.expect("promote");
     assert_eq!(builders::attempts(&owner, 3).await, 3);
     assert_eq!(builders::rows(&owner, "ready").await + builders::rows(&owner, "deferred").await, 0);

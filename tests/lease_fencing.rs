@@ -52,7 +52,7 @@ async fn a_fenced_session_claims_settles_and_beats_in_vain() {
     let session = builders::session(&worker, TTL).await;
     let jobs = builders::claim_all(&worker, session.id(), 4).await;
     assert_eq!(jobs.len(), 4);
-    assert!(matches!(session.beat(&worker).await, Ok(Beat::Alive { living: 1, rank: 0 })));
+    assert!(matches!(session.beat(&worker).await, Ok(Beat::Alive)));
 
     silence(&owner, session.id().get()).await;
     fence(&worker).await;
@@ -60,7 +60,7 @@ async fn a_fenced_session_claims_settles_and_beats_in_vain() {
     assert!(builders::claim_all(&worker, session.id(), 4).await.is_empty(), "claims nothing");
 
     let rescued = upkeep::rescue(&worker, 100, Duration::ZERO, 5).await.expect("rescue");
-    assert_eq!(rescued, 4);
+    assert_eq!(rescued.all(), 4);
     let late: Vec<Settlement> = jobs.iter().map(delivered).collect();
     let refs: Vec<&Settlement> = late.iter().collect();
     let settled = settle(&worker, session.id(), jobs[0].generation, &refs).await.expect("settle");
@@ -105,7 +105,9 @@ async fn rescued_work_is_suspect_and_follows_its_streams_policy() {
     builders::submit(&api, tenant, "acme", "otp", &builders::recipients(3, "example.org")).await;
 
     let session = builders::session(&worker, TTL).await;
-    assert_eq!(builders::claim_all(&worker, session.id(), 10).await.len(), 5);
+    let jobs = builders::claim_all(&worker, session.id(), 10).await;
+    assert_eq!(jobs.len(), 5);
+    builders::intend(&worker, session.id(), 1, &jobs).await;
     silence(&owner, session.id().get()).await;
     fence(&worker).await;
     upkeep::rescue(&worker, 100, Duration::ZERO, 5).await.expect("rescue");

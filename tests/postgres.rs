@@ -23,7 +23,7 @@ async fn every_test_has_a_database_of_its_own_with_the_roles() {
         sqlx::query_scalar("select count(*) from postrider.block").fetch_one(&other).await.unwrap();
     assert_eq!(rows, 0);
     let api = one.pool(Role::Api).await;
-    assert!(sqlx::query("select * from postrider.block").execute(&api).await.is_err());
+    assert!(sqlx::query("select * from postrider.cron_fire").execute(&api).await.is_err());
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ async fn nothing_is_lost_or_ends_twice_under_crashes_and_turning_generations() {
             u32::from(upkeep::switch_generation(&worker, Duration::ZERO).await.expect("switch"));
         let live = upkeep::live_generations(&worker).await.expect("live");
         for old in &live[..live.len() - 1] {
-            upkeep::compact(&worker, *old, 500).await.expect("compact");
+            upkeep::park(&worker, *old, 500).await.expect("park");
             truncated += u32::from(upkeep::retire_generation(&worker, *old).await.expect("retire"));
         }
         if builders::attempts(&owner, 1).await as usize >= JOBS {

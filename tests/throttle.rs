@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use postrider::config::{ThrottleRule, ThrottleScope};
+use postrider::config::{FurtherRate, ThrottleRule, ThrottleScope};
 use postrider::domain::ids::MailboxProvider;
 use postrider::domain::outcome::WaitReason;
 use postrider::throttle::gate::{Gate, Permit};
 use postrider::throttle::key::{Key, Plan};
 use postrider::throttle::limiter::Limiter;
-use postrider::throttle::share::Share;
 use tokio::time::Instant;
 
 const NO_LIMIT: ThrottleRule = ThrottleRule {
     scope: ThrottleScope::Tenant { tenant: None },
     rate: None,
     burst: None,
+    further: Vec::new(),
     concurrency: None,
 };
 
@@ -261,27 +261,30 @@ async fn permits_of_old_rules_give_back_what_they_took() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_nodes_share_one_limit() {
-    let rules = [provider_rule("google", 50.0), slots_rule(100)];
-    let (start, until) = (Instant::now(), Instant::now() + Duration::from_secs(60));
-    let mut tasks = Vec::new();
-    let mut slots = 0;
-    for rank in 0..3 {
-        let limiter = Limiter::new(&rules);
-        limiter.set_share(Share::try_new(rank, 3).unwrap());
-        slots += limiter.gate(&plan("acme", "other")).take(1000).permits.len();
-        tasks.push(tokio::spawn(send_all(limiter.gate(&plan("acme", "google")), 64, until)));
-    }
-    assert_eq!(slots, 100);
-    let mut sent = Vec::new();
-    for task in tasks {
-        sent.extend(task.await.unwrap());
-    }
-    assert_steady(&sent, start, 250.0);
-    for step in 0..590u64 {
-        let from = start + Duration::from_millis(100 * step);
-        assert!(count(&sent, from, Duration::from_secs(1)) <= 55, "rate and burst of one cluster");
-    }
+async fn rates_over_several_units_hold_together() {
+    let further = vec![FurtherRate { per_second: 10.0, unit: 60.0 }];
+    let limiter = Limiter::new(&[ThrottleRule { further, ..provider_rule("google", 50.0) }]);
+    let (start, until) = (Instant::now(), Instant::now() + Duration::from_secs(30));
+    let sent = send_all(limiter.gate(&plan("acme", "google")), 64, until).await;
+    let second = Duration::from_secs(1);
+    assert!(
+        (50..=56).contains(&count(&sent, start, second)),
+        "the first rate while the minute lasts"
+    );
+    let late = count(&sent, start + 20 * second, 10 * second);
+    assert!((99..=101).contains(&late), "then the minute's: {late}");
+    assert!(sent.len() <= 30 * 10 + 60, "a tenth of a minute's worth at once: {}", sent.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_limiter_grants_nothing_by_itself_and_does_not_refuse_for_good() {
+    let limiter = Limiter::shared(&[provider_rule("google", 50.0), slots_rule(5)]);
+    let gate = limiter.gate(&plan("acme", "google"));
+    let taken = gate.take(10);
+    assert_eq!((taken.permits.len(), taken.wait), (0, None));
+    assert!(taken.blocked_by.is_some());
+    limiter.apply(&[]);
+    assert_eq!(gate.take(10).permits.len(), 10, "what is not limited needs no exchange");
 }
 
 #[test]

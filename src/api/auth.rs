@@ -42,6 +42,16 @@ impl Authenticated {
     pub fn cell(&self) -> &Arc<ApiCell> {
         &self.0.cell
     }
+
+    /// The readable part of the key that was shown.
+    pub fn prefix(&self) -> &str {
+        &self.0.prefix
+    }
+
+    /// The tenant's name.
+    pub fn tenant_name(&self) -> &str {
+        &self.0.caller.tenant_name
+    }
 }
 
 /// Tells whose key it is.

@@ -62,6 +62,7 @@ enum Kind {
     Timeout,
     IdempotencyConflict,
     StateConflict,
+    Held,
     TooLarge,
     MediaType,
     Invalid,
@@ -96,6 +97,7 @@ impl Kind {
             Self::StateConflict => {
                 (StatusCode::CONFLICT, "state-conflict", "The message cannot take this any more")
             }
+            Self::Held => (StatusCode::CONFLICT, "held", "The operator holds this back"),
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large")
             }
@@ -158,6 +160,11 @@ impl Problem {
     /// 408.
     pub fn timeout() -> Self {
         Self::new(Kind::Timeout, "the body stopped arriving")
+    }
+
+    /// 409: an operator holds it back.
+    pub fn held(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Held, detail)
     }
 
     /// 413.

@@ -18,8 +18,11 @@ pub mod recipient;
 pub mod recipients;
 pub mod router;
 pub mod serve;
+pub mod stream;
 pub mod submission;
+pub mod timekeeper;
 pub mod unsubscribe;
+pub mod why;
 
 use std::sync::Arc;
 

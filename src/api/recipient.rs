@@ -13,6 +13,7 @@ use crate::message::fault::FieldError;
 use crate::message::mailbox::Mailbox;
 use crate::message::payload::{DeliveryPayload, MAX_CC, MAX_PAYLOAD};
 use crate::message::template::Compiled;
+use crate::message::time_zone::TimeZone;
 use crate::queue::enqueue::Recipients;
 
 /// Most bytes of what is personal in all deliveries of one call: each copy of a
@@ -32,6 +33,8 @@ pub struct RecipientEntry<'a> {
     vars: Option<&'a RawValue>,
     #[serde(default)]
     cc: Vec<String>,
+    #[serde(borrow, default)]
+    time_zone: Option<Cow<'a, str>>,
 }
 
 impl RecipientEntry<'_> {
@@ -65,6 +68,8 @@ struct Payload<'a> {
     to: Option<String>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     cc: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_zone: Option<&'a str>,
 }
 
 impl<'t> Admission<'t> {
@@ -87,6 +92,10 @@ impl<'t> Admission<'t> {
         let cc = read_cc(&entry.cc)?;
         let address = to.address().as_str();
         let vars = read_vars(entry.vars)?;
+        let time_zone = entry.time_zone.as_deref();
+        if let Some(name) = time_zone {
+            name.parse::<TimeZone>().map_err(|error| FieldFault::new("time_zone", error))?;
+        }
         if self.seen.contains(address) {
             return Err(FieldFault::new("to", "duplicate: the same address came before"));
         }
@@ -99,7 +108,7 @@ impl<'t> Admission<'t> {
             addresses.push(copy.to_owned());
         }
         let shown = (to.name().is_some() || !cc.is_empty()).then(|| to.to_string());
-        let payload = self.payload(vars, shown, &entry.cc)?;
+        let payload = self.payload(&Payload { vars, to: shown, cc: &entry.cc, time_zone })?;
         let bytes = payload.as_ref().map_or(0, String::len) * addresses.len();
         if self.payload_bytes + bytes > MAX_PAYLOADS {
             return Err(FieldFault::new(
@@ -126,17 +135,14 @@ impl<'t> Admission<'t> {
     }
 
     /// What is stored beside the address, once it is sure that the template takes it.
-    fn payload(
-        &mut self,
-        vars: Option<&RawValue>,
-        to: Option<String>,
-        cc: &[String],
-    ) -> Result<Option<String>, FieldFault> {
-        let json = if vars.is_none() && to.is_none() && cc.is_empty() {
+    fn payload(&mut self, own: &Payload<'_>) -> Result<Option<String>, FieldFault> {
+        let Payload { vars, to, cc, time_zone } = own;
+        let nothing = vars.is_none() && to.is_none() && cc.is_empty() && time_zone.is_none();
+        let json = if nothing {
             None
         } else {
-            let json = serde_json::to_string(&Payload { vars, to, cc })
-                .map_err(|error| FieldFault::new("vars", error))?;
+            let json =
+                serde_json::to_string(own).map_err(|error| FieldFault::new("vars", error))?;
             if json.len() > MAX_PAYLOAD {
                 let found = json.len();
                 return Err(FieldFault::new(

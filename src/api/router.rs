@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
-use super::{Api, access, health, lookup, message, recipients, unsubscribe};
+use super::{Api, access, health, lookup, message, recipients, stream, unsubscribe, why};
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -24,7 +24,12 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/messages/{id}", get(lookup::message))
         .route("/v1/messages/{id}/deliveries", get(lookup::deliveries))
         .route("/v1/messages/{id}/cancel", post(message::cancel))
+        .route("/v1/messages/{id}/why", get(why::message))
         .route("/v1/deliveries/{id}", get(lookup::delivery))
+        .route("/v1/streams/{stream}/pause", post(stream::pause))
+        .route("/v1/streams/{stream}/resume", post(stream::resume))
+        .route("/v1/streams/{stream}/cancel", post(stream::cancel))
+        .route("/v1/deliveries/{id}/why", get(why::delivery))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

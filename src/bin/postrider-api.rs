@@ -12,6 +12,7 @@ use postrider::config::Settings;
 use postrider::domain::clock::Clock;
 use postrider::telemetry;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -43,6 +44,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     show_telemetry(&boot, &settings, stop.clone()).await?;
 
     let cells = cells(&settings).await?;
+    for cell in &cells {
+        let watch = telemetry::pool::watch(cell.pool.clone(), cell.name.to_string(), stop.clone());
+        tokio::spawn(watch);
+    }
     let listen = settings.api.listen;
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
@@ -50,8 +55,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(%listen, "serving");
     let health = boot.health().part("api");
     health.ready();
+    let mut timekeepers = JoinSet::new();
+    for cell in &cells {
+        timekeepers.spawn(api::timekeeper::run(cell.pool.clone(), stop.clone()));
+    }
     api::serve(listener, api::router(api), stop.cancelled()).await;
     drop(health);
+    while let Some(ended) = timekeepers.join_next().await {
+        ended.context("a keeper of time")?;
+    }
     for cell in cells {
         cell.pool.close().await;
     }
@@ -73,8 +85,8 @@ async fn cells(settings: &Settings) -> anyhow::Result<Vec<Cell>> {
         let pool = pool.context("cannot connect to the database; check database.url")?;
         cells.push(Cell::new(database, pool));
     }
-    for cell in &cells {
-        match boot::fits(cell).await {
+    for (cell, database) in cells.iter().zip(settings.all_cells()) {
+        match boot::fits(cell, database, Role::Api).await {
             Ok(()) => {}
             Err(Unfit::Away(error)) if several => {
                 tracing::warn!(cell = &*cell.name, %error, "does not answer yet");
@@ -96,8 +108,9 @@ async fn show_telemetry(
         .await
         .with_context(|| format!("cannot listen on {listen} (telemetry.api_listen)"))?;
     let (metrics, health) = (boot.metrics(), boot.health());
+    let pages = telemetry::pages::Pages::default();
     tokio::spawn(async move {
-        if let Err(error) = telemetry::server::serve(listener, metrics, health, stop).await {
+        if let Err(error) = telemetry::server::serve(listener, metrics, health, pages, stop).await {
             tracing::error!(%error, "metrics are not shown any more");
         }
     });

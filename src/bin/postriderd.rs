@@ -10,9 +10,12 @@ use clap::Parser;
 use postrider::boot::{self, Boot, BootArgs, Role};
 use postrider::cell::Cell;
 use postrider::config::{Database, Settings};
+use postrider::domain::clock::Clock;
+use postrider::maintenance::scale::{self, Scaler};
 use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
 use postrider::telemetry::health::{Health, Part};
-use postrider::telemetry::server;
+use postrider::telemetry::pages::Pages;
+use postrider::telemetry::{pool as pool_watch, server};
 use postrider::worker::daemon::{Running, StartError, Workplace};
 use postrider::worker::member;
 use postrider::worker::shared::{Shared, Standing};
@@ -62,22 +65,35 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let probes = server::bind(listen)
         .await
         .with_context(|| format!("telemetry.listen: cannot listen on {listen}"))?;
-    let probes =
-        tokio::spawn(server::serve(probes, boot.metrics(), health.clone(), stop_probes.clone()));
-
+    // Before anyone can ask: a process without parts would be ready.
     let served: Vec<Database> = now.served_cells().cloned().collect();
     let company = if now.cells.is_empty() { Company::Alone } else { Company::Several };
+    let starting: Vec<Part> = served.iter().map(|cell| health.part(company.part(cell))).collect();
+    let pages = Pages::default();
+    let probes = tokio::spawn(server::serve(
+        probes,
+        boot.metrics(),
+        health.clone(),
+        pages.clone(),
+        stop_probes.clone(),
+    ));
+
     let shared = Shared::start(boot.settings(), served.len()).context("starting")?;
     let mut cells = JoinSet::new();
-    for database in &served {
+    let mut scalers = Vec::new();
+    for (database, part) in served.iter().zip(starting) {
         let pool = match company {
             Company::Alone => boot::connect(database, Role::Worker).await,
             Company::Several => boot::connect_when_asked(database, Role::Worker),
         };
         let cell = Cell::new(database, pool.context("database")?);
         if company == Company::Alone {
-            boot::fits(&cell).await?;
+            boot::fits(&cell, database, Role::Worker).await?;
         }
+        let name = cell.name.to_string();
+        tokio::spawn(pool_watch::watch(cell.pool.clone(), name.clone(), stop.clone()));
+        let scaler = Scaler::new(cell.pool.clone(), settings.clone(), name);
+        scalers.push(Arc::clone(&scaler));
         let home = database.number == now.database.number;
         let work = Work {
             at: Workplace {
@@ -88,12 +104,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
             cell,
             company,
             shared: Arc::clone(&shared),
+            scaler,
             settings: settings.clone(),
             health: health.clone(),
             name: args.name.clone(),
         };
-        cells.spawn(work.go_on(stop.clone()));
+        cells.spawn(work.go_on(part, stop.clone()));
     }
+    scale::serve(scalers, &pages);
     if !served.iter().any(|cell| cell.number == now.database.number) {
         let home = boot::connect_when_asked(&now.database, Role::Worker).context("database")?;
         let member = member::run(home, Arc::clone(&shared), args.name.clone(), stop.clone());
@@ -125,12 +143,23 @@ enum Company {
     Several,
 }
 
+impl Company {
+    /// What a cell is called among the parts of the process.
+    fn part(self, cell: &Database) -> String {
+        match self {
+            Self::Alone => "queue".to_owned(),
+            Self::Several => format!("cell {}", cell.cell),
+        }
+    }
+}
+
 /// All that is done for one cell.
 struct Work {
     at: Workplace,
     cell: Cell,
     company: Company,
     shared: Arc<Shared>,
+    scaler: Arc<Scaler>,
     settings: watch::Receiver<Arc<Settings>>,
     health: Health,
     name: String,
@@ -139,20 +168,18 @@ struct Work {
 impl Work {
     /// Works until told to stop. A session that was fenced (the process was frozen for too long)
     /// is given up whole and the cell begins anew under another.
-    async fn go_on(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let part: Arc<str> = match self.company {
-            Company::Alone => Arc::from("queue"),
-            Company::Several => Arc::from(format!("cell {}", self.cell.name)),
-        };
+    async fn go_on(self, starting: Part, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut starting = Some(starting);
         let up = metrics::gauge!("postrider_cell_up", "cell" => self.cell.name.to_string());
         while !stop.is_cancelled() {
-            let part = self.health.part(Arc::clone(&part));
+            let part = self.health.part(self.company.part(&self.at.database));
             part.not_ready("has not looked at the queue yet");
+            drop(starting.take());
             up.set(0.0);
             if self.company == Company::Several && !self.is_there(&part, &stop).await {
                 break;
             }
-            match Running::start(&self.at, &self.shared, &self.name, part).await {
+            match Running::start(&self.at, &self.shared, &self.name, part, Clock::System).await {
                 Ok(running) => {
                     up.set(1.0);
                     self.run(running, &stop).await?;
@@ -177,7 +204,7 @@ impl Work {
         loop {
             let unfit = tokio::select! {
                 () = stop.cancelled() => return false,
-                fits = boot::fits(&self.cell) => match fits {
+                fits = boot::fits(&self.cell, &self.at.database, Role::Worker) => match fits {
                     Ok(()) => return true,
                     Err(unfit) => unfit.to_string(),
                 },
@@ -201,6 +228,7 @@ impl Work {
         let stop_upkeep = CancellationToken::new();
         steady::spawn(&upkeep, pool, settings, running.session(), running.woken(), &stop_upkeep);
         upkeep.spawn(gauges::run(pool.clone(), self.cell.name.to_string(), stop_upkeep.clone()));
+        upkeep.spawn(Arc::clone(&self.scaler).run(stop_upkeep.clone()));
         upkeep.spawn(
             Ticks {
                 pool: pool.clone(),

@@ -92,7 +92,14 @@ impl Context {
         Ok((self.lent.connect)(chosen.clone(), Access::Operator).await?)
     }
 
-    /// The same, of the cell where the tenant lives, if one is named.
+    /// A pool that acts as the operator in the home cell, whatever `--cell` says: what holds
+    /// over all cells is kept there.
+    pub async fn home(&self) -> Result<PgPool, CliError> {
+        let home = self.settings()?.database;
+        Ok((self.lent.connect)(home, Access::Operator).await?)
+    }
+
+    /// A pool that acts as the operator in the cell where the tenant lives, if one is named.
     pub async fn operator_for(&self, tenant: Option<&str>) -> Result<PgPool, CliError> {
         match tenant {
             Some(tenant) => Ok(self.cell_of_tenant(tenant).await?.pool),
@@ -158,6 +165,14 @@ impl Context {
             cells.push(Cell::new(&database, pool));
         }
         Ok(cells)
+    }
+
+    /// The cell of the tenant, or all.
+    pub async fn cells_of(&self, tenant: Option<&str>) -> Result<Vec<Cell>, CliError> {
+        match tenant {
+            Some(tenant) => Ok(vec![self.cell_of_tenant(tenant).await?]),
+            None => self.cells().await,
+        }
     }
 
     /// The cell where the tenant of this name lives.

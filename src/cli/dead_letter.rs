@@ -8,7 +8,6 @@ use sqlx::PgPool;
 use super::context::{Context, scope_of};
 use super::error::CliError;
 use super::print::{self, Answer, Table};
-use crate::cell::Cell;
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::queue::admin::dead_letter::{self, Batch, DeadLetter, Selection};
 
@@ -104,7 +103,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     match args.verb {
         Verb::List { which, limit, after } => {
             let mut letters = Vec::new();
-            for cell in cells(context, which.tenant.as_deref()).await? {
+            for cell in context.cells_of(which.tenant.as_deref()).await? {
                 let selection = which.selection(&cell.pool, None).await?;
                 letters.extend(dead_letter::list(&cell.pool, &selection, after, limit).await?);
             }
@@ -115,7 +114,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         }
         Verb::Show { delivery, tenant } => {
             let mut letters = Vec::new();
-            for cell in cells(context, tenant.as_deref()).await? {
+            for cell in context.cells_of(tenant.as_deref()).await? {
                 let scope = scope_of(&cell.pool, tenant.as_deref()).await?;
                 let deliveries = Some(vec![delivery]);
                 let one = Selection { scope, deliveries, ..Selection::default() };
@@ -161,7 +160,7 @@ async fn work(
     let chosen = chosen.checked()?;
     let named = chosen.deliveries.len();
     let (mut done, mut kept) = (0, 0);
-    for cell in cells(context, chosen.which.tenant.as_deref()).await? {
+    for cell in context.cells_of(chosen.which.tenant.as_deref()).await? {
         let selection = chosen.selection(&cell.pool).await?;
         let mut after = None;
         loop {
@@ -190,14 +189,6 @@ async fn work(
         ),
     };
     Answer::new(words, &serde_json::json!({ verb: done, "kept": kept }))
-}
-
-/// The cell of the tenant, or all.
-async fn cells(context: &Context, tenant: Option<&str>) -> Result<Vec<Cell>, CliError> {
-    match tenant {
-        Some(tenant) => Ok(vec![context.cell_of_tenant(tenant).await?]),
-        None => context.cells().await,
-    }
 }
 
 /// How many at once, and how long to rest after.

@@ -6,6 +6,8 @@ use crate::cell::identity::IdentityError;
 use crate::cell::moving::MoveError;
 use crate::config::fault::ConfigError;
 use crate::queue::admin::pause::PauseError;
+use crate::queue::admin::relocate::RelocateError;
+use crate::queue::admin::target::TargetError;
 use crate::queue::migrate::SchemaError;
 use crate::tenant::domain::DomainError;
 use crate::tenant::login::LoginError;
@@ -102,7 +104,27 @@ macro_rules! failures {
         }
     )+};
 }
-failures!(StoreError, LoginError, DomainError, PauseError, SchemaError, MoveError, IdentityError);
+failures!(StoreError, LoginError, DomainError, TargetError, SchemaError, MoveError, IdentityError);
+
+impl From<PauseError> for CliError {
+    fn from(error: PauseError) -> Self {
+        match error {
+            PauseError::Database(error) => error.into(),
+            PauseError::Target(error) => error.into(),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<RelocateError> for CliError {
+    fn from(error: RelocateError) -> Self {
+        match error {
+            RelocateError::Database(error) => error.into(),
+            RelocateError::Target(error) => error.into(),
+            other @ RelocateError::CalledBack { .. } => Self::Failed(other.to_string()),
+        }
+    }
+}
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {

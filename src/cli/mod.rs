@@ -13,10 +13,14 @@ pub mod context;
 pub mod dead_letter;
 pub mod dev;
 pub mod domain;
+pub mod doubt;
 pub mod error;
+pub mod export;
 pub mod file;
 pub mod key;
+pub mod lanes;
 pub mod migrate;
+pub mod order;
 pub mod print;
 pub mod queue;
 pub mod send;
@@ -25,7 +29,9 @@ pub mod sink;
 pub mod suppression;
 pub mod tenant;
 pub mod tenant_move;
+pub mod throttle;
 pub mod version;
+pub mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +57,7 @@ First steps:
   postrider send --key-file shop.key --from a@shop.example --to you@example.org \\
                  --subject Hello --text 'It works.'
   postrider queue status                             what waits
+  postrider why shop                                 why it waits, and how long
 
 Every command has --help with an example, and --json for scripts.
 Exit codes: 0 done, 1 it did not work, 2 the command line makes no sense."
@@ -93,9 +100,12 @@ enum One {
     Domain(domain::Args),
     Send(Box<send::Args>),
     Queue(queue::Args),
+    Why(why::Args),
     DeadLetter(dead_letter::Args),
+    Doubt(doubt::Args),
     Suppression(suppression::Args),
     Audit(audit::Args),
+    Throttle(throttle::Args),
     Actions(actions::Args),
     Migrate(migrate::Args),
     Config(config::Args),
@@ -148,9 +158,12 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Domain(args) => domain::run(args, context).await,
         One::Send(args) => send::run(*args, context).await,
         One::Queue(args) => queue::run(args, context).await,
+        One::Why(args) => why::run(args, context).await,
         One::DeadLetter(args) => dead_letter::run(args, context).await,
+        One::Doubt(args) => doubt::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
         One::Audit(args) => audit::run(args, context).await,
+        One::Throttle(args) => throttle::run(args, context).await,
         One::Actions(args) => actions::run(args, context).await,
         One::Migrate(args) => migrate::run(args, context).await,
         One::Config(args) => config::run(args, context),

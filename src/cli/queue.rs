@@ -1,24 +1,25 @@
 //! `postrider queue`: what waits, what became of it, and holding it back.
 
-use std::time::Duration;
-
 use clap::Subcommand;
 use sqlx::PgPool;
 
 use super::context::Context;
 use super::error::CliError;
+use super::export;
+use super::order;
 use super::print::{self, Answer, Table, Verdict};
 use super::show;
 use crate::cell::Cell;
-use crate::config::unit;
 use crate::domain::ids::{DeliveryId, MessageId};
+use crate::queue::admin::action::{self, Action};
+use crate::queue::admin::cancel::{self, Cancellation};
+use crate::queue::admin::detour::{self, Detour};
 use crate::queue::admin::overview::{self, LaneDepth, MOST};
-use crate::queue::admin::pause::{self, Block, Target};
+use crate::queue::admin::pause::{self, Block};
 use crate::queue::enqueue::{Enqueue, EnqueueError};
 use crate::tenant::isolation::TenantScope;
-use crate::tenant::store;
 
-/// The queue: status, show, pause, resume, cancel
+/// The queue: status, show, pause, resume, cancel, move, export
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  postrider queue status --tenant shop")]
 pub struct Args {
@@ -57,59 +58,57 @@ Examples:
 Examples:
   postrider queue pause --tenant shop --reason 'complaints rose' --for 2h
   postrider queue pause --tenant shop --stream spring-campaign --reason 'wrong prices'
-  postrider queue pause --mailbox-provider google --reason 'blocked us' --for 30m")]
-    Pause {
-        #[command(flatten)]
-        what: What,
-        /// Why: shown to whoever looks at the queue
-        #[arg(long)]
-        reason: String,
-        /// How long, like 30m, 2h or 1d; without it until `queue resume`
-        #[arg(long = "for", value_parser = duration)]
-        time: Option<Duration>,
-    },
+  postrider queue pause --tenant shop --mailbox-provider google --reason 'warming up'
+  postrider queue pause --mailbox-provider google --reason 'blocked us' --for 30m
+  postrider queue pause --route smarthost --reason 'it is being repaired' --dry-run")]
+    Pause(order::Pause),
     /// Let mail go again that was held back
     #[command(
         after_help = "Example:\n  postrider queue resume --tenant shop --stream spring-campaign"
     )]
-    Resume {
-        #[command(flatten)]
-        what: What,
-    },
-    /// Call a message back: what is in hand may still go out, nothing new starts
-    #[command(after_help = "Example:\n  postrider queue cancel msg_0R8KQW3YD4X1M")]
+    Resume(order::Resume),
+    /// Call back a message, or all that waits in lanes: what is in hand may still go out, nothing
+    /// new starts
+    ///
+    /// Of lanes everything is called back that was accepted until now; what is submitted after
+    /// the command is not touched.
+    #[command(after_help = "\
+Examples:
+  postrider queue cancel msg_0R8KQW3YD4X1M
+  postrider queue cancel --tenant shop --stream spring-campaign --reason 'wrong prices' --dry-run
+  postrider queue cancel --tenant shop --stream spring-campaign --reason 'wrong prices'")]
     Cancel {
-        /// The message
-        message: MessageId,
-        /// Only if it is this tenant's
-        #[arg(long)]
-        tenant: Option<String>,
+        /// The message; with --tenant only if it is this tenant's
+        message: Option<MessageId>,
+        #[command(flatten)]
+        what: order::Recall,
     },
+    /// Take mail elsewhere: into another stream, or by another route for a while
+    #[command(after_help = "\
+Examples:
+  postrider queue move --tenant shop --stream spring --to-stream bulk --reason 'not urgent'
+  postrider queue move --route direct --to-route smarthost --for 2h --reason 'our address is listed'
+  postrider queue move --route direct --back")]
+    Move(order::Move),
+    /// Write a day's attempts into a file, before they are dropped
+    ///
+    /// Days are kept for queue.history_retention.
+    #[command(
+        after_help = "Example:\n  postrider queue export --day 2026-11-24 --out attempts-2026-11-24.ndjson"
+    )]
+    Export(export::Args),
 }
 
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
-struct What {
-    /// Everything of a tenant, or of its --stream
-    #[arg(long)]
-    tenant: Option<String>,
-    /// One stream of the tenant
-    #[arg(long, requires = "tenant")]
-    stream: Option<String>,
-    /// All mail to a mailbox provider, of all tenants
-    #[arg(long, conflicts_with_all = ["tenant", "stream"])]
-    mailbox_provider: Option<String>,
-}
-
-/// What `show` can show.
+/// What `show` can show and `why` explain.
 #[derive(Debug, Clone, Copy)]
-enum Subject {
+pub(super) enum Subject {
     Message(MessageId),
     Delivery(DeliveryId),
 }
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
+    args.verb.check()?;
     match args.verb {
         Verb::Status { tenant: Some(name) } => {
             let (cell, scope) = context.scope_of_tenant(&name).await?;
@@ -130,48 +129,59 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let (cell, scope) = context.cell_of_delivery(id, tenant.as_deref()).await?;
             show::delivery(&cell.pool, scope, id).await
         }
-        Verb::Pause { what, reason, time } => {
-            for cell in what.cells(context).await? {
-                let target = what.target(&cell.pool).await?;
-                let seconds = time.map(|time| time.as_secs_f64());
-                pause::pause(&cell.pool, &target, &reason, seconds).await?;
+        Verb::Export(args) => export::run(&args, &context.cells().await?).await,
+        Verb::Pause(args) => order::pause(args, context).await,
+        Verb::Resume(args) => order::resume(args, context).await,
+        Verb::Move(args) => order::relocate(args, context).await,
+        Verb::Cancel { message: Some(message), what } => {
+            let (cell, scope) = context.cell_of_message(message, what.lanes.tenant()).await?;
+            if what.dry_run {
+                return show::message(&cell.pool, scope, message).await;
             }
-            let name = what.name();
-            let until = time
-                .map_or("until resumed".to_owned(), |time| format!("for {}", unit::written(time)));
-            let facts = serde_json::json!({
-                "paused": name, "reason": reason, "seconds": time.map(|time| time.as_secs()),
-            });
-            Answer::new(format!("{name} is held back {until}"), &facts)
+            cancel_message(&cell.pool, scope, message, context.actor(), what.reason).await
         }
-        Verb::Resume { what } => {
-            let mut held = false;
-            for cell in what.cells(context).await? {
-                let target = what.target(&cell.pool).await?;
-                held |= pause::resume(&cell.pool, &target).await?;
+        Verb::Cancel { message: None, what } => order::cancel(what, context).await,
+    }
+}
+
+impl Verb {
+    /// Whether the arguments make sense together; asked before anything else is.
+    fn check(&self) -> Result<(), CliError> {
+        match self {
+            Self::Pause(args) => args.check(),
+            Self::Resume(args) => args.check(),
+            Self::Move(args) => args.check(),
+            Self::Cancel { message: Some(_), what } if what.lanes.is_narrow() => {
+                Err(CliError::usage("name a message or lanes, not both"))
             }
-            let name = what.name();
-            let words = if held {
-                format!("{name} goes on")
-            } else {
-                format!("{name} was not held back; see `postrider queue status`")
-            };
-            Answer::new(words, &serde_json::json!({"resumed": name, "was_paused": held}))
-        }
-        Verb::Cancel { message, tenant } => {
-            let (cell, scope) = context.cell_of_message(message, tenant.as_deref()).await?;
-            match Enqueue::new(cell.pool).cancel(&scope, message).await {
-                Ok(()) => {
-                    let words = format!(
-                        "{message} is called back; see `postrider queue show {message}` for what \
-                         had gone out"
-                    );
-                    Answer::new(words, &serde_json::json!({"cancelled": message}))
-                }
-                Err(EnqueueError::Storage(error)) => Err(error.into()),
-                Err(other) => Err(CliError::failed(other.to_string())),
+            Self::Cancel { message: None, what } => what.check(),
+            Self::Status { .. } | Self::Show { .. } | Self::Export(_) | Self::Cancel { .. } => {
+                Ok(())
             }
         }
+    }
+}
+
+async fn cancel_message(
+    pool: &PgPool,
+    scope: TenantScope,
+    message: MessageId,
+    actor: &str,
+    reason: Option<String>,
+) -> Result<Answer, CliError> {
+    match Enqueue::new(pool.clone()).cancel(&scope, message).await {
+        Ok(()) => {
+            let (target, reason) = (message.to_string(), reason.as_deref());
+            let detail = serde_json::Value::Null;
+            let action = Action { actor, action: "queue cancel", target: &target, reason, detail };
+            action::record(&mut *pool.acquire().await?, &action).await?;
+            let words = format!(
+                "{message} is called back; see `postrider queue show {message}` for what had gone out"
+            );
+            Answer::new(words, &serde_json::json!({"cancelled": message}))
+        }
+        Err(EnqueueError::Storage(error)) => Err(error.into()),
+        Err(other) => Err(CliError::failed(other.to_string())),
     }
 }
 
@@ -206,12 +216,22 @@ async fn standing(
     scope: Option<TenantScope>,
 ) -> Result<(String, serde_json::Value), CliError> {
     let lanes = overview::lanes(pool, scope).await?;
-    let blocks = pause::blocks(pool).await?;
+    let blocks = pause::blocks_of(pool, scope).await?;
+    let detours = detour::open(pool, scope).await?;
+    let cancellations = cancel::open(pool, scope).await?;
     let workers = overview::workers(pool).await?;
     let mut text = lane_table(&lanes).text();
     if !blocks.is_empty() {
         text.push_str("\n\n");
         text.push_str(&block_table(&blocks).text());
+    }
+    if !detours.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&detour_table(&detours).text());
+    }
+    if !cancellations.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&cancellation_table(&cancellations).text());
     }
     text.push_str("\n\n");
     let mut table = Table::new(
@@ -228,39 +248,46 @@ async fn standing(
     }
     text.push_str(&table.text());
     let facts = serde_json::json!({
-        "lanes": lanes, "held_back": blocks, "workers": workers, "counted_at_most": MOST,
+        "lanes": lanes, "held_back": blocks, "moved": detours, "called_back": cancellations,
+        "workers": workers, "counted_at_most": MOST,
     });
     Ok((text, facts))
 }
 
 fn lane_table(lanes: &[LaneDepth]) -> Table {
     let titles = [
+        "lane",
         "tenant",
         "mailbox provider",
         "stream",
         "prio",
         "ready",
         "oldest",
+        "scheduled",
         "in hand",
         "deferred",
         "next due",
         "dead",
         "held back",
+        "waits for",
     ];
     let mut table = Table::new(&titles, "nothing waits");
     for lane in lanes {
         table.row([
+            lane.lane.to_string(),
             lane.tenant.clone(),
             lane.mailbox_provider.clone(),
             lane.stream.clone(),
             lane.priority.to_string(),
             format!("{}{}", lane.ready, if lane.more_ready { "+" } else { "" }),
             print::or_dash(lane.oldest_seconds.map(print::seconds)),
+            lane.scheduled.to_string(),
             lane.leased.to_string(),
             lane.deferred.to_string(),
             print::or_dash(lane.next_due_seconds.map(print::seconds)),
             lane.dead_letters.to_string(),
             print::or_dash(lane.held_back.as_ref()),
+            print::or_dash(lane.waits_for.as_ref()),
         ]);
     }
     table
@@ -279,35 +306,34 @@ fn block_table(blocks: &[Block]) -> Table {
     table
 }
 
-impl What {
-    /// The cells that it concerns: a tenant's own, or all for a mailbox provider.
-    async fn cells(&self, context: &Context) -> Result<Vec<Cell>, CliError> {
-        match &self.tenant {
-            Some(tenant) => Ok(vec![context.cell_of_tenant(tenant).await?]),
-            None => context.cells().await,
-        }
+fn detour_table(detours: &[Detour]) -> Table {
+    let mut table = Table::new(&["moved", "name", "to route", "for", "reason"], "");
+    for detour in detours {
+        table.row([
+            detour.scope.clone(),
+            detour.name.clone(),
+            detour.route.clone(),
+            print::seconds(detour.seconds_left),
+            detour.reason.clone(),
+        ]);
     }
+    table
+}
 
-    async fn target(&self, pool: &PgPool) -> Result<Target, CliError> {
-        match (&self.tenant, &self.stream, &self.mailbox_provider) {
-            (Some(tenant), None, _) => Ok(Target::Tenant(store::scope(pool, tenant).await?)),
-            (Some(tenant), Some(stream), _) => {
-                Ok(Target::Stream(store::scope(pool, tenant).await?, stream.clone()))
-            }
-            (None, _, Some(name)) => Ok(Target::MailboxProvider(name.clone())),
-            (None, _, None) => Err(CliError::usage(
-                "say what: --tenant, --tenant with --stream, or --mailbox-provider",
-            )),
-        }
+fn cancellation_table(cancellations: &[Cancellation]) -> Table {
+    let titles = ["called back: lane", "tenant", "mailbox provider", "stream", "asked", "reason"];
+    let mut table = Table::new(&titles, "");
+    for lane in cancellations {
+        table.row([
+            lane.lane.to_string(),
+            lane.tenant.clone(),
+            lane.mailbox_provider.clone(),
+            lane.stream.clone(),
+            format!("{} ago", print::seconds(lane.asked_seconds)),
+            lane.reason.clone(),
+        ]);
     }
-
-    fn name(&self) -> String {
-        match (&self.tenant, &self.stream, &self.mailbox_provider) {
-            (Some(tenant), Some(stream), _) => format!("stream {tenant}/{stream}"),
-            (Some(tenant), None, _) => format!("tenant {tenant}"),
-            (None, _, provider) => format!("mail to {}", print::or_dash(provider.as_ref())),
-        }
-    }
+    table
 }
 
 impl std::str::FromStr for Subject {
@@ -322,10 +348,4 @@ impl std::str::FromStr for Subject {
                 .to_owned()
         })
     }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    unit::duration(text)
-        .filter(|time| !time.is_zero())
-        .ok_or_else(|| format!("expected a time like 30m, 2h or 1d, found {text:?}"))
 }

@@ -7,6 +7,7 @@ use super::error::CliError;
 use super::print::{self, Answer, Table};
 use super::tenant_move;
 use crate::cell::{directory, find, identity};
+use crate::message::time_zone::TimeZone;
 use crate::tenant::login;
 use crate::tenant::store::{self, StoreError, Tenant, TenantState};
 
@@ -23,13 +24,31 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Make a tenant
-    #[command(after_help = "Example:\n  postrider tenant create shop --weight 200")]
+    #[command(
+        after_help = "Example:\n  postrider tenant create shop --weight 200 --time-zone Europe/Berlin"
+    )]
     Create {
         /// Lower-case letters, digits and hyphens
         name: String,
         /// Its share of the capacity beside the others' when there is not enough for all
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i32).range(1..=10_000))]
         weight: i32,
+        /// By whose clock its quiet hours go
+        #[arg(long, default_value_t, value_name = "NAME")]
+        time_zone: TimeZone,
+    },
+    /// Change a tenant
+    #[command(after_help = "Example:\n  postrider tenant set shop --time-zone Europe/Berlin")]
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["weight", "time_zone"])))]
+    Set {
+        /// The tenant
+        name: String,
+        /// Its share of the capacity beside the others' when there is not enough for all
+        #[arg(long, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+        weight: Option<i32>,
+        /// By whose clock its quiet hours go
+        #[arg(long, value_name = "NAME")]
+        time_zone: Option<TimeZone>,
     },
     /// List all tenants
     #[command(after_help = "Example:\n  postrider tenant list --json")]
@@ -81,7 +100,16 @@ Examples:
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     match args.verb {
-        Verb::Create { name, weight } => create(context, &name, weight).await,
+        Verb::Create { name, weight, time_zone } => create(context, &name, weight, time_zone).await,
+        Verb::Set { name, weight, time_zone } => {
+            let pool = context.operator_for(Some(&name)).await?;
+            let tenant = store::change(&pool, &name, weight, time_zone).await?;
+            let words = format!(
+                "tenant {name} has weight {} and time zone {}",
+                tenant.weight, tenant.time_zone
+            );
+            Answer::new(words, &tenant)
+        }
         Verb::List => list(context).await,
         Verb::Suspend { name } => {
             let pool = context.operator_for(Some(&name)).await?;
@@ -123,7 +151,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
 }
 
 /// In the home cell, or the one named by `--cell`. A name is one tenant's in all cells.
-async fn create(context: &Context, name: &str, weight: i32) -> Result<Answer, CliError> {
+async fn create(
+    context: &Context,
+    name: &str,
+    weight: i32,
+    time_zone: TimeZone,
+) -> Result<Answer, CliError> {
     let chosen = context.cells().await?;
     let cell = chosen.first().ok_or_else(|| CliError::usage("--cell: there is no such cell"))?;
     let all = context.cells_with(None).await?;
@@ -143,7 +176,7 @@ async fn create(context: &Context, name: &str, weight: i32) -> Result<Answer, Cl
             )));
         }
     }
-    let tenant = store::create(&cell.pool, name, weight).await?;
+    let tenant = store::create(&cell.pool, name, weight, time_zone).await?;
     let words = format!(
         "tenant {name} is made; next:\n  postrider domain add --tenant {name} DOMAIN\n  \
          postrider key create --tenant {name}"
@@ -159,7 +192,7 @@ async fn list(context: &Context) -> Result<Answer, CliError> {
     }
     let mut facts = Vec::new();
     let mut table = Table::new(
-        &["name", "cell", "state", "weight", "since"],
+        &["name", "cell", "state", "weight", "time zone", "since"],
         "there are no tenants yet: postrider tenant create NAME",
     );
     for cell in &cells {
@@ -169,11 +202,12 @@ async fn list(context: &Context) -> Result<Answer, CliError> {
                 cell.name.to_string(),
                 tenant.state.clone(),
                 tenant.weight.to_string(),
+                tenant.time_zone.clone(),
                 print::time(tenant.created_at),
             ]);
             facts.push(serde_json::json!({
                 "id": tenant.tenant_id, "name": tenant.name, "cell": &*cell.name, "state": tenant.state,
-                "weight": tenant.weight, "created_at": tenant.created_at,
+                "weight": tenant.weight, "time_zone": tenant.time_zone, "created_at": tenant.created_at,
             }));
         }
     }
@@ -182,7 +216,7 @@ async fn list(context: &Context) -> Result<Answer, CliError> {
 
 fn table(tenants: &[Tenant]) -> Table {
     let mut table = Table::new(
-        &["name", "state", "weight", "since"],
+        &["name", "state", "weight", "time zone", "since"],
         "there are no tenants yet: postrider tenant create NAME",
     );
     for tenant in tenants {
@@ -190,6 +224,7 @@ fn table(tenants: &[Tenant]) -> Table {
             tenant.name.clone(),
             tenant.state.clone(),
             tenant.weight.to_string(),
+            tenant.time_zone.clone(),
             print::time(tenant.created_at),
         ]);
     }

@@ -28,6 +28,12 @@ pub struct Loader {
     environment: BTreeMap<String, String>,
 }
 
+/// What a test wants this process to fail at (`POSTRIDER_FAILPOINTS`, see `domain/failpoint.rs`).
+#[allow(clippy::disallowed_methods, reason = "the one place that asks the environment")]
+pub fn failpoints() -> Option<String> {
+    std::env::var("POSTRIDER_FAILPOINTS").ok().filter(|orders| !orders.is_empty())
+}
+
 /// Checked settings, and what an operator should hear about them.
 #[derive(Debug)]
 pub struct Loaded {

@@ -15,9 +15,9 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, Log, LogFormat, MailboxProviderRule, Queue, Retry, Route,
-    RouteKind, RouteRule, Secrets, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope,
-    TlsMode, Worker,
+    Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
+    Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
+    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -51,6 +51,8 @@ pub struct Settings {
     pub dns: Dns,
     /// `[api]`
     pub api: Api,
+    /// `[scale]`
+    pub scale: Scale,
     /// `[telemetry]`
     pub telemetry: Telemetry,
     /// `[log]`
@@ -81,6 +83,7 @@ impl Default for Settings {
             smtp: Smtp::default(),
             dns: Dns::default(),
             api: Api::default(),
+            scale: Scale::default(),
             telemetry: Telemetry::default(),
             log: Log::default(),
             secrets: Secrets::default(),

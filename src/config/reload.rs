@@ -1,7 +1,7 @@
 //! Reads the configuration again and publishes what may change while running.
 //!
 //! A file with a fault changes nothing. Throttles, rules, routes, sources, streams, mailbox
-//! providers, `[smtp]`, `alarm` and the log level apply at once to whoever watches; the rest
+//! providers, `[smtp]`, `[scale]`, `alarm` and the log level apply at once to whoever watches; the rest
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
 
@@ -122,6 +122,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("rule", old.rules != new.rules),
         ("source", old.sources != new.sources),
         ("smtp", old.smtp != new.smtp),
+        ("scale", old.scale != new.scale),
         ("alarm", old.alarm != new.alarm),
         ("log.level", old.log.level != new.log.level),
     ])

@@ -19,7 +19,12 @@ pub fn duration(text: &str) -> Option<Duration> {
 
 /// Reads a rate as a number per second: `50/s`, `600/min`, `10000/h`, `100000/d`.
 pub fn rate(text: &str) -> Option<f64> {
-    let (number, unit) = text.split_once('/')?;
+    rate_and_unit(text).map(|(rate, _)| rate)
+}
+
+/// The same with the unit's length in seconds.
+pub fn rate_and_unit(text: &str) -> Option<(f64, f64)> {
+    let (number, unit) = text.trim().split_once('/')?;
     let seconds = match unit.trim() {
         "s" => 1.0,
         "min" => 60.0,
@@ -32,7 +37,7 @@ pub fn rate(text: &str) -> Option<f64> {
         return None;
     }
     let number: f64 = number.parse().ok()?;
-    (number > 0.0 && number.is_finite()).then(|| number / seconds)
+    (number > 0.0 && number.is_finite()).then(|| (number / seconds, seconds))
 }
 
 /// Reads a size in bytes: a whole number and `B`, `KiB`, `MiB` or `GiB`.
@@ -60,6 +65,17 @@ pub fn written(duration: Duration) -> String {
     format!("{millis}ms")
 }
 
+/// Writes a rate per second as [`rate`] reads it, in the first unit that makes it a whole number.
+pub fn written_rate(per_second: f64) -> String {
+    for (unit, seconds) in [("s", 1.0), ("min", 60.0), ("h", 3_600.0), ("d", 86_400.0)] {
+        let number = per_second * seconds;
+        if number >= 0.999_999 && (number - number.round()).abs() < 1e-6 * number {
+            return format!("{}/{unit}", number.round());
+        }
+    }
+    format!("{per_second:.3}/s")
+}
+
 fn split(text: &str) -> Option<(&str, &str)> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit())?;
@@ -80,6 +96,14 @@ mod tests {
         assert_eq!(rate("0.5/s"), Some(0.5));
         assert_eq!(size("20MiB"), Some(20 << 20));
         assert_eq!(size("512 B"), Some(512));
+    }
+
+    #[test]
+    fn rates_are_written_in_the_unit_that_fits() {
+        let written = ["50/s", "90/min", "10000/h", "100000/d", "600/min"]
+            .map(|text| written_rate(rate(text).expect("a rate")));
+        assert_eq!(written, ["50/s", "90/min", "10000/h", "100000/d", "10/s"]);
+        assert_eq!(written_rate(0.123_456_7), "0.123/s");
     }
 
     #[test]

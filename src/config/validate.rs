@@ -8,9 +8,8 @@ use super::reader::{Notes, Reader};
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Route, RouteKind, RouteRule,
-    Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode,
-    Worker,
+    Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Route, RouteKind, RouteRule, Scale,
+    Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -47,6 +46,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         smtp: Smtp::read(root.section("smtp")),
         dns: Dns::read(root.section("dns")),
         api: Api::read(root.section("api")),
+        scale: Scale::read(root.section("scale")),
         telemetry: Telemetry::read(root.section("telemetry")),
         log: Log::read(root.section("log")),
         secrets: Secrets::read(root.section("secrets"), outside.key),
@@ -202,18 +202,7 @@ impl Check<'_> {
         let rules = &self.settings.throttles;
         for (n, rule) in rules.iter().enumerate() {
             let key = |name| format!("throttle[{n}].{name}");
-            let (source, mailbox_provider, route) = match &rule.scope {
-                ThrottleScope::Tenant { .. } => (None, None, None),
-                ThrottleScope::MailboxProvider { mailbox_provider }
-                | ThrottleScope::TenantMailboxProvider { mailbox_provider, .. } => {
-                    (None, mailbox_provider.as_ref(), None)
-                }
-                ThrottleScope::Source { source } => (source.as_ref(), None, None),
-                ThrottleScope::SourceMailboxProvider { source, mailbox_provider } => {
-                    (source.as_ref(), mailbox_provider.as_ref(), None)
-                }
-                ThrottleScope::Route { route } => (None, None, route.as_ref()),
-            };
+            let (_, mailbox_provider, source, route) = rule.scope.names();
             if let Some(name) = source {
                 self.known_source(&key("source"), name);
             }
@@ -261,9 +250,17 @@ impl Check<'_> {
             let message = "must be less than half of queue.session_ttl, or one late beat fences a healthy worker";
             self.fault("queue.beat_interval", message);
         }
+        if queue.history_retention < queue.retention {
+            let message = "must not be less than queue.retention: without its attempts nobody knows how a delivery ended";
+            self.fault("queue.history_retention", message);
+        }
         if self.settings.worker.shutdown_deadline > queue.session_ttl + queue.rescue_delay {
             let message = "must not exceed queue.session_ttl + queue.rescue_delay";
             self.fault("worker.shutdown_deadline", message);
+        }
+        let scale = &self.settings.scale;
+        if scale.min_replicas > scale.max_replicas {
+            self.fault("scale.min_replicas", "must not exceed scale.max_replicas");
         }
         if self.settings.api.listen == self.settings.telemetry.listen
             && self.settings.api.listen.port() != 0

@@ -33,6 +33,8 @@ pub enum Outcome {
     Expired,
     /// The tenant called it back. Final, no attempt was made.
     Cancelled,
+    /// It was sent before, and what became of it was learned only now. Final, no attempt was made.
+    Learned(Learned),
     /// It cannot be made into a mail; an operator or the tenant must look.
     Malformed {
         /// What is wrong, with the template's and variable's name where known.
@@ -43,6 +45,17 @@ pub enum Outcome {
         /// The panic's message.
         reason: String,
     },
+}
+
+/// What an earlier worker found out about a delivery that had been taken from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learned {
+    /// A peer took it; else a peer refused it for good.
+    pub delivered: bool,
+    /// The peer's reply code.
+    pub code: Option<i16>,
+    /// The evidence of that attempt (JSON).
+    pub detail: Option<String>,
 }
 
 /// Why a delivery waits although nobody refused it.
@@ -56,6 +69,8 @@ pub enum WaitReason {
     Shutdown,
     /// All connections to the host are in use.
     Connections,
+    /// It is night, by the recipient's or the tenant's clock.
+    QuietHours,
     /// Something of ours is missing for now (a signing key, the database).
     NotReady,
 }
@@ -68,6 +83,7 @@ impl WaitReason {
             Self::Concurrency => "concurrency",
             Self::Shutdown => "shutdown",
             Self::Connections => "connections",
+            Self::QuietHours => "quiet_hours",
             Self::NotReady => "not_ready",
         }
     }

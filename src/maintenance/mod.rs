@@ -7,5 +7,6 @@
 
 pub mod alarm;
 pub mod gauges;
+pub mod scale;
 pub mod steady;
 pub mod ticks;

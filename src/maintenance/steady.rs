@@ -1,5 +1,5 @@
-//! Steps that any number of processes take at once: promotion of due work, expiry,
-//! fencing and rescue, cancellation.
+//! Steps that any number of processes take at once: promotion of due work, waking of lanes
+//! whose scheduled work is due, expiry, fencing and rescue, cancellation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Settings;
+use crate::queue::deadline;
 use crate::queue::session::Session;
-use crate::queue::upkeep;
+use crate::queue::{recall, upkeep};
 
 /// Rows one step moves.
 const PROMOTE_ROWS: i32 = 2_000;
 const RESCUE_ROWS: i64 = 5_000;
 const CANCEL_ROWS: i64 = 5_000;
-/// Rows looked at from the head of each lane.
-const EXPIRE_ROWS: i32 = 500;
+const WAKE_ROWS: i32 = 1_000;
+
+/// A step that takes longer waits for a server that is gone; each may be repeated.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
 
 const PROMOTE_EVERY: Duration = Duration::from_millis(250);
+const WAKE_EVERY: Duration = Duration::from_millis(200);
 const RESCUE_EVERY: Duration = Duration::from_secs(2);
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 const CANCEL_EVERY: Duration = Duration::from_millis(500);
@@ -48,6 +52,19 @@ pub fn spawn(
             }
         }
     }));
+    tracker.spawn(every("wake", WAKE_EVERY, stop.clone(), {
+        let (pool, woken) = (pool.clone(), Arc::clone(&woken));
+        move || {
+            let (pool, woken) = (pool.clone(), Arc::clone(&woken));
+            async move {
+                let lanes = upkeep::wake_lanes(&pool, WAKE_ROWS).await?;
+                if lanes > 0 {
+                    woken.notify_one();
+                }
+                Ok(more(lanes, WAKE_ROWS as u64))
+            }
+        }
+    }));
     tracker.spawn(every("rescue", RESCUE_EVERY, stop.clone(), {
         let (pool, settings) = (pool.clone(), settings.clone());
         let session = Arc::clone(session);
@@ -66,14 +83,20 @@ pub fn spawn(
                 let rescued =
                     upkeep::rescue(&pool, RESCUE_ROWS, queue.rescue_delay, queue.max_interruptions)
                         .await?;
-                if rescued > 0 {
+                if rescued.all() > 0 {
                     tracing::warn!(
-                        rescued,
-                        "rescued deliveries of a dead worker; their last attempt is in doubt"
+                        unsent = rescued.unsent,
+                        resent = rescued.resent,
+                        held = rescued.held,
+                        "rescued deliveries of a dead worker; those resent and held are in doubt"
                     );
-                    metrics::counter!("postrider_rescued_total").increment(rescued);
+                    metrics::counter!("postrider_rescued_total").increment(rescued.all());
+                    for (policy, number) in [("resend", rescued.resent), ("hold", rescued.held)] {
+                        metrics::counter!("postrider_in_doubt_total", "policy" => policy)
+                            .increment(number);
+                    }
                 }
-                Ok(more(rescued, RESCUE_ROWS as u64))
+                Ok(more(rescued.all(), RESCUE_ROWS as u64))
             }
         }
     }));
@@ -82,9 +105,11 @@ pub fn spawn(
         move || {
             let pool = pool.clone();
             async move {
-                let expired = upkeep::expire(&pool, EXPIRE_ROWS).await?;
+                // The cluster takes one stride in this time, so each process asks a little
+                // more often than its turn comes.
+                let expired = upkeep::expire(&pool, EXPIRE_EVERY.mul_f64(0.8)).await?;
                 metrics::counter!("postrider_expired_total").increment(expired);
-                Ok(more(expired, EXPIRE_ROWS as u64))
+                Ok(more(expired, upkeep::EXPIRED_AT_ONCE))
             }
         }
     }));
@@ -96,6 +121,14 @@ pub fn spawn(
                 let ended = upkeep::cancel(&pool, message, CANCEL_ROWS).await?;
                 if ended == 0 {
                     upkeep::close_cancellation(&pool, message).await?;
+                } else {
+                    pace = Pace::Again;
+                }
+            }
+            for lane in recall::open(&pool).await? {
+                let ended = recall::sweep(&pool, lane, CANCEL_ROWS).await?;
+                if ended == 0 {
+                    recall::close(&pool, lane).await?;
                 } else {
                     pace = Pace::Again;
                 }
@@ -123,7 +156,7 @@ where
     S: Fn() -> F,
 {
     loop {
-        let wait = match step().await {
+        let wait = match deadline::within(LONGEST_STEP, step()).await {
             Ok(Pace::Again) => Duration::from_millis(10),
             Ok(Pace::Rest) => interval,
             Err(error) => {

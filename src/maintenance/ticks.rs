@@ -18,10 +18,13 @@ use super::alarm::Alarms;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
-use crate::queue::{Generation, upkeep};
+use crate::queue::{Generation, deadline, upkeep};
 
-/// Rows of an old generation that one compaction moves.
+/// Rows of an old generation that are parked by one statement.
 const COMPACT_ROWS: i64 = 5_000;
+
+/// Longest time for one run: beyond it the server is gone.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// Rows of bookkeeping that one statement deletes.
 const PRUNE_ROWS: i64 = 10_000;
@@ -29,7 +32,7 @@ const PRUNE_ROWS: i64 = 10_000;
 /// What ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Task {
-    /// Turns the ring of generations; compacts and truncates old ones.
+    /// Turns the ring of generations; parks what is left in old ones and truncates them.
     Generations,
     /// Creates and drops partitions; deletes old bookkeeping.
     Partitions,
@@ -97,8 +100,9 @@ impl Ticks {
 
     async fn fire(&self, task: Task, at: u64) {
         let Some(at) = DateTime::from_timestamp(at as i64, 0) else { return };
-        let ran = match upkeep::may_fire(&self.pool, task.name(), at, self.session).await {
-            Ok(true) => self.perform(task).await,
+        let asked = upkeep::may_fire(&self.pool, task.name(), at, self.session);
+        let ran = match deadline::within(LONGEST, asked).await {
+            Ok(true) => deadline::within(LONGEST, self.perform(task)).await,
             Ok(false) => return,
             Err(error) => Err(error),
         };
@@ -123,7 +127,9 @@ impl Ticks {
                 retire(&self.pool).await
             }
             Task::Partitions => {
-                let rolled = upkeep::roll_partitions(&self.pool, queue.retention).await;
+                let rolled =
+                    upkeep::roll_partitions(&self.pool, queue.retention, queue.history_retention)
+                        .await;
                 while upkeep::prune(&self.pool, PRUNE_ROWS).await? >= PRUNE_ROWS as u64 {}
                 upkeep::forget_sessions(&self.pool).await?;
                 let (made, dropped) = rolled?;
@@ -135,14 +141,19 @@ impl Ticks {
     }
 }
 
-/// Empties all generations but the current one, and truncates those that were in use. A
-/// writer may have read the number of a generation just before it was retired, so those
-/// that are not in use are looked at too. One that is busy is left to the next tick.
+/// Empties all generations but the current one and the one before it, and truncates those
+/// that were in use. The one before is left to be claimed from until the ring turns again:
+/// what flows is never copied. A writer may have read the number of a generation just before
+/// it was retired, so those that are not in use are looked at too. One that is busy is left
+/// to the next tick.
 async fn retire(pool: &PgPool) -> Result<(), sqlx::Error> {
     let live = upkeep::live_generations(pool).await?;
-    let Some(current) = live.last() else { return Ok(()) };
-    for generation in Generation::all().filter(|generation| generation != current) {
-        while upkeep::compact(pool, generation, COMPACT_ROWS).await? >= COMPACT_ROWS as u64 {}
+    let kept = &live[live.len().saturating_sub(2)..];
+    if kept.is_empty() {
+        return Ok(());
+    }
+    for generation in Generation::ring().filter(|generation| !kept.contains(generation)) {
+        upkeep::park(pool, generation, COMPACT_ROWS).await?;
         if live.contains(&generation) && upkeep::retire_generation(pool, generation).await? {
             tracing::debug!(generation = generation.number(), "generation truncated");
         }

@@ -21,4 +21,5 @@ pub mod payload;
 mod plain_text;
 pub mod render;
 pub mod template;
+pub mod time_zone;
 pub mod unsubscribe;

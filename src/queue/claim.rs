@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
 use super::job::{Bar, Job};
-use super::{Generation, PerGeneration};
+use super::{Generation, PerGeneration, doubt};
 use crate::domain::ids::{DeliveryId, Hold, LaneId, MessageId, SessionId, TenantId};
 
 static CLAIM: LazyLock<PerGeneration> =
@@ -34,7 +35,7 @@ pub struct Claimed {
     pub latest: Vec<(LaneId, DateTime<Utc>)>,
 }
 
-/// Claims from one generation for `session`. A fenced session gets nothing.
+/// Claims from one generation for `session`; each job says where its lease is. A fenced session gets nothing.
 pub async fn claim(
     pool: &PgPool,
     session: SessionId,
@@ -52,6 +53,11 @@ pub async fn claim(
         .fetch_all(pool)
         .await?;
     let claimed_at = Instant::now();
+    let lease_generation = |row: &PgRow| {
+        let number: i16 = row.try_get("lease_gen")?;
+        Generation::try_new(number)
+            .ok_or_else(|| sqlx::Error::Decode(format!("no generation {number} of leases").into()))
+    };
     let mut claimed = Claimed { jobs: Vec::with_capacity(rows.len()), latest: Vec::new() };
     for row in rows {
         let lane = LaneId::new(row.try_get("lane_id")?);
@@ -60,7 +66,10 @@ pub async fn claim(
             Some((_, latest)) => *latest = run_at.max(*latest),
             None => claimed.latest.push((lane, run_at)),
         }
-        let bar = if row.try_get("cancelled")? {
+        let late: Option<&str> = row.try_get("late")?;
+        let bar = if let Some(late) = late {
+            Some(Bar::Learned(doubt::learned(late)?))
+        } else if row.try_get("cancelled")? {
             Some(Bar::Cancelled)
         } else if row.try_get("expired")? {
             Some(Bar::Expired)
@@ -75,7 +84,7 @@ pub async fn claim(
             message: MessageId::new(row.try_get("message_id")?),
             tenant: TenantId::new(row.try_get("tenant_id")?),
             lane,
-            generation,
+            generation: lease_generation(&row)?,
             hold: Hold::new(row.try_get("hold")?),
             attempt: u16::try_from(row.try_get::<i32, _>("attempt")?).unwrap_or(u16::MAX),
             suspect: row.try_get("suspect")?,

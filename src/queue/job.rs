@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Generation;
 use crate::domain::ids::{DeliveryId, Hold, LaneId, MessageId, TenantId};
+use crate::domain::outcome::Learned;
 
 /// A claimed delivery. Whoever holds it must settle it.
 #[derive(Debug, Clone)]
@@ -37,8 +38,10 @@ pub struct Job {
 }
 
 /// Why a claimed delivery must not be sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bar {
+    /// It was in doubt, and an earlier worker's outcome has come to light.
+    Learned(Learned),
     /// Its time is over.
     Expired,
     /// The recipient must not be written to.

@@ -128,8 +128,12 @@ fn message_of(id: MessageId, row: &PgRow) -> Result<MessageStatus, sqlx::Error> 
         cancelled: count(row, "ended_cancelled")?,
         dead_lettered: count(row, "dead_lettered")?,
     };
-    let elsewhere = deliveries.sum();
-    deliveries.queued = accepted.saturating_sub(elsewhere);
+    let rest = accepted.saturating_sub(deliveries.sum());
+    if row.try_get("not_yet")? {
+        deliveries.scheduled += rest;
+    } else {
+        deliveries.queued = rest;
+    }
     Ok(MessageStatus {
         id,
         stream: row.try_get("stream")?,

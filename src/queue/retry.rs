@@ -62,6 +62,7 @@ pub fn decide(
         Outcome::Suppressed => Ending::Suppressed,
         Outcome::Expired => Ending::Expired,
         Outcome::Cancelled => Ending::Cancelled,
+        Outcome::Learned(learned) => Ending::Learned { delivered: learned.delivered },
         Outcome::Malformed { .. } => Ending::Dead(DeadReason::Malformed),
         Outcome::Crashed { .. } if job.attempt >= policy.max_crashes => {
             Ending::Dead(DeadReason::Crashed)
@@ -91,7 +92,7 @@ fn delay(verdict: &Verdict, tried: u32, policy: &RetryPolicy, draw: f64) -> Dura
 mod tests {
     use super::*;
     use crate::domain::ids::{DeliveryId, Hold, LaneId, MessageId, TenantId};
-    use crate::domain::outcome::WaitReason;
+    use crate::domain::outcome::{Learned, WaitReason};
     use crate::domain::receipt::Receipt;
     use crate::domain::verdict::{Cause, Class, PeerReply, Reach, Stage};
     use crate::queue::Generation;
@@ -202,6 +203,12 @@ mod tests {
                 Outcome::Postponed { delay: minute, reason: WaitReason::Rate },
                 OnDoubt::Resend,
                 Ending::Released { delay: minute },
+            ),
+            (
+                2,
+                Outcome::Learned(Learned { delivered: true, code: Some(250), detail: None }),
+                OnDoubt::Hold,
+                Ending::Learned { delivered: true },
             ),
             (1, Outcome::Suppressed, OnDoubt::Resend, Ending::Suppressed),
             (1, Outcome::Expired, OnDoubt::Resend, Ending::Expired),

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
 
 use crate::domain::ids::SessionId;
 
@@ -28,13 +28,8 @@ pub struct Session {
 /// What a beat told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
-    /// Alive; how many sessions are, and how many of them are older than this one.
-    Alive {
-        /// Living sessions, this one included.
-        living: u32,
-        /// Position among them, from 0.
-        rank: u32,
-    },
+    /// Alive.
+    Alive,
     /// Fenced: nothing of this session's may be started or settled any more.
     Fenced,
 }
@@ -72,23 +67,26 @@ impl Session {
         self.opened.elapsed().saturating_sub(last) < self.trust
     }
 
+    /// How long to wait for the answer to a beat: after it, others have fenced this session if
+    /// the beat was not heard. A late answer is better than none on a slow disk.
+    pub fn patience(&self) -> Duration {
+        self.ttl
+    }
+
     /// Shows that the session lives.
     pub async fn beat(&self, pool: &PgPool) -> Result<Beat, sqlx::Error> {
         let sent = self.opened.elapsed();
-        let row = sqlx::query(include_str!("sql/beat.sql"))
-            .bind(self.id.get())
-            .bind(self.ttl.as_secs_f64())
-            .fetch_optional(pool)
-            .await?;
-        let Some(row) = row else { return Ok(Beat::Fenced) };
+        let beat =
+            sqlx::query(include_str!("sql/beat.sql")).bind(self.id.get()).execute(pool).await?;
+        if beat.rows_affected() == 0 {
+            return Ok(Beat::Fenced);
+        }
         let sent = sent.as_millis() as u64;
         if !self.is_trusted() {
             self.unbroken_since.store(sent, Ordering::Relaxed);
         }
         self.last_beat.store(sent, Ordering::Relaxed);
-        let living: i64 = row.try_get("living")?;
-        let rank: i64 = row.try_get("rank")?;
-        Ok(Beat::Alive { living: living.max(1) as u32, rank: rank.max(0) as u32 })
+        Ok(Beat::Alive)
     }
 
     /// Gives back leases of this session that are older than `age` and not of `held` jobs; how

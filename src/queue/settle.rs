@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use super::job::Job;
 use super::{Generation, PerGeneration};
 use crate::domain::ids::{DeliveryId, Hold, MessageId, SessionId};
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Learned, Outcome};
 use crate::domain::receipt::Trail;
 use crate::domain::verdict::{Cause, PeerReply};
 
@@ -41,6 +41,11 @@ pub enum Ending {
     Bounced {
         /// Suppress the address.
         condemned: bool,
+    },
+    /// An earlier attempt had this end, which nobody could write then: no longer in doubt.
+    Learned {
+        /// A peer took it; else it was refused for good.
+        delivered: bool,
     },
     /// Its time is over.
     Expired,
@@ -125,14 +130,19 @@ impl Kind {
             Self::Released => "released",
         }
     }
+
+    /// Whether nothing more is to be done, unless an operator replays it.
+    pub const fn is_end(self) -> bool {
+        !matches!(self, Self::Deferred | Self::Interrupted | Self::Released)
+    }
 }
 
 impl Ending {
     /// What is stored of it.
     pub const fn kind(self) -> Kind {
         match self {
-            Self::Delivered => Kind::Delivered,
-            Self::Bounced { .. } => Kind::Bounced,
+            Self::Delivered | Self::Learned { delivered: true } => Kind::Delivered,
+            Self::Bounced { .. } | Self::Learned { delivered: false } => Kind::Bounced,
             Self::Expired => Kind::Expired,
             Self::Suppressed => Kind::Suppressed,
             Self::Cancelled => Kind::Cancelled,
@@ -153,8 +163,35 @@ impl Ending {
 }
 
 impl Settlement {
+    /// Whether it says for certain what a peer did with the letter.
+    pub fn is_telling(&self) -> bool {
+        matches!(self.ending, Ending::Delivered | Ending::Bounced { .. })
+    }
+
+    /// The peer's reply code.
+    pub fn code(&self) -> Option<i16> {
+        self.code
+    }
+
+    /// The evidence (JSON).
+    pub fn detail(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// `None`: as its earlier attempts left it.
+    fn in_doubt(&self) -> Option<bool> {
+        match self.ending {
+            Ending::Deferred { in_doubt: true, .. } | Ending::Dead(DeadReason::Doubt) => Some(true),
+            Ending::Learned { .. } => Some(false),
+            _ => None,
+        }
+    }
+
     /// What `ending` means for `job`, with the evidence.
     pub fn new(job: &Job, ending: Ending, outcome: &Outcome, trail: &Trail) -> Self {
+        if let Outcome::Learned(learned) = outcome {
+            return Self::learned(job, ending, learned);
+        }
         let detail = Detail::of(outcome, trail);
         Self {
             job: job.id,
@@ -167,6 +204,22 @@ impl Settlement {
                 Ending::Released { .. } => None,
                 _ => serde_json::to_string(&detail).ok(),
             },
+        }
+    }
+
+    /// The evidence is that of the attempt which made it, and says that it came late.
+    fn learned(job: &Job, ending: Ending, learned: &Learned) -> Self {
+        let evidence = learned.detail.as_deref().and_then(|json| serde_json::from_str(json).ok());
+        let mut detail: serde_json::Map<String, serde_json::Value> = evidence.unwrap_or_default();
+        detail.insert("learned_late".into(), true.into());
+        Self {
+            job: job.id,
+            hold: job.hold,
+            generation: job.generation,
+            message: job.message,
+            ending,
+            code: learned.code,
+            detail: serde_json::to_string(&detail).ok(),
         }
     }
 }
@@ -229,6 +282,7 @@ impl<'a> Detail<'a> {
                 detail.cause = Some(reason.chars().take(LONGEST_REASON).collect());
             }
             Outcome::Postponed { .. }
+            | Outcome::Learned(_)
             | Outcome::Suppressed
             | Outcome::Expired
             | Outcome::Cancelled => {}
@@ -260,15 +314,7 @@ pub async fn settle(
     let holds: Vec<i32> = batch.iter().map(|s| s.hold.get()).collect();
     let codes: Vec<Option<i16>> = batch.iter().map(|s| s.code).collect();
     let details: Vec<Option<&str>> = batch.iter().map(|s| s.detail.as_deref()).collect();
-    let doubts: Vec<bool> = batch
-        .iter()
-        .map(|s| {
-            matches!(
-                s.ending,
-                Ending::Deferred { in_doubt: true, .. } | Ending::Dead(DeadReason::Doubt)
-            )
-        })
-        .collect();
+    let doubts: Vec<Option<bool>> = batch.iter().map(|s| s.in_doubt()).collect();
     let condemned: Vec<bool> =
         batch.iter().map(|s| matches!(s.ending, Ending::Bounced { condemned: true })).collect();
     let reasons: Vec<Option<&str>> = batch

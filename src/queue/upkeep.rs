@@ -6,11 +6,11 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgPool, Row};
 
 use super::{Generation, PerGeneration};
 use crate::config::{Settings, Stream};
-use crate::domain::ids::{MessageId, SessionId};
+use crate::domain::ids::{DeliveryId, LaneId, MessageId, SessionId};
 
 macro_rules! per_generation {
     ($name:ident, $file:literal) => {
@@ -19,24 +19,45 @@ macro_rules! per_generation {
     };
 }
 
-per_generation!(EXPIRE, "sql/expire_ready.sql");
 per_generation!(RESCUE, "sql/rescue.sql");
 per_generation!(CANCEL, "sql/cancel.sql");
 per_generation!(COMPACT, "sql/compact.sql");
 
 /// Makes due work ready (or ends it, if it has expired); at most `limit` rows.
 pub async fn promote(pool: &PgPool, limit: i32) -> Result<u64, sqlx::Error> {
-    count(sqlx::query_scalar(include_str!("sql/promote.sql")).bind(limit).fetch_one(pool).await)
+    count(
+        sqlx::query_scalar("select moved + expired from postrider.promote($1)")
+            .bind(limit)
+            .fetch_one(pool)
+            .await,
+    )
 }
 
-/// Ends expired work at the heads of the lanes; at most `per_lane` rows of each.
-pub async fn expire(pool: &PgPool, per_lane: i32) -> Result<u64, sqlx::Error> {
-    let mut ended = 0;
-    for generation in Generation::all() {
-        ended +=
-            count(sqlx::query_scalar(EXPIRE.of(generation)).bind(per_lane).fetch_one(pool).await)?;
-    }
-    Ok(ended)
+/// Hints the lanes whose scheduled work is due now; at most `limit`, and how many. Several
+/// processes at once take different ones.
+pub async fn wake_lanes(pool: &PgPool, limit: i32) -> Result<u64, sqlx::Error> {
+    count(sqlx::query_scalar("select postrider.wake_lanes($1)").bind(limit).fetch_one(pool).await)
+}
+
+/// Ends what has expired among the ready rows, wherever it lies: one stride for the whole
+/// cluster in each `every` (see the function in the schema). At least [`EXPIRED_AT_ONCE`]
+/// ended: there is more, and the next call goes on at once.
+pub async fn expire(pool: &PgPool, every: Duration) -> Result<u64, sqlx::Error> {
+    count(
+        sqlx::query_scalar("select postrider.expire_waiting(make_interval(secs => $1))")
+            .bind(every.as_secs_f64())
+            .fetch_one(pool)
+            .await,
+    )
+}
+
+/// Rows that one stride ends at most of one generation and kind.
+pub const EXPIRED_AT_ONCE: u64 = 5_000;
+
+/// Expiry, promotion and waking in one, with the API's rights: at most `limit` rows each; how
+/// many deliveries were ended.
+pub async fn keep_time(pool: &PgPool, limit: i32) -> Result<u64, sqlx::Error> {
+    count(sqlx::query_scalar("select postrider.keep_time($1)").bind(limit).fetch_one(pool).await)
 }
 
 /// Fences sessions that were silent for `ttl`; says which.
@@ -48,24 +69,44 @@ pub async fn fence(pool: &PgPool, ttl: Duration) -> Result<Vec<SessionId>, sqlx:
     Ok(ids.into_iter().map(SessionId::new).collect())
 }
 
-/// Takes leases from fenced sessions: tried again after `delay` or dead after
-/// `max_interruptions` deaths. At most `limit` of each generation.
+/// What a rescue found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Deliveries of which nothing was sent.
+    pub unsent: u64,
+    /// In doubt, to be sent again.
+    pub resent: u64,
+    /// In doubt, and dead letters now.
+    pub held: u64,
+}
+
+impl Rescued {
+    /// All of them.
+    pub const fn all(self) -> u64 {
+        self.unsent + self.resent + self.held
+    }
+}
+
+/// Takes leases from fenced sessions. What was never sent goes back at once; what is in doubt
+/// is sent again after `delay` or held, as its stream says; after `max_interruptions` deaths a
+/// delivery is a dead letter. At most `limit` of each generation.
 pub async fn rescue(
     pool: &PgPool,
     limit: i64,
     delay: Duration,
     max_interruptions: u16,
-) -> Result<u64, sqlx::Error> {
-    let mut rescued = 0;
-    for generation in Generation::all() {
-        rescued += count(
-            sqlx::query_scalar(RESCUE.of(generation))
-                .bind(limit)
-                .bind(delay.as_secs_f64())
-                .bind(i64::from(max_interruptions))
-                .fetch_one(pool)
-                .await,
-        )?;
+) -> Result<Rescued, sqlx::Error> {
+    let mut rescued = Rescued::default();
+    for generation in Generation::ring() {
+        let row = sqlx::query(RESCUE.of(generation))
+            .bind(limit)
+            .bind(delay.as_secs_f64())
+            .bind(i64::from(max_interruptions))
+            .fetch_one(pool)
+            .await?;
+        rescued.unsent += count(row.try_get("unsent"))?;
+        rescued.resent += count(row.try_get("resent"))?;
+        rescued.held += count(row.try_get("held"))?;
     }
     Ok(rescued)
 }
@@ -93,7 +134,8 @@ pub async fn cancel(pool: &PgPool, message: MessageId, limit: i64) -> Result<u64
             .fetch_one(pool)
             .await,
     )?;
-    for generation in Generation::all() {
+    // The parked ones last: rows move there from the ring meanwhile, and never back.
+    for generation in Generation::ring().chain([Generation::PARKED]) {
         ended += count(
             sqlx::query_scalar(CANCEL.of(generation))
                 .bind(message.get())
@@ -123,16 +165,78 @@ pub async fn switch_generation(pool: &PgPool, age: Duration) -> Result<bool, sql
     Ok(switched.is_some())
 }
 
-/// Generations that may hold rows, oldest first; the last one is current.
+/// Generations of the ring that may hold rows, oldest first; the last one is current.
 pub async fn live_generations(pool: &PgPool) -> Result<Vec<Generation>, sqlx::Error> {
     let live: Vec<i16> =
         sqlx::query_scalar("select live from postrider.generation").fetch_one(pool).await?;
     Ok(live.into_iter().filter_map(Generation::try_new).collect())
 }
 
-/// Moves up to `limit` rows left behind in an old generation to the current one.
-pub async fn compact(pool: &PgPool, old: Generation, limit: i64) -> Result<u64, sqlx::Error> {
-    count(sqlx::query_scalar(COMPACT.of(old)).bind(limit).fetch_one(pool).await)
+/// A place in the order of a generation's rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    lane: LaneId,
+    run_at: DateTime<Utc>,
+    job: DeliveryId,
+}
+
+impl Place {
+    /// Before every row.
+    pub const START: Self =
+        Self { lane: LaneId::new(0), run_at: DateTime::<Utc>::UNIX_EPOCH, job: DeliveryId::new(0) };
+}
+
+/// What a step of compaction did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compacted {
+    /// Rows parked or ended.
+    pub moved: u64,
+    /// Where the next step goes on.
+    pub next: Place,
+}
+
+/// Parks up to `limit` rows left behind in an old generation after a place.
+pub async fn compact(
+    pool: &PgPool,
+    old: Generation,
+    limit: i64,
+    after: Place,
+) -> Result<Compacted, sqlx::Error> {
+    let row = sqlx::query(COMPACT.of(old))
+        .bind(limit)
+        .bind(after.lane.get())
+        .bind(after.run_at)
+        .bind(after.job.get())
+        .fetch_optional(pool)
+        .await?;
+    let Some(row) = row else { return Ok(Compacted { moved: 0, next: after }) };
+    Ok(Compacted {
+        moved: row.try_get::<i64, _>("moved")?.unsigned_abs(),
+        next: Place {
+            lane: LaneId::new(row.try_get("lane_id")?),
+            run_at: row.try_get("run_at")?,
+            job: DeliveryId::new(row.try_get("job_id")?),
+        },
+    })
+}
+
+/// Parks all that an old generation still holds, in steps of `limit` rows; how many. What
+/// somebody else holds is left to the next time. Then tells the claimers.
+pub async fn park(pool: &PgPool, old: Generation, limit: i64) -> Result<u64, sqlx::Error> {
+    let mut parked = 0;
+    let mut place = Place::START;
+    loop {
+        let step = compact(pool, old, limit, place).await?;
+        parked += step.moved;
+        if step.moved < limit.unsigned_abs() {
+            break;
+        }
+        place = step.next;
+    }
+    if parked > 0 {
+        sqlx::query("update postrider.generation set parked = parked + 1").execute(pool).await?;
+    }
+    Ok(parked)
 }
 
 /// Truncates an old generation if nothing is in it; false if it was busy.
@@ -148,20 +252,24 @@ pub async fn make_partitions(pool: &PgPool) -> Result<i32, sqlx::Error> {
     sqlx::query_scalar("select postrider.ensure_partitions(7)").fetch_one(pool).await
 }
 
-/// Creates the partitions of the days to come and drops those past retention.
+/// Creates the partitions of the times to come and drops those past retention; how many of
+/// each. Messages and jobs are kept for `retention`, attempts for `history`.
 pub async fn roll_partitions(
     pool: &PgPool,
     retention: Duration,
+    history: Duration,
 ) -> Result<(i32, i32), sqlx::Error> {
-    let made = make_partitions(pool).await?;
-    let dropped: i32 = sqlx::query_scalar(
-        "select postrider.drop_partitions(now() - make_interval(secs => $1),
-           least(postrider.oldest_needed(), postrider.oldest_in_transit()))",
-    )
-    .bind(retention.as_secs_f64())
-    .fetch_one(pool)
-    .await?;
-    Ok((made, dropped))
+    let (moved_in, windows): (i32, i32) =
+        sqlx::query_as("select made, dropped from postrider.roll_windows()")
+            .fetch_one(pool)
+            .await?;
+    let made = make_partitions(pool).await? + moved_in;
+    let days: Option<i32> = sqlx::query_scalar(include_str!("sql/drop_partitions.sql"))
+        .bind(retention.as_secs_f64())
+        .bind(history.as_secs_f64())
+        .fetch_one(pool)
+        .await?;
+    Ok((made, days.unwrap_or(0) + windows))
 }
 
 /// Deletes bookkeeping that has served its time, at most `limit` rows of each kind; how many.

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::PgListener;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::Notify;
 
 /// The channel's name.
@@ -51,6 +51,12 @@ impl Waker {
     pub fn wake(&self) {
         self.asked.notify_one();
     }
+}
+
+/// Tells daemons to look when the transaction of `conn` commits. For what happens now and then
+/// only: it takes a lock that all commits share.
+pub async fn announce(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_notify($1, '')").bind(CHANNEL).execute(conn).await.map(drop)
 }
 
 /// Hears wake-ups for as long as `heard` has other owners.

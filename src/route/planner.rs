@@ -91,9 +91,14 @@ impl Planner {
         let table = self.table();
         let matching =
             table.rules.iter().find(|(rule, _)| matches(rule, tenant, stream, mailbox_provider));
-        let way = matching.map_or(&table.default_way, |(_, way)| way).clone();
-        let from = way.sources.next();
-        RouteChoice { route: way.name.clone(), source: Arc::from(from.name.as_str()), way, from }
+        choice(matching.map_or(&table.default_way, |(_, way)| way))
+    }
+
+    /// The way out by the route of this name, whatever the rules say; `None` when there is
+    /// none. Its sources have their turn call by call.
+    pub fn route_named(&self, name: &str) -> Option<RouteChoice> {
+        let table = self.table();
+        table.ways.iter().find(|way| &*way.name == name).map(choice)
     }
 
     /// The hops for a recipient's domain (lower-case A-labels). `known` is the
@@ -153,6 +158,7 @@ impl Planner {
 #[derive(Debug)]
 struct Table {
     rules: Vec<(RouteRule, Arc<Way>)>,
+    ways: Vec<Arc<Way>>,
     default_way: Arc<Way>,
     providers: MailboxProviders,
     lookups: Lookups,
@@ -176,7 +182,28 @@ impl Table {
         };
         let rules = settings.rules.iter().map(lead).collect::<Result<_, PlannerError>>()?;
         let providers = MailboxProviders::new(&settings.mailbox_providers);
-        Ok(Self { rules, default_way, providers, lookups, dns: settings.dns.clone() })
+        Ok(Self { rules, ways, default_way, providers, lookups, dns: settings.dns.clone() })
+    }
+}
+
+/// The name of the route that these settings choose for a lane; `None` when there is no route.
+pub fn route_by_rule<'s>(
+    settings: &'s Settings,
+    tenant: &str,
+    stream: &str,
+    mailbox_provider: &MailboxProvider,
+) -> Option<&'s str> {
+    let rule = settings.rules.iter().find(|rule| matches(rule, tenant, stream, mailbox_provider));
+    rule.map(|rule| &*rule.route).or_else(|| settings.routes.first().map(|route| &*route.name))
+}
+
+fn choice(way: &Arc<Way>) -> RouteChoice {
+    let from = way.sources.next();
+    RouteChoice {
+        route: way.name.clone(),
+        source: Arc::from(from.name.as_str()),
+        way: Arc::clone(way),
+        from,
     }
 }
 

@@ -89,19 +89,31 @@ impl Smtp {
 
     /// Tries the plan's hops in order.
     pub async fn deliver(&self, letter: &Letter, plan: &RoutePlan) -> Delivery {
+        self.deliver_while(&|| Ok(()), letter, plan).await
+    }
+
+    /// The same; `may_begin` is asked when a connection is at hand and nothing of the letter
+    /// was said, and may end the attempt.
+    pub async fn deliver_while(
+        &self,
+        may_begin: &(dyn Fn() -> Result<(), Outcome> + Sync),
+        letter: &Letter,
+        plan: &RoutePlan,
+    ) -> Delivery {
         let started = Instant::now();
         let mut trail = Trail {
             route: Some(Arc::clone(&plan.route)),
             source: Some(plan.source.name.as_str().into()),
             ..Trail::default()
         };
-        let result = self.try_hops(letter, plan, &mut trail).await;
+        let result = self.try_hops(may_begin, letter, plan, &mut trail).await;
         trail.took = started.elapsed();
         Delivery { trail, result }
     }
 
     async fn try_hops(
         &self,
+        may_begin: &(dyn Fn() -> Result<(), Outcome> + Sync),
         letter: &Letter,
         plan: &RoutePlan,
         trail: &mut Trail,
@@ -113,7 +125,7 @@ impl Smtp {
             trail.host = Some(Arc::clone(&hop.host));
             trail.peer = Some(hop.address.ip());
             trail.tls = None;
-            match self.try_hop(letter, plan, hop, &ehlo, trail).await {
+            match self.try_hop(may_begin, letter, plan, hop, &ehlo, trail).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(Ended::Stop(outcome)) => return Err(outcome),
                 // One host that may do better later outweighs one that never will.
@@ -131,6 +143,7 @@ impl Smtp {
 
     async fn try_hop(
         &self,
+        may_begin: &(dyn Fn() -> Result<(), Outcome> + Sync),
         letter: &Letter,
         plan: &RoutePlan,
         hop: &Hop,
@@ -144,6 +157,10 @@ impl Smtp {
             Ok(Loan::Fresh(leave)) => self.open(leave, plan, hop, ehlo, &settings).await?,
             Err(unavailable) => return Err(Ended::Stop(postponed(unavailable))),
         };
+        if let Err(outcome) = may_begin() {
+            lent.park(hop.messages_per_connection);
+            return Err(Ended::Stop(outcome));
+        }
         loop {
             trail.tls = lent.tls().cloned();
             if let Some(verdict) = unfit(lent.capabilities(), letter) {

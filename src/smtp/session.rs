@@ -13,6 +13,7 @@ use super::connection::{Connection, Fault};
 use super::reply::Reply;
 use super::transaction::{Aftermath, Ending, Flow, Move, Transaction, Verb};
 use crate::config;
+use crate::domain::failpoint::{self, Point};
 use crate::domain::verdict::{Cause, PeerReply, Stage, Verdict};
 use crate::message::letter::Letter;
 
@@ -79,10 +80,12 @@ pub async fn carry(connection: &mut Connection, letter: &Letter, limits: &config
                 (stage, heard.map(|reply| transaction.heard(reply)))
             }
             Move::SendBody => {
+                failpoint::reach(Point::BeforeDot, letter.recipient());
                 let sent = connection.send_body(letter.bytes(), limits.body_timeout).await;
                 if let Err(fault) = sent {
                     return cut_short(connection, fault).await;
                 }
+                failpoint::reach(Point::AfterDot, letter.recipient());
                 body_was_sent = true;
                 transaction.dot_sent();
                 continue;

@@ -6,5 +6,7 @@
 pub mod catalogue;
 pub mod health;
 pub mod metrics;
+pub mod pages;
+pub mod pool;
 pub mod server;
 pub mod tracing;

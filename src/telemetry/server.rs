@@ -1,11 +1,11 @@
-//! `/metrics`, `/livez` and `/readyz` over HTTP, for the operator's network only.
+//! `/metrics`, `/livez`, `/readyz` and the pages of features over HTTP, for the operator's network only.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -15,6 +15,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use super::health::Health;
 use super::metrics::MetricsHandle;
+use super::pages::Pages;
 
 /// No probe takes longer; a scrape of thousands of series takes milliseconds.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -23,6 +24,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 struct Probes {
     metrics: MetricsHandle,
     health: Health,
+    pages: Pages,
 }
 
 /// Takes the address, so that a start fails at once where it is in use.
@@ -35,14 +37,16 @@ pub async fn serve(
     listener: TcpListener,
     metrics: MetricsHandle,
     health: Health,
+    pages: Pages,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
+        .fallback(page)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST))
-        .with_state(Probes { metrics, health });
+        .with_state(Probes { metrics, health, pages });
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
@@ -67,6 +71,14 @@ async fn ready(State(probes): State<Probes>) -> Response {
     (status, Json(serde_json::json!({ "ready": ready, "parts": parts }))).into_response()
 }
 
+async fn page(State(probes): State<Probes>, method: Method, uri: Uri) -> Response {
+    match probes.pages.find(uri.path()) {
+        Some(page) if method == Method::GET => page().await,
+        Some(_) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -89,7 +101,9 @@ mod tests {
         let address = listener.local_addr().expect("address");
         let (health, stop) = (Health::new(), CancellationToken::new());
         let metrics = crate::telemetry::metrics::install().expect("recorder");
-        let server = tokio::spawn(serve(listener, metrics, health.clone(), stop.clone()));
+        let pages = Pages::default();
+        let server =
+            tokio::spawn(serve(listener, metrics, health.clone(), pages.clone(), stop.clone()));
 
         let queue = health.part("queue");
         let answer = ask(address, "/readyz").await;
@@ -101,6 +115,8 @@ mod tests {
         assert!(ask(address, "/livez").await.starts_with("HTTP/1.1 200"));
         assert!(ask(address, "/metrics").await.contains("text/plain; version=0.0.4"));
         assert!(ask(address, "/else").await.starts_with("HTTP/1.1 404"));
+        pages.put("/else", || Box::pin(async { "here now".into_response() }));
+        assert!(ask(address, "/else").await.ends_with("here now"));
 
         stop.cancel();
         server.await.expect("no panic").expect("served");

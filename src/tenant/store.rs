@@ -11,6 +11,7 @@ use sqlx::{FromRow, PgPool};
 use super::isolation::TenantScope;
 use super::key::ApiKey;
 use crate::domain::ids::TenantId;
+use crate::message::time_zone::TimeZone;
 
 /// One customer of the installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
@@ -24,6 +25,8 @@ pub struct Tenant {
     pub state: String,
     /// Its share of the capacity beside the others' (100 is ordinary).
     pub weight: i32,
+    /// By whose clock its quiet hours go: a name like `Europe/Berlin`.
+    pub time_zone: String,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
@@ -92,25 +95,48 @@ pub enum StoreError {
 }
 
 /// Makes a tenant.
-pub async fn create(pool: &PgPool, name: &str, weight: i32) -> Result<Tenant, StoreError> {
+pub async fn create(
+    pool: &PgPool,
+    name: &str,
+    weight: i32,
+    time_zone: TimeZone,
+) -> Result<Tenant, StoreError> {
     if !is_name(name) {
         return Err(StoreError::BadName { found: name.chars().take(80).collect() });
     }
     sqlx::query_as(
-        "insert into postrider.tenant(name, weight) values ($1, $2) on conflict (name) do nothing
-         returning tenant_id, name, state, weight, created_at",
+        "insert into postrider.tenant(name, weight, time_zone) values ($1, $2, $3)
+         on conflict (name) do nothing
+         returning tenant_id, name, state, weight, time_zone, created_at",
     )
     .bind(name)
     .bind(weight)
+    .bind(time_zone.to_string())
     .fetch_optional(pool)
     .await?
     .ok_or_else(|| StoreError::NameTaken { name: name.to_owned() })
 }
 
+/// Changes what is given; the daemons go by it within a second.
+pub async fn change(
+    pool: &PgPool,
+    name: &str,
+    weight: Option<i32>,
+    time_zone: Option<TimeZone>,
+) -> Result<Tenant, StoreError> {
+    let changed = sqlx::query_as(include_str!("sql/change.sql"))
+        .bind(name)
+        .bind(weight)
+        .bind(time_zone.map(|zone| zone.to_string()))
+        .fetch_optional(pool)
+        .await?;
+    found_here(pool, name, changed).await
+}
+
 /// All tenants that live in this cell, by name.
 pub async fn list(pool: &PgPool) -> Result<Vec<Tenant>, StoreError> {
     Ok(sqlx::query_as(
-        "select tenant_id, name, state, weight, created_at from postrider.tenant
+        "select tenant_id, name, state, weight, time_zone, created_at from postrider.tenant
          where residence in ('here', 'leaving') order by name",
     )
     .fetch_all(pool)
@@ -131,6 +157,15 @@ pub async fn set_state(
         })
         .fetch_optional(pool)
         .await?;
+    found_here(pool, name, changed).await
+}
+
+/// What was changed, or why nothing was.
+async fn found_here(
+    pool: &PgPool,
+    name: &str,
+    changed: Option<Tenant>,
+) -> Result<Tenant, StoreError> {
     match changed {
         Some(tenant) => Ok(tenant),
         // It lives here, and yet is left alone: it is leaving.
@@ -146,6 +181,14 @@ pub async fn scope(pool: &PgPool, name: &str) -> Result<TenantScope, StoreError>
     super::auth::scope_of_name(pool, name)
         .await?
         .ok_or_else(|| StoreError::NoTenant { name: name.to_owned() })
+}
+
+/// The name of a scope's tenant.
+pub async fn name_of(pool: &PgPool, scope: TenantScope) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("select name from postrider.tenant where tenant_id = $1")
+        .bind(scope.tenant().get())
+        .fetch_optional(pool)
+        .await
 }
 
 /// Makes a key and gives it back, this once.

@@ -81,12 +81,12 @@ impl Quota {
     }
 
     /// Nanoseconds in which `n` tokens flow in, rounded up: never too fast.
-    fn cost(self, n: u32) -> u64 {
+    pub(super) fn cost(self, n: u32) -> u64 {
         self.nanos(f64::from(n)).ceil() as u64
     }
 
     /// The same rounded down, for giving back: never too much.
-    fn value(self, n: u32) -> u64 {
+    pub(super) fn value(self, n: u32) -> u64 {
         self.nanos(f64::from(n)).floor() as u64
     }
 

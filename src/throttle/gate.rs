@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
+use super::account::Tokens;
 use super::bucket::Quota;
 use super::key::Key;
 use super::limiter::{Core, Count};
@@ -31,13 +32,15 @@ pub struct Gate {
 pub struct Taken {
     /// Permits, at most as many as wanted.
     pub permits: Vec<Permit>,
-    /// When it is worth asking again, if a rate stands in the way: not for each
-    /// token at high rates, exactly the next token at low ones, and never more
-    /// than ten seconds (unused permits may have come back).
+    /// When it is worth asking again, if a rate stands in the way and its next tokens
+    /// are known: not for each token at high rates, exactly the next token at low ones,
+    /// and never more than ten seconds (unused permits may have come back).
     pub wait: Option<Duration>,
-    /// What gave fewer than wanted. With no `wait` it is a concurrency: ask
-    /// again after [`Limiter::eased`](super::limiter::Limiter::eased).
+    /// What gave fewer than wanted. With no `wait` it is a concurrency, or a rate of
+    /// which nothing is known before the next exchange: ask again after
+    /// [`Limiter::eased`](super::limiter::Limiter::eased).
     pub blocked_by: Option<Key>,
+    bound: Option<Bound>,
 }
 
 /// Leave to send one delivery. Holds a slot of each concurrency until dropped;
@@ -46,7 +49,8 @@ pub struct Taken {
 #[must_use = "dropping a permit gives it back"]
 pub struct Permit {
     terms: Arc<Terms>,
-    spent: bool,
+    tokens: Tokens,
+    use_of: TokensUse,
 }
 
 impl Gate {
@@ -59,18 +63,20 @@ impl Gate {
     pub fn take(&self, want: u32) -> Taken {
         let terms = self.terms();
         let grant = terms.take(want);
-        let permits = (0..grant.n).map(|_| Permit { terms: terms.clone(), spent: false }).collect();
-        self.core.metrics.taken.increment(u64::from(grant.n));
-        let Some((limit, bound)) = grant.bound_by.map(|(at, bound)| (&terms.limits[at], bound))
-        else {
-            return Taken { permits, wait: None, blocked_by: None };
+        let taken = grant.tokens.len() as u32;
+        let permit = |tokens| Permit { terms: terms.clone(), tokens, use_of: TokensUse::Unused };
+        let permits = grant.tokens.into_iter().map(permit).collect();
+        self.core.metrics.taken.increment(u64::from(taken));
+        let Some((at, bound)) = grant.bound_by else {
+            return Taken { permits, wait: None, blocked_by: None, bound: None };
         };
-        self.core.metrics.refused(limit.count.key.scope(), bound);
+        let key = terms.limits[at].count.key.clone();
+        self.core.metrics.refused(key.scope(), bound);
         let wait = match bound {
-            Bound::Rate => Some(terms.wait(want - grant.n)),
+            Bound::Rate => terms.wait(want - taken),
             Bound::Concurrency => None,
         };
-        Taken { permits, wait, blocked_by: Some(limit.count.key.clone()) }
+        Taken { permits, wait, blocked_by: Some(key), bound: Some(bound) }
     }
 
     /// The limits of the rules in force.
@@ -88,9 +94,9 @@ impl Gate {
 impl Taken {
     /// Why there are fewer permits than wanted; `None` when there are not.
     pub fn reason(&self) -> Option<WaitReason> {
-        self.blocked_by.as_ref().map(|_| match self.wait {
-            Some(_) => WaitReason::Rate,
-            None => WaitReason::Concurrency,
+        self.bound.map(|bound| match bound {
+            Bound::Rate => WaitReason::Rate,
+            Bound::Concurrency => WaitReason::Concurrency,
         })
     }
 }
@@ -98,13 +104,13 @@ impl Taken {
 impl Permit {
     /// The delivery was really tried: the tokens are gone for good.
     pub fn spend(&mut self) {
-        self.spent = true;
+        self.use_of = TokensUse::Spent;
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.terms.give_back(1, if self.spent { Tokens::Spent } else { Tokens::Unused });
+        self.terms.give_back(&self.tokens, self.use_of);
     }
 }
 
@@ -116,7 +122,7 @@ pub(super) enum Bound {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tokens {
+enum TokensUse {
     Spent,
     Unused,
 }
@@ -136,9 +142,16 @@ struct Limit {
     bounds: Bounds,
 }
 
-struct Grant {
+/// The least that all limits have room for.
+struct Room {
     n: u32,
-    /// Place of the limit that gave fewer than wanted.
+    /// Place of the limit that has less than wanted.
+    bound_by: Option<(usize, Bound)>,
+}
+
+struct Grant {
+    /// Of each permit.
+    tokens: Vec<Tokens>,
     bound_by: Option<(usize, Bound)>,
 }
 
@@ -154,13 +167,13 @@ impl Terms {
 
     fn take(&self, want: u32) -> Grant {
         if self.limits.is_empty() {
-            return Grant { n: want, bound_by: None };
+            return Grant { tokens: vec![Tokens::new(); want as usize], bound_by: None };
         }
         let now = self.core.now();
         let mut wanted = None;
         loop {
-            let grant = self.room(want, now);
-            if let Some((at, Bound::Concurrency)) = grant.bound_by
+            let room = self.room(want, now);
+            if let Some((at, Bound::Concurrency)) = room.bound_by
                 && wanted != Some(at)
             {
                 // Announced before the last look, so that no release slips through.
@@ -168,8 +181,9 @@ impl Terms {
                 wanted = Some(at);
                 continue;
             }
-            if self.commit(grant.n, now) {
-                return grant;
+            if let Some(tokens) = self.commit(room.n, now) {
+                self.note(want, &room, now);
+                return Grant { tokens, bound_by: room.bound_by };
             }
             // Another gate took some in between: it, at least, got on.
             wanted = None;
@@ -177,87 +191,119 @@ impl Terms {
     }
 
     /// The most that every limit allows, and the first that allows no more.
-    fn room(&self, want: u32, now: u64) -> Grant {
-        let mut grant = Grant { n: want, bound_by: None };
+    fn room(&self, want: u32, now: u64) -> Room {
+        let mut room = Room { n: want, bound_by: None };
         for (at, Limit { count, bounds }) in self.limits.iter().enumerate() {
             let mut narrow = |free: u32, bound| {
-                if free < grant.n {
-                    grant = Grant { n: free, bound_by: Some((at, bound)) };
+                if free < room.n {
+                    room = Room { n: free, bound_by: Some((at, bound)) };
                 }
             };
-            narrow(count.slots.free(bounds.slots), Bound::Concurrency);
-            if let Some(quota) = bounds.quota {
-                narrow(count.bucket.available(now, quota), Bound::Rate);
+            let cap = count.account.cap(now, bounds.slots);
+            narrow(count.slots.free(cap), Bound::Concurrency);
+            for (nth, quota) in bounds.quotas.iter().enumerate() {
+                narrow(count.account.available(nth, now, *quota), Bound::Rate);
             }
         }
-        grant
+        room
     }
 
-    /// Takes `n` from every limit, or from none. Returns whether it did.
-    fn commit(&self, n: u32, now: u64) -> bool {
+    /// Takes `n` from every limit, or from none. The tokens of each permit, if it did.
+    fn commit(&self, n: u32, now: u64) -> Option<Vec<Tokens>> {
+        let mut permits = vec![Tokens::new(); n as usize];
         if n == 0 {
-            return true;
+            return Some(permits);
         }
         for (at, Limit { count, bounds }) in self.limits.iter().enumerate() {
-            let slots = count.slots.take(bounds.slots, n);
-            if slots && bounds.quota.is_none_or(|quota| count.bucket.take(now, quota, n)) {
+            let cap = count.account.cap(now, bounds.slots);
+            let slots = count.slots.take(cap, n);
+            let mut rates = bounds.quotas.iter().enumerate();
+            if slots && rates.all(|(nth, quota)| count.account.take(nth, now, *quota, &mut permits))
+            {
                 continue;
             }
-            if slots {
-                self.release(count, n);
+            for tokens in &permits {
+                self.refund(tokens);
             }
-            for limit in &self.limits[..at] {
-                self.undo(limit, n, Tokens::Unused);
+            let held = if slots { at + 1 } else { at };
+            for limit in &self.limits[..held] {
+                self.release(&limit.count, n);
             }
-            return false;
+            return None;
         }
-        true
+        Some(permits)
     }
 
-    fn give_back(&self, n: u32, tokens: Tokens) {
+    /// Remembers for the next exchange what was wanted: more of those that gave all they had.
+    fn note(&self, want: u32, room: &Room, now: u64) {
+        if self.core.dealer.is_none() || want == 0 {
+            return;
+        }
+        // With all allotted slots in use tokens would only grow old.
+        let busy = room.bound_by.is_some_and(|(at, bound)| {
+            let Limit { count, bounds } = &self.limits[at];
+            bound == Bound::Concurrency && count.account.cap(now, bounds.slots) > Some(0)
+        });
+        let missed = want - room.n;
+        for Limit { count, bounds } in &self.limits {
+            self.core.note(count, bounds, [if busy { 0 } else { missed }, missed], now);
+        }
+    }
+
+    fn give_back(&self, tokens: &Tokens, used: TokensUse) {
+        if used == TokensUse::Unused {
+            self.refund(tokens);
+            self.core.metrics.refunded.increment(1);
+        }
         for limit in &self.limits {
-            self.undo(limit, n, tokens);
-        }
-        if tokens == Tokens::Unused {
-            self.core.metrics.refunded.increment(u64::from(n));
+            self.release(&limit.count, 1);
         }
     }
 
-    fn undo(&self, limit: &Limit, n: u32, tokens: Tokens) {
-        if limit.bounds.quota.is_some()
-            && tokens == Tokens::Unused
-            && let Some(quota) = self.quota_now(limit)
-        {
-            limit.count.bucket.refund(quota, n);
+    /// Gives back the tokens of one permit, as many as it came to hold.
+    fn refund(&self, tokens: &Tokens) {
+        let mut tokens = tokens.iter();
+        for limit in &self.limits {
+            for nth in 0..limit.bounds.quotas.len() {
+                let Some(token) = tokens.next() else { return };
+                if let Some(quota) = self.quota_now(limit, nth) {
+                    limit.count.account.refund(nth, quota, *token);
+                }
+            }
         }
-        self.release(&limit.count, n);
     }
 
     /// What a token is worth now; the rules may have changed since these terms.
-    fn quota_now(&self, limit: &Limit) -> Option<Quota> {
+    fn quota_now(&self, limit: &Limit, nth: usize) -> Option<Quota> {
         if self.generation == self.core.generation() {
-            return limit.bounds.quota;
+            return limit.bounds.quotas.get(nth).copied();
         }
-        self.core.rules().bounds(&limit.count.key).and_then(|bounds| bounds.quota)
+        self.core.rules().bounds(&limit.count.key)?.quotas.get(nth).copied()
     }
 
     fn release(&self, count: &Count, n: u32) {
         if count.slots.release(n) == Release::Awaited {
             self.core.eased.notify_waiters();
         }
+        self.core.released(count);
     }
 
-    /// Time until every rate has a batch of up to `want` again: five
-    /// milliseconds' worth of the slowest, at least one token.
-    fn wait(&self, want: u32) -> Duration {
+    /// Time until every rate has a batch of up to `want` again: five milliseconds' worth
+    /// of the slowest, at least one token. `None`: the next exchange will tell.
+    fn wait(&self, want: u32) -> Option<Duration> {
         const PACE: f64 = 0.005;
         const LONGEST: Duration = Duration::from_secs(10);
         let now = self.core.now();
-        let rates = || self.limits.iter().filter_map(|l| Some((&l.count.bucket, l.bounds.quota?)));
-        let batch = rates()
-            .map(|(_, quota)| ((quota.rate * PACE) as u32).clamp(1, quota.whole_burst().max(1)))
-            .fold(want.max(1), u32::min);
-        let wait = rates().map(|(bucket, quota)| bucket.next(now, quota, batch)).max();
-        wait.unwrap_or_default().min(LONGEST)
+        let mut batch = want.max(1);
+        for quota in self.limits.iter().flat_map(|limit| &limit.bounds.quotas) {
+            batch = batch.min(((quota.rate * PACE) as u32).clamp(1, quota.whole_burst().max(1)));
+        }
+        let mut longest = Duration::ZERO;
+        for Limit { count, bounds } in &self.limits {
+            for (nth, quota) in bounds.quotas.iter().enumerate() {
+                longest = longest.max(count.account.next(nth, now, *quota, batch)?);
+            }
+        }
+        Some(longest.min(LONGEST))
     }
 }

@@ -69,6 +69,20 @@ impl Plan {
 }
 
 impl Key {
+    /// Its name in the database: the scope and the names, by slashes (no name has one).
+    pub fn path(&self) -> String {
+        let scope = self.scope().as_str();
+        match self {
+            Self::Tenant(name) | Self::Source(name) | Self::Route(name) => {
+                format!("{scope}/{name}")
+            }
+            Self::MailboxProvider(name) => format!("{scope}/{name}"),
+            Self::TenantMailboxProvider(one, name) | Self::SourceMailboxProvider(one, name) => {
+                format!("{scope}/{one}/{name}")
+            }
+        }
+    }
+
     /// Its kind.
     pub const fn scope(&self) -> Scope {
         match self {

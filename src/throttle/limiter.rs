@@ -1,7 +1,11 @@
 //! All limits and their counts.
 //!
-//! Counts belong to keys and outlive every change of the rules: a reload or a
-//! new share is seen by each gate at its next request, with the tokens and
+//! A limiter is alone ([`Limiter::new`]: what it grants is the whole limit) or one of many
+//! ([`Limiter::shared`]: it grants what the [exchange](super::exchange) brings, and
+//! without one nothing).
+//!
+//! Counts belong to keys and outlive every change of the rules: a reload or an
+//! override is seen by each gate at its next request, with the tokens and
 //! slots that were in use before. (Permits handed out while no rule spoke of a
 //! key are not counted when a rule appears; they end soon.) What is neither
 //! held by anyone nor remembers anything is forgotten now and then, so memory
@@ -16,12 +20,12 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use super::bucket::Bucket;
+use super::account::{Account, Dealt};
 use super::gate::Gate;
 use super::key::{Key, Plan};
 use super::metrics::ThrottleMetrics;
-use super::rules::Rules;
-use super::share::Share;
+use super::overrides::Override;
+use super::rules::{Bounds, Rules};
 use super::slots::Slots;
 use crate::config::ThrottleRule;
 
@@ -40,6 +44,8 @@ pub(super) struct Core {
     generation: AtomicU64,
     counts: Mutex<Sweeping<Key, Arc<Count>>>,
     pub(super) eased: Notify,
+    /// Only of a shared limiter.
+    pub(super) dealer: Option<Dealer>,
     pub(super) metrics: ThrottleMetrics,
     base: Instant,
 }
@@ -48,19 +54,37 @@ pub(super) struct Core {
 #[derive(Debug)]
 pub(super) struct Count {
     pub(super) key: Key,
-    pub(super) bucket: Bucket,
+    pub(super) account: Account,
     pub(super) slots: Slots,
 }
 
+/// Who has something to exchange.
+#[derive(Debug, Default)]
+pub(super) struct Dealer {
+    pub(super) listed: Mutex<Vec<Arc<Count>>>,
+    /// Told when somebody is dry and nothing is foretold.
+    pub(super) kick: Notify,
+}
+
 impl Limiter {
-    /// Limits by these rules, whole (see [`set_share`](Self::set_share)).
+    /// Limits by these rules in this process alone.
     pub fn new(rules: &[ThrottleRule]) -> Self {
-        let rules = Rules { generation: 0, list: rules.to_vec(), share: Share::WHOLE };
+        Self::with(rules, None)
+    }
+
+    /// Limits by these rules together with all processes that share a database.
+    pub fn shared(rules: &[ThrottleRule]) -> Self {
+        Self::with(rules, Some(Dealer::default()))
+    }
+
+    fn with(rules: &[ThrottleRule], dealer: Option<Dealer>) -> Self {
+        let rules = Rules { generation: 0, list: rules.to_vec(), overrides: Vec::new() };
         let core = Core {
             rules: RwLock::new(Arc::new(rules)),
             generation: AtomicU64::new(0),
             counts: Mutex::new(Sweeping::new()),
             eased: Notify::new(),
+            dealer,
             metrics: ThrottleMetrics::register(),
             base: Instant::now(),
         };
@@ -69,12 +93,29 @@ impl Limiter {
 
     /// Puts other rules in force, for the gates that exist as well.
     pub fn apply(&self, rules: &[ThrottleRule]) {
-        self.core.change(|now| Rules { list: rules.to_vec(), ..*now });
+        self.core.change(|now| Rules {
+            list: rules.to_vec(),
+            overrides: now.overrides.clone(),
+            ..*now
+        });
     }
 
-    /// Makes every limit this node's part of it.
-    pub fn set_share(&self, share: Share) {
-        self.core.change(|now| Rules { list: now.list.clone(), share, ..*now });
+    /// Puts an operator's overrides in force before the rules. Whether anything changed.
+    pub fn set_overrides(&self, overrides: Vec<Override>) -> bool {
+        if self.core.rules().overrides == overrides {
+            return false;
+        }
+        self.core.change(|now| Rules { list: now.list.clone(), overrides, ..*now });
+        true
+    }
+
+    /// Grows with every change of the rules: what was foretold before may be wrong.
+    pub fn generation(&self) -> u64 {
+        self.core.generation()
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The gate for a plan; the same one for the same plan as long as it is in use.
@@ -89,9 +130,14 @@ impl Limiter {
         gate
     }
 
+    /// The rule that limits a key, whole; `None` when none does. For whoever explains a wait.
+    pub fn rule(&self, key: &Key) -> Option<ThrottleRule> {
+        self.core.rules().rule(key)
+    }
+
     /// Resolves when a limit has eased in a way that no wait foretells: a slot
-    /// that somebody asked for in vain is free, or the rules or the share
-    /// changed. Call this *before* [`Gate::take`] and await it after: a release
+    /// that somebody asked for in vain is free, an exchange brought something, or the
+    /// rules changed. Call this *before* [`Gate::take`] and await it after: a release
     /// in between counts.
     pub fn eased(&self) -> Notified<'_> {
         self.core.eased.notified()
@@ -123,14 +169,62 @@ impl Core {
         }
         let (rules, now) = (self.rules(), self.now());
         counts.sweep(|count| {
-            let quota = rules.bounds(&count.key).and_then(|bounds| bounds.quota);
-            let remembers = quota.is_some_and(|quota| !count.bucket.is_full(now, quota));
-            Arc::strong_count(count) > 1 || remembers
+            Arc::strong_count(count) > 1
+                || count.account.remembers(now, rules.bounds(&count.key).as_ref())
         });
-        let (bucket, slots) = (Bucket::default(), Slots::default());
-        let count = Arc::new(Count { key: key.clone(), bucket, slots });
+        let account = match self.dealer {
+            Some(_) => Account::Dealt(Box::default()),
+            None => Account::Own(Default::default()),
+        };
+        let count = Arc::new(Count { key: key.clone(), account, slots: Slots::default() });
         counts.map.insert(key.clone(), count.clone());
         count
+    }
+
+    /// Notes what somebody wanted of a shared key, and how many tokens and slots in vain, and
+    /// has it exchanged: at once when it is dry and nothing is foretold.
+    pub(super) fn note(&self, count: &Arc<Count>, bounds: &Bounds, missed: [u32; 2], now: u64) {
+        let [missed_tokens, missed_slots] = missed;
+        let (Some(dealer), Account::Dealt(dealt)) = (&self.dealer, &count.account) else { return };
+        let mut guard = dealt.lock();
+        let dealt: &mut Dealt = &mut guard;
+        if dealt.bounds != *bounds {
+            dealt.bounds = bounds.clone();
+        }
+        let mut dry = false;
+        for (stock, quota) in dealt.stocks.iter_mut().zip(&bounds.quotas) {
+            if missed_tokens > 0 && stock.available(now, *quota) == 0 {
+                stock.starve(now);
+                dry |= stock.next(now, *quota, 1).is_none();
+            }
+        }
+        if let Some(limit) = bounds.slots {
+            let used = count.slots.used();
+            dealt.seat.took(now, used);
+            let cap = dealt.seat.cap(now);
+            if missed_slots > 0 && used >= cap && cap < limit {
+                dealt.seat.miss(now, missed_slots);
+                dry = true;
+            }
+        }
+        dealt.awaited |= dry;
+        if !std::mem::replace(&mut dealt.listed, true) {
+            dealer.listed.lock().push(Arc::clone(count));
+            dry = true;
+        }
+        drop(guard);
+        if dry {
+            dealer.kick.notify_one();
+        }
+    }
+
+    /// A slot came back: has it passed on if others are to have it.
+    pub(super) fn released(&self, count: &Count) {
+        if let (Some(dealer), Account::Dealt(dealt)) = (&self.dealer, &count.account)
+            && dealt.lock().seat.passes_on(count.slots.used())
+        {
+            dealer.kick.notify_one();
+        }
     }
 
     /// Nanoseconds on the scale of the buckets. It starts high, so that a new

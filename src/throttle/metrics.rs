@@ -1,6 +1,7 @@
 //! What the throttle counts.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge};
+use metrics::{describe_histogram, gauge};
 
 use super::gate::Bound;
 use super::key::Scope;
@@ -25,6 +26,25 @@ impl ThrottleMetrics {
             "postrider_throttle_refused_total",
             "Requests for permits that got fewer than they asked for, by the limit that bound."
         );
+        describe_counter!(
+            "postrider_throttle_exchanges_total",
+            "Exchanges of limits with the database; result is answered or failed."
+        );
+        describe_histogram!(
+            "postrider_throttle_exchange_seconds",
+            Unit::Seconds,
+            "Time for one exchange of limits."
+        );
+        describe_counter!("postrider_throttle_granted_total", "Tokens dealt to this process.");
+        describe_counter!(
+            "postrider_throttle_returned_total",
+            "Unused tokens that this process offered back."
+        );
+        describe_counter!(
+            "postrider_throttle_void_total",
+            "Tokens that were neither used nor could be given back."
+        );
+        describe_gauge!("postrider_throttle_overrides", "Overrides of limits in force.");
         describe_gauge!("postrider_waiting", "Lanes that wait although they have work, by reason.");
         let refused = |reason: WaitReason| {
             Scope::ALL.map(|scope| {

@@ -6,16 +6,23 @@
 //! the [`Limiter`](limiter::Limiter) holds the limits and makes the gates.
 //!
 //! Promises: over any span of time a key is granted at most
-//! `rate x span + burst` permits, however many gates share it; a reload changes
-//! the numbers at once and keeps the counts; a permit that goes unused costs
+//! `rate x span + burst` permits, however many gates and processes share it
+//! (docs/throttling.md has the arithmetic); a reload changes the numbers at once and keeps the counts; a permit that goes unused costs
 //! nothing. A limited taker is never refused for good: it is told when, or
 //! after what, to ask again.
 
+mod account;
 pub mod bucket;
+pub mod deal;
+pub mod exchange;
 pub mod gate;
 pub mod key;
 pub mod limiter;
 pub mod metrics;
+mod offset;
+pub mod overrides;
 mod rules;
-pub mod share;
+mod seat;
 pub mod slots;
+pub mod state;
+mod stock;

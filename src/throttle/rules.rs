@@ -1,47 +1,92 @@
 //! Which limit applies to a key (pure).
 //!
 //! Rules of different scopes apply together. Within one scope the most exactly
-//! named rule alone applies, and of equally exact ones the first.
+//! named rule alone applies, and of equally exact ones the first. An operator's
+//! overrides stand before the rules of their scope; what an override leaves out stays
+//! as configured.
+
+use smallvec::SmallVec;
 
 use super::bucket::Quota;
 use super::key::Key;
-use super::share::Share;
+use super::overrides::Override;
 use crate::config::{ThrottleRule, ThrottleScope};
 
-/// The rules in force, and this node's part of them.
+/// The rules in force.
 #[derive(Debug)]
 pub(super) struct Rules {
     /// Grows with every change; gates compare it with what they have seen.
     pub(super) generation: u64,
     pub(super) list: Vec<ThrottleRule>,
-    pub(super) share: Share,
+    pub(super) overrides: Vec<Override>,
 }
 
-/// This node's part of one limit.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What limits a key.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Bounds {
-    /// Permits per second; `None`: any.
-    pub(super) quota: Option<Quota>,
+    /// All hold together; none: any rate.
+    pub(super) quotas: SmallVec<[Quota; 1]>,
     /// Permits held at once; `None`: any.
     pub(super) slots: Option<u32>,
 }
 
 impl Rules {
-    /// The bounds of a key; `None` when no rule speaks of it.
+    /// The bounds of a key; `None` when nothing limits it.
     pub(super) fn bounds(&self, key: &Key) -> Option<Bounds> {
-        let mut best: Option<(u8, &ThrottleRule)> = None;
-        for rule in &self.list {
-            if let Some(exactness) = exactness(&rule.scope, key)
-                && best.is_none_or(|(so_far, _)| exactness > so_far)
-            {
-                best = Some((exactness, rule));
-            }
+        let [rated, counted] = self.parts(key);
+        if rated.is_none() && counted.is_none() {
+            return None;
         }
-        best.map(|(_, rule)| Bounds {
-            quota: rule.rate.map(|rate| self.share.quota(whole_quota(rate, rule.burst))),
-            slots: rule.concurrency.map(|limit| self.share.slots(limit)),
-        })
+        let quotas = rated.map(quotas).unwrap_or_default();
+        Some(Bounds { quotas, slots: counted.and_then(|rule| rule.concurrency) })
     }
+
+    /// What applies to a key, as one rule: the rates of one and the concurrency of another
+    /// where an operator has changed only one of them.
+    pub(super) fn rule(&self, key: &Key) -> Option<ThrottleRule> {
+        let [rated, counted] = self.parts(key);
+        let mut rule = rated.or(counted)?.clone();
+        rule.concurrency = counted.and_then(|rule| rule.concurrency);
+        Some(rule)
+    }
+
+    /// The rule that gives the rates and the one that gives the concurrency.
+    fn parts(&self, key: &Key) -> [Option<&ThrottleRule>; 2] {
+        let configured = most_exact(&self.list, key, |rule| &rule.scope);
+        let overridden = most_exact(&self.overrides, key, |one| &one.rule.scope);
+        let rules = [overridden.map(|one| &one.rule), configured];
+        let first =
+            |has: fn(&ThrottleRule) -> bool| rules.into_iter().flatten().find(|rule| has(rule));
+        [first(|rule| rule.rate.is_some()), first(|rule| rule.concurrency.is_some())]
+    }
+}
+
+/// The rule that names most of the key's names, of equals the first.
+fn most_exact<'r, T>(
+    rules: &'r [T],
+    key: &Key,
+    scope: impl Fn(&T) -> &ThrottleScope,
+) -> Option<&'r T> {
+    let mut best: Option<(u8, &T)> = None;
+    for rule in rules {
+        if let Some(exactness) = exactness(scope(rule), key)
+            && best.is_none_or(|(so_far, _)| exactness > so_far)
+        {
+            best = Some((exactness, rule));
+        }
+    }
+    best.map(|(_, rule)| rule)
+}
+
+/// The rates of a rule. The burst of the first is the rule's, or a tenth of a second's
+/// worth; that of the others a tenth of their unit's (else the slowest would pace all).
+fn quotas(rule: &ThrottleRule) -> SmallVec<[Quota; 1]> {
+    let first = rule.rate.map(|rate| whole_quota(rate, rule.burst));
+    let further = rule.further.iter().map(|rate| Quota {
+        rate: rate.per_second,
+        burst: (rate.per_second * rate.unit / 10.0).max(1.0),
+    });
+    first.into_iter().chain(further).collect()
 }
 
 /// A tenth of a second's worth unless the rule says otherwise.
@@ -87,6 +132,7 @@ fn one(wanted: Option<&String>, name: &str) -> Option<u8> {
 #[allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests, of numbers that are exact")]
 mod tests {
     use super::*;
+    use crate::config::FurtherRate;
     use crate::domain::ids::MailboxProvider;
 
     fn pair(tenant: Option<&str>, mailbox_provider: Option<&str>, rate: f64) -> ThrottleRule {
@@ -95,13 +141,14 @@ mod tests {
             scope: ThrottleScope::TenantMailboxProvider { tenant, mailbox_provider },
             rate: Some(rate),
             burst: None,
+            further: Vec::new(),
             concurrency: Some(7),
         }
     }
 
     fn rate(rules: &Rules, tenant: &str, mailbox_provider: &'static str) -> f64 {
         let key = Key::TenantMailboxProvider(tenant.into(), MailboxProvider::new(mailbox_provider));
-        rules.bounds(&key).and_then(|bounds| bounds.quota).unwrap().rate
+        rules.bounds(&key).unwrap().quotas[0].rate
     }
 
     #[test]
@@ -113,12 +160,38 @@ mod tests {
             pair(Some("acme"), Some("google"), 4.0),
             pair(Some("acme"), Some("google"), 5.0),
         ];
-        let rules = Rules { generation: 0, list, share: Share::WHOLE };
+        let rules = Rules { generation: 0, list, overrides: Vec::new() };
         assert_eq!(rate(&rules, "bolt", "yahoo"), 1.0);
         assert_eq!(rate(&rules, "acme", "yahoo"), 2.0);
         assert_eq!(rate(&rules, "bolt", "google"), 3.0);
         assert_eq!(rate(&rules, "acme", "google"), 4.0, "the first of equals");
         assert_eq!(rules.bounds(&Key::Tenant("acme".into())), None);
+    }
+
+    #[test]
+    fn an_override_stands_before_its_rule_and_leaves_what_it_does_not_name() {
+        let slow = ThrottleRule { concurrency: None, ..pair(None, Some("google"), 9.0) };
+        let narrow = ThrottleRule { rate: None, concurrency: Some(1), ..slow.clone() };
+        let mut rules = Rules {
+            generation: 0,
+            list: vec![pair(Some("acme"), Some("google"), 4.0)],
+            overrides: vec![Override { rule: slow.clone() }],
+        };
+        let key = Key::TenantMailboxProvider("acme".into(), MailboxProvider::new("google"));
+        let bounds = rules.bounds(&key).unwrap();
+        assert_eq!((bounds.quotas[0].rate, bounds.slots), (9.0, Some(7)));
+        assert_eq!(rate(&rules, "bolt", "google"), 9.0, "without a tenant's name: each");
+        rules.overrides[0].rule = narrow;
+        let bounds = rules.bounds(&key).unwrap();
+        assert_eq!((bounds.quotas[0].rate, bounds.slots), (4.0, Some(1)));
+    }
+
+    #[test]
+    fn several_rates_hold_together_each_with_its_burst() {
+        let further = vec![FurtherRate { per_second: 20.0, unit: 60.0 }];
+        let rule = ThrottleRule { further, burst: Some(7), ..pair(None, None, 50.0) };
+        let all = quotas(&rule);
+        assert_eq!((all[0].burst, all[1].rate, all[1].burst), (7.0, 20.0, 120.0));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shutdown::Stopping;
+use super::writing::Writing;
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::queue::lane::Lane;
 use crate::queue::session::Session;
@@ -14,37 +15,60 @@ use crate::throttle::gate::Permit;
 use crate::throttle::key::Plan;
 use crate::throttle::limiter::Limiter;
 
-/// How long a delivery waits that lacks a permit of a concurrency limit.
-const CONCURRENCY_WAIT: Duration = Duration::from_secs(1);
+/// How long a delivery is put off that lacks a permit and was told no time.
+const PUT_OFF: Duration = Duration::from_secs(1);
+
+/// How long a delivery in hand waits for such a permit: longer than an exchange of limits
+/// takes, as they are not asked for ahead.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// Whether this process may begin anything at all.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// Its right to its leases.
+    pub session: Arc<Session>,
+    /// Whether it stops.
+    pub stopping: Stopping,
+    /// Whether an outcome could be written.
+    pub writing: Writing,
+}
 
 /// Guards the moment before a peer is asked.
 #[derive(Debug)]
 pub struct Admission {
     /// All limits.
     pub limiter: Arc<Limiter>,
-    /// This process's right to its leases.
-    pub session: Arc<Session>,
-    /// Whether this process stops.
-    pub stopping: Stopping,
+    /// Whether anything may begin.
+    pub ready: Ready,
+}
+
+impl Ready {
+    /// Postpones what would begin while the process stops or may have been fenced.
+    pub fn check(&self) -> Result<(), Outcome> {
+        let postponed = |reason| Outcome::Postponed { delay: Duration::ZERO, reason };
+        if self.stopping.is_set() {
+            return Err(postponed(WaitReason::Shutdown));
+        }
+        if !self.session.is_trusted() || !self.writing.is_possible() {
+            // Somebody may have fenced us and given this job away, or what came of it could
+            // not be recorded: do not begin.
+            return Err(postponed(WaitReason::NotReady));
+        }
+        Ok(())
+    }
 }
 
 impl Admission {
     /// Lets a planned delivery start, or postpones it. `permit` is exchanged when the MX
     /// showed another mailbox provider than the lane's, or another source was chosen.
-    pub fn admit(
+    pub async fn admit(
         &self,
         lane: &Lane,
         choice: &RouteChoice,
         plan: &RoutePlan,
         permit: &mut Permit,
     ) -> Result<(), Outcome> {
-        if self.stopping.is_set() {
-            return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::Shutdown });
-        }
-        if !self.session.is_trusted() {
-            // Somebody may have fenced us and given this job away: do not begin.
-            return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::NotReady });
-        }
+        self.ready.check()?;
         if plan.mailbox_provider == lane.mailbox_provider && plan.source.name == *choice.source {
             return Ok(());
         }
@@ -54,15 +78,29 @@ impl Admission {
             source: Arc::from(plan.source.name.as_str()),
             route: Arc::clone(&plan.route),
         };
-        let mut taken = self.limiter.gate(&keys).take(1);
-        let Some(fitting) = taken.permits.pop() else {
-            let (delay, reason) = match taken.wait {
-                Some(wait) => (wait, WaitReason::Rate),
-                None => (CONCURRENCY_WAIT, WaitReason::Concurrency),
-            };
-            return Err(Outcome::Postponed { delay, reason });
-        };
-        *permit = fitting;
-        Ok(())
+        let gate = self.limiter.gate(&keys);
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let eased = self.limiter.eased();
+            tokio::pin!(eased);
+            eased.as_mut().enable();
+            let mut taken = gate.take(1);
+            if let Some(fitting) = taken.permits.pop() {
+                *permit = fitting;
+                return Ok(());
+            }
+            let now = tokio::time::Instant::now();
+            let again = taken.wait.map_or(give_up, |wait| now + wait);
+            if now >= give_up || again > give_up {
+                return Err(Outcome::Postponed {
+                    delay: taken.wait.unwrap_or(PUT_OFF),
+                    reason: taken.reason().unwrap_or(WaitReason::Concurrency),
+                });
+            }
+            tokio::select! {
+                () = &mut eased => {}
+                () = tokio::time::sleep_until(again) => {}
+            }
+        }
     }
 }

@@ -10,22 +10,29 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admit::Admission;
+use super::admit::{Admission, Ready};
 use super::deliver::Carrier;
 use super::held::{self, Held};
+use super::intend::Intending;
+use super::intents::Intents;
 use super::pipeline::Pipeline;
 use super::plan::Planning;
 use super::policy::Policies;
 use super::pump::Pump;
+use super::quiet::QuietTimes;
 use super::render::Rendering;
 use super::runner;
 use super::settle::Settler;
 use super::shared::{Shared, Standing};
 use super::shutdown::Stopping;
+use super::signals::Signals;
 use super::slots::Slots;
+use super::waits::Snapshot;
+use super::writing::Writing;
 use crate::config::{Database, Settings};
+use crate::domain::clock::Clock;
 use crate::queue::session::{Beat, Session};
-use crate::queue::{upkeep, wake};
+use crate::queue::{deadline, upkeep, wake};
 use crate::telemetry::health::Part;
 
 /// A running delivery side.
@@ -39,6 +46,7 @@ pub struct Running {
     pub(super) tasks: TaskTracker,
     pub(super) pump: JoinHandle<()>,
     pub(super) workers: JoinHandle<()>,
+    pub(super) intent_writer: JoinHandle<()>,
     pub(super) settler: JoinHandle<usize>,
     pub(super) settle_deadline: watch::Sender<Option<Instant>>,
     fenced: CancellationToken,
@@ -69,17 +77,19 @@ pub struct Workplace {
     pub pool: PgPool,
     /// How it is configured.
     pub database: Database,
-    /// Whether its sessions count for the shares of the limits.
+    /// Whether its sessions exchange the limits.
     pub standing: Standing,
 }
 
 impl Running {
-    /// Starts everything that claims and delivers, under a new session named `worker`.
+    /// Starts everything that claims and delivers, under a new session named `worker`. `clock`
+    /// tells quiet hours.
     pub async fn start(
         at: &Workplace,
         shared: &Arc<Shared>,
         worker: &str,
         health: Part,
+        clock: Clock,
     ) -> Result<Self, StartError> {
         let pool = at.pool.clone();
         let settings = shared.applied.clone();
@@ -87,51 +97,65 @@ impl Running {
         upkeep::publish_settings(&pool, &now).await?;
         upkeep::make_partitions(&pool).await?;
         let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
+        if at.standing == Standing::Home {
+            shared.at_home(&pool, session.id()).await?;
+        }
         let limiter = Arc::clone(&shared.limiter);
         let planner = Arc::clone(&shared.planner);
         let slots = shared.slots(&now);
         let stopping = Stopping::default();
+        let writing = Writing::default();
+        let quiet = Arc::new(QuietTimes::new(&now, clock));
+        let held = Arc::new(Held::default());
+        let stop_all = CancellationToken::new();
+        let (intent_writer, intents) = Intents::new(
+            pool.clone(),
+            Arc::clone(&session),
+            Arc::clone(&held),
+            stopping.clone(),
+            at.database.answer_deadline(),
+        );
+        let intent_writer = tokio::spawn(intent_writer.run(stop_all.clone()));
+        let ready = Ready {
+            session: Arc::clone(&session),
+            stopping: stopping.clone(),
+            writing: writing.clone(),
+        };
         let pipeline = Arc::new(Pipeline {
+            quiet: Arc::clone(&quiet),
             rendering: Rendering::new(pool.clone(), &now)?,
             planning: Planning::new(Arc::clone(&planner), pool.clone()),
-            admission: Admission {
-                limiter: Arc::clone(&limiter),
-                session: Arc::clone(&session),
-                stopping: stopping.clone(),
-            },
+            admission: Admission { limiter: Arc::clone(&limiter), ready: ready.clone() },
+            intending: Intending::new(intents, ready),
             carrier: Carrier { smtp: Arc::clone(&shared.smtp) },
             policies: Policies::new(&now),
         });
 
-        let (settle_deadline, deadline) = watch::channel(None);
-        let held = Arc::new(Held::default());
+        let (settle_deadline, settle_until) = watch::channel(None);
         let (settler, settlements) = Settler::new(
             pool.clone(),
             Arc::clone(&session),
             Arc::clone(&held),
             now.queue.settle_batch,
             now.queue.settle_delay,
+            writing.clone(),
+            at.database.answer_deadline(),
         );
-        let settler = tokio::spawn(settler.run(deadline));
+        let settler = tokio::spawn(settler.run(settle_until));
         let (outbox, inbox) = mpsc::channel(now.worker.concurrency.max(1) as usize);
         let workers = tokio::spawn(runner::run(inbox, Arc::clone(&pipeline), settlements));
 
         let woken = Arc::new(Notify::new());
-        if at.database.prepared_statements {
+        if !at.database.transaction_pooler {
             // Behind a pooler in transaction mode LISTEN does not last; polling does.
             wake::listen(pool.clone(), &woken);
         }
         let stop_claims = CancellationToken::new();
-        let stop_all = CancellationToken::new();
         let fenced = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(beats(
-            BeatsOf {
-                pool: pool.clone(),
-                session: Arc::clone(&session),
-                shared: Arc::clone(shared),
-                standing: at.standing,
-            },
+            pool.clone(),
+            Arc::clone(&session),
             now.queue.beat_interval,
             fenced.clone(),
             stop_all.clone(),
@@ -149,17 +173,30 @@ impl Running {
             Arc::clone(&held),
             stop_all.clone(),
         ));
+        let (waits, snapshot) = watch::channel(Arc::new(Snapshot::empty(Instant::now())));
+        let signals = Signals {
+            pool: pool.clone(),
+            session: Arc::clone(&session),
+            slots: Arc::clone(&slots),
+            held: Arc::clone(&held),
+            limiter: Arc::clone(&limiter),
+            snapshot,
+        };
+        tasks.spawn(signals.run(stop_all.clone()));
         let pump = Pump {
             held,
+            writing,
             pool: pool.clone(),
             session: Arc::clone(&session),
             slots: Arc::clone(&slots),
             limiter,
             planner,
+            quiet,
             outbox,
             woken: Arc::clone(&woken),
             settings: in_force,
             health,
+            waits,
         };
         let pump = tokio::spawn(pump.run(stop_claims.clone()));
         let cell = &*at.database.cell;
@@ -174,6 +211,7 @@ impl Running {
             tasks,
             pump,
             workers,
+            intent_writer,
             settler,
             settle_deadline,
             fenced,
@@ -198,6 +236,7 @@ impl Running {
         tokio::select! {
             _ended = &mut self.pump => "the pump",
             _ended = &mut self.workers => "the delivery workers",
+            _ended = &mut self.intent_writer => "the writer of intents",
             _ended = &mut self.settler => "the settler",
         }
     }
@@ -216,26 +255,18 @@ impl Running {
     }
 }
 
-/// Whose beats they are, and who hears what they tell.
-pub(super) struct BeatsOf {
-    pub(super) pool: PgPool,
-    pub(super) session: Arc<Session>,
-    pub(super) shared: Arc<Shared>,
-    pub(super) standing: Standing,
-}
-
-/// Shows that the session lives, and learns this process's share of the limits. Ends when it
-/// was fenced, or with `stop`.
+/// Shows that the session lives. Ends when it was fenced, or with `stop`.
 pub(super) async fn beats(
-    of: BeatsOf,
+    pool: PgPool,
+    session: Arc<Session>,
     interval: Duration,
     fenced: CancellationToken,
     stop: CancellationToken,
 ) {
-    let BeatsOf { pool, session, shared, standing } = of;
     loop {
-        match session.beat(&pool).await {
-            Ok(Beat::Alive { living, rank }) => shared.heard(standing, rank, living),
+        // An answer that comes later than this is no help to a session that must be trusted.
+        match deadline::within(session.patience(), session.beat(&pool)).await {
+            Ok(Beat::Alive) => {}
             Ok(Beat::Fenced) => {
                 metrics::counter!("postrider_sessions_fenced_total").increment(1);
                 tracing::error!("this session was fenced; starting anew");
@@ -273,6 +304,7 @@ async fn follow(
         }
         let now = Arc::clone(&settings.borrow_and_update());
         parts.pipeline.policies.apply(&now);
+        parts.pipeline.quiet.apply(&now);
         parts.pipeline.rendering.apply(&now);
         // Last: who hears of it finds everything changed.
         taken_over.send_replace(Arc::clone(&now));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::intend::Turn;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::{Receipt, Trail};
 use crate::message::letter::Letter;
@@ -16,16 +17,18 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    /// Tries the plan's hops. The permit is spent when a peer was asked; a delivery that
-    /// only waited for a connection gives it back.
+    /// Tries the plan's hops; `turn` says that the intent to is durable. The permit is spent
+    /// when a peer was asked; a delivery that only waited for a connection gives it back.
     pub async fn deliver(
         &self,
         letter: &Letter,
         plan: &RoutePlan,
+        turn: Turn,
         permit: &mut Permit,
         trail: &mut Trail,
     ) -> Result<Receipt, Outcome> {
-        let delivery = self.smtp.deliver(letter, plan).await;
+        let delivery = self.smtp.deliver_while(&|| turn.still_stands(), letter, plan).await;
+        drop(turn);
         *trail = delivery.trail;
         if !matches!(delivery.result, Err(Outcome::Postponed { .. })) {
             permit.spend();

@@ -2,22 +2,30 @@
 //! tenants, then priority, then the lane that waited longest (no I/O).
 //!
 //! A lane that is paused, throttled or known to be empty is not asked for at all, so
-//! it costs nothing however much waits in it. Whatever a tenant may not use this time
-//! goes to the others; what it was owed is remembered, within bounds.
+//! it costs nothing however much waits in it, and however many such lanes there are:
+//! each lane is filed by what it waits for, and a turn looks at those only that may be
+//! taken from. Whatever a tenant may not use this time goes to the others; what it was
+//! owed is remembered, within bounds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::crowd::{CrowdId, Crowds};
+use super::order::{Cursor, Lanes, Rank, UPSIDE_DOWN};
+use super::quiet::Nights;
+use super::waits::LaneRecord;
 use crate::domain::ids::{LaneId, TenantId};
+use crate::domain::outcome::WaitReason;
 use crate::queue::lane::{Blocks, Lane};
 use crate::route::planner::RouteChoice;
 use crate::throttle::gate::{Gate, Permit};
+use crate::throttle::key::Key;
 use crate::throttle::metrics::Waiting;
 
-/// Every this many rounds the lowest priority goes first, so that transactional mail
-/// without end cannot starve bulk.
-const UPSIDE_DOWN: u64 = 8;
+/// Longest rest of a lane in its quiet hours before its clock is looked at again: the
+/// machine's may be set, and the machine may sleep.
+const QUIET_LOOK: Duration = Duration::from_secs(60);
 
 /// A lane as the claimer sees it.
 #[derive(Debug)]
@@ -28,15 +36,59 @@ pub struct LaneState {
     pub gate: Arc<Gate>,
     /// The way out for everything in it.
     pub choice: Arc<RouteChoice>,
+    /// When all of it rests, if it ever does.
+    nights: Option<Nights>,
     /// Told to hold work within the last seconds, or the last claim came back full.
     warm: bool,
-    /// Not asked again before this: it was empty, or a limit has no room before.
-    rest_until: Instant,
-    /// Waits for somebody to give back a permit of a concurrency limit.
-    parked: bool,
+    /// A pause covers it.
+    blocked: bool,
+    place: Place,
+    /// The crowd that it waited in last.
+    crowd: Option<CrowdId>,
     /// Counted in `postrider_waiting` while a limit holds it back.
     waiting: Option<Waiting>,
     served: u64,
+    /// For whoever asks why it waits.
+    pub(super) record: LaneRecord,
+}
+
+impl LaneState {
+    /// Whether it is known to hold work.
+    pub(super) const fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Whether a pause covers it.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// When its quiet hours end, or its clock is looked at again.
+    pub(super) const fn rests_until(&self) -> Option<Instant> {
+        match self.place {
+            Place::Resting(until) => Some(until),
+            _ => None,
+        }
+    }
+}
+
+/// Where a lane is filed: what it waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// For a hint, or for the end of a pause.
+    Aside,
+    /// For room in a limit.
+    Crowd(CrowdId),
+    /// For the end of its quiet hours, or for a look at the clock.
+    Resting(Instant),
+    /// For its turn.
+    Ready,
+}
+
+impl LaneState {
+    fn rank(&self) -> Rank {
+        (self.lane.priority, self.served, self.lane.id)
+    }
 }
 
 /// Leave to take up to `permits.len()` jobs from a lane.
@@ -52,8 +104,15 @@ pub struct Pick {
 #[derive(Debug, Default)]
 pub struct LaneBook {
     lanes: HashMap<LaneId, LaneState>,
+    blocks: Blocks,
+    ready: BTreeMap<TenantId, Lanes>,
+    crowds: Crowds,
+    resting: BTreeSet<(Instant, LaneId)>,
     owed: HashMap<TenantId, f64>,
     round: u64,
+    /// Of the last pick.
+    now: Option<Instant>,
+    looked_at: u64,
 }
 
 impl LaneBook {
@@ -67,29 +126,44 @@ impl LaneBook {
         self.lanes.get(&lane)
     }
 
-    /// Adds a lane, or replaces its limits and route after a reload.
+    /// Lanes that were looked at so far to find those to take from.
+    pub const fn looked_at(&self) -> u64 {
+        self.looked_at
+    }
+
+    /// Adds a lane, or replaces its limits, route and quiet hours after a change of them.
     pub fn put(
         &mut self,
         lane: Arc<Lane>,
         gate: Arc<Gate>,
         choice: Arc<RouteChoice>,
-        now: Instant,
+        nights: Option<Nights>,
     ) {
-        let warm = self.lanes.get(&lane.id).is_some_and(|known| known.warm);
-        let served = self.lanes.get(&lane.id).map_or(0, |known| known.served);
+        let id = lane.id;
+        self.unfile(id);
+        let now = Instant::now();
+        let known = self.lanes.get(&id);
+        let warm = known.is_some_and(|known| known.warm);
+        let served = known.map_or(0, |known| known.served);
+        let record = known.map_or(LaneRecord::new(now), |known| known.record.renewed());
+        let blocked = self.blocks.cover(&lane, &choice.route);
         self.lanes.insert(
-            lane.id,
+            id,
             LaneState {
                 lane,
                 gate,
                 choice,
+                nights,
                 warm,
-                rest_until: now,
-                parked: false,
+                blocked,
+                place: Place::Aside,
+                crowd: None,
                 waiting: None,
                 served,
+                record,
             },
         );
+        self.file(id);
     }
 
     /// The directory entries of all lanes.
@@ -97,52 +171,79 @@ impl LaneBook {
         self.lanes.values().map(|state| Arc::clone(&state.lane)).collect()
     }
 
-    /// `hinted` lanes hold work, as far as is known; with `at_once` they are asked again
-    /// without waiting out their rest after an empty claim.
-    pub fn hint(&mut self, hinted: &[LaneId], at_once: bool, now: Instant) {
+    /// What is paused from now on. Only a change of it looks at the lanes.
+    pub fn block(&mut self, blocks: &Blocks) {
+        if *blocks == self.blocks {
+            return;
+        }
+        self.blocks.clone_from(blocks);
+        let mut changed = Vec::new();
+        for (id, state) in &mut self.lanes {
+            let blocked = self.blocks.cover(&state.lane, &state.choice.route);
+            if blocked != state.blocked {
+                state.blocked = blocked;
+                changed.push(*id);
+            }
+        }
+        for id in changed {
+            self.unfile(id);
+            self.file(id);
+        }
+    }
+
+    /// `hinted` lanes hold work, as far as is known. One that waits for a limit goes on
+    /// waiting.
+    pub fn hint(&mut self, hinted: &[LaneId]) {
+        let now = Instant::now();
         for lane in hinted {
-            if let Some(state) = self.lanes.get_mut(lane) {
-                if at_once || !state.warm {
-                    state.rest_until = state.rest_until.min(now);
-                }
+            if let Some(state) = self.lanes.get_mut(lane).filter(|state| !state.warm) {
+                state.record.warmed(now);
                 state.warm = true;
+                self.file(*lane);
             }
         }
     }
 
     /// What became of a pick: `asked` for, `got`. A lane that gave all may hold more; one
-    /// that did not rests until it is hinted again.
-    pub fn claimed(
-        &mut self,
-        lane: LaneId,
-        asked: usize,
-        got: usize,
-        rest: Duration,
-        now: Instant,
-    ) {
-        if let Some(state) = self.lanes.get_mut(&lane)
-            && got < asked
-        {
+    /// that did not is left alone until it is hinted again.
+    pub fn claimed(&mut self, lane: LaneId, asked: usize, got: usize) {
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.record.claimed(asked, got);
+        }
+        if got >= asked {
+            return;
+        }
+        self.unfile(lane);
+        if let Some(state) = self.lanes.get_mut(&lane) {
             state.warm = false;
             state.waiting = None;
-            state.rest_until = now + rest;
         }
+    }
+
+    /// Every lane, as far as it is known.
+    pub(super) fn states(&self) -> impl Iterator<Item = &LaneState> {
+        self.lanes.values()
     }
 
     /// Somebody gave back a permit of a limit that was full.
     pub fn unpark(&mut self) {
-        for state in self.lanes.values_mut() {
-            state.parked = false;
+        if let Some(now) = self.now {
+            self.crowds.ease(now);
         }
     }
 
-    /// When the next resting lane may be asked; `None`: not before a hint.
-    pub fn next_turn(&self, blocks: &Blocks) -> Option<Instant> {
-        self.lanes
-            .values()
-            .filter(|state| state.warm && !state.parked && !blocks.cover(&state.lane))
-            .map(|state| state.rest_until)
-            .min()
+    /// The limits changed: what was foretold under the old ones may be wrong.
+    pub fn ease(&mut self, now: Instant) {
+        self.crowds.hurry(now);
+    }
+
+    /// When the next lane may be asked; `None`: not before a hint.
+    pub fn next_turn(&self) -> Option<Instant> {
+        if !self.ready.is_empty() {
+            return self.now;
+        }
+        let rested = self.resting.first().map(|(at, _)| *at);
+        self.crowds.next().into_iter().chain(rested).min()
     }
 
     /// Divides `free` slots. `room` says how many more jobs of a tenant may be in hand.
@@ -150,44 +251,41 @@ impl LaneBook {
         &mut self,
         free: usize,
         per_lane: usize,
-        blocks: &Blocks,
         room: impl Fn(TenantId) -> usize,
         now: Instant,
     ) -> Vec<Pick> {
         self.round += 1;
-        let mut by_tenant: HashMap<TenantId, Vec<LaneId>> = HashMap::new();
-        let mut weights: HashMap<TenantId, f64> = HashMap::new();
-        for state in self.lanes.values() {
-            if state.warm && !state.parked && state.rest_until <= now && !blocks.cover(&state.lane)
-            {
-                by_tenant.entry(state.lane.tenant).or_default().push(state.lane.id);
-                weights.insert(state.lane.tenant, f64::from(state.lane.weight));
+        self.now = Some(now);
+        for lane in self.crowds.let_out(now) {
+            self.looked_at += 1;
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.place = Place::Aside;
             }
+            self.file(lane);
+        }
+        while let Some((at, lane)) = self.resting.first().copied().filter(|(at, _)| *at <= now) {
+            self.resting.remove(&(at, lane));
+            self.looked_at += 1;
+            if let Some(state) = self.lanes.get_mut(&lane) {
+                state.place = Place::Aside;
+            }
+            self.file(lane);
         }
         // Owed is what could not be had while wanting it; who wants nothing is owed nothing.
-        self.owed.retain(|tenant, _| by_tenant.contains_key(tenant));
-        let total: f64 = weights.values().sum();
-        for (tenant, weight) in &weights {
+        self.owed.retain(|tenant, _| self.ready.contains_key(tenant));
+        let total: f64 = self.ready.values().map(|lanes| lanes.weight).sum();
+        for (tenant, lanes) in &self.ready {
             let owed = self.owed.entry(*tenant).or_default();
-            *owed = (*owed + free as f64 * weight / total).min(2.0 * free as f64);
+            *owed = (*owed + free as f64 * lanes.weight / total).min(2.0 * free as f64);
         }
-        for lanes in by_tenant.values_mut() {
-            let flip = self.round.is_multiple_of(UPSIDE_DOWN);
-            lanes.sort_by_key(|id| {
-                self.lanes.get(id).map(|state| {
-                    let priority = i16::from(state.lane.priority);
-                    (if flip { -priority } else { priority }, state.served)
-                })
-            });
-        }
-        let mut turns: Vec<TenantId> = by_tenant.keys().copied().collect();
+        let mut turns: Vec<TenantId> = self.ready.keys().copied().collect();
         turns.sort_by(|a, b| self.owed[b].total_cmp(&self.owed[a]).then(a.cmp(b)));
 
         let mut left = free;
-        let mut picks: Vec<Pick> = Vec::new();
+        let mut picks = Picks::default();
         let mut taken_by: HashMap<TenantId, usize> = HashMap::new();
         // First what each is owed, then what is left over to whoever can use it.
-        for share in [Share::Owed, Share::LeftOver] {
+        'slots: for share in [Share::Owed, Share::LeftOver] {
             for tenant in &turns {
                 let already = taken_by.get(tenant).copied().unwrap_or(0);
                 let budget = match share {
@@ -196,63 +294,139 @@ impl LaneBook {
                 }
                 .min(left)
                 .min(room(*tenant).saturating_sub(already));
-                let taken = self.take(&by_tenant[tenant], budget, per_lane, &mut picks, now);
+                let taken = self.take(*tenant, budget, per_lane, &mut picks, now);
                 left -= taken;
                 *taken_by.entry(*tenant).or_default() += taken;
                 if let Some(owed) = self.owed.get_mut(tenant) {
                     *owed = (*owed - taken as f64).max(-(free as f64));
                 }
                 if left == 0 {
-                    return picks;
+                    break 'slots;
                 }
             }
         }
-        picks
+        for pick in &picks.list {
+            self.served(pick.lane);
+        }
+        picks.list
     }
 
+    /// Takes up to `budget` permits for a tenant's lanes, in their order.
     fn take(
         &mut self,
-        lanes: &[LaneId],
+        tenant: TenantId,
         mut budget: usize,
         per_lane: usize,
-        picks: &mut Vec<Pick>,
+        picks: &mut Picks,
         now: Instant,
     ) -> usize {
         let mut taken = 0;
-        for id in lanes {
-            if budget == 0 {
+        let flip = self.round.is_multiple_of(UPSIDE_DOWN);
+        let mut cursor = Cursor::new(flip);
+        while budget > 0 {
+            let Some(id) = self.ready.get(&tenant).and_then(|lanes| cursor.next(&lanes.order))
+            else {
                 break;
-            }
-            let Some(state) = self.lanes.get_mut(id) else { continue };
-            if state.parked || state.rest_until > now {
+            };
+            self.looked_at += 1;
+            let Some(state) = self.lanes.get_mut(&id) else { continue };
+            if let Some(left) = state.nights.as_ref().and_then(Nights::left) {
+                state.waiting = Some(Waiting::begin(WaitReason::QuietHours));
+                self.rest(id, now + left.min(QUIET_LOOK));
                 continue;
             }
-            let known = picks.iter().position(|pick| pick.lane == *id);
-            let had = known.map_or(0, |at| picks[at].permits.len());
-            let want = budget.min(per_lane.saturating_sub(had));
+            let want = budget.min(per_lane.saturating_sub(picks.of(id)));
             if want == 0 {
                 continue;
             }
             let got = state.gate.take(want as u32);
             state.waiting = got.reason().map(Waiting::begin);
-            if got.permits.len() < want {
-                match got.wait {
-                    Some(wait) => state.rest_until = now + wait,
-                    None => state.parked = got.blocked_by.is_some(),
+            state.record.asked(&got, now);
+            let granted = got.permits.len();
+            let (weight, crowd) = (state.lane.weight, state.crowd);
+            if granted > 0 {
+                if let Some(crowd) = crowd {
+                    self.crowds.served(crowd, tenant, granted, weight);
                 }
+                taken += granted;
+                budget -= granted;
+                picks.add(id, got.permits);
             }
-            if got.permits.is_empty() {
-                continue;
-            }
-            taken += got.permits.len();
-            budget -= got.permits.len();
-            state.served = self.round;
-            match known {
-                Some(at) => picks[at].permits.extend(got.permits),
-                None => picks.push(Pick { lane: *id, permits: got.permits }),
+            if granted < want
+                && let Some(key) = &got.blocked_by
+            {
+                self.unfile(id);
+                self.turned_away(id, key, got.wait.map(|wait| now + wait), picks.of(id) > 0);
             }
         }
         taken
+    }
+
+    /// Leaves a lane alone until a time.
+    fn rest(&mut self, lane: LaneId, until: Instant) {
+        self.unfile(lane);
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.place = Place::Resting(until);
+            self.resting.insert((until, lane));
+        }
+    }
+
+    /// The lane waits for a limit, until a time or until something is given back.
+    fn turned_away(&mut self, lane: LaneId, key: &Key, until: Option<Instant>, served: bool) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        if served {
+            state.served = self.round;
+        }
+        let crowd = self.crowds.join(key, until, state.lane.tenant, state.rank());
+        state.place = Place::Crowd(crowd);
+        state.crowd = Some(crowd);
+    }
+
+    /// The lane had its turn in this round: it goes behind those that had not.
+    fn served(&mut self, lane: LaneId) {
+        let Some(place) = self.lanes.get(&lane).map(|state| state.place) else { return };
+        if place == Place::Ready {
+            self.unfile(lane);
+        }
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.served = self.round;
+        }
+        if place == Place::Ready {
+            self.file(lane);
+        }
+    }
+
+    /// Files a lane that stands aside, if it may have its turn.
+    fn file(&mut self, lane: LaneId) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        if !state.warm || state.blocked {
+            return;
+        }
+        state.place = Place::Ready;
+        let tenant = self.ready.entry(state.lane.tenant).or_default();
+        tenant.weight = f64::from(state.lane.weight);
+        tenant.order.insert(state.rank());
+    }
+
+    /// Takes a lane out of where it waits.
+    fn unfile(&mut self, lane: LaneId) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        let tenant = state.lane.tenant;
+        match std::mem::replace(&mut state.place, Place::Aside) {
+            Place::Aside => {}
+            Place::Crowd(crowd) => self.crowds.leave(crowd, tenant, state.rank()),
+            Place::Resting(until) => {
+                self.resting.remove(&(until, lane));
+            }
+            Place::Ready => {
+                if let Some(lanes) = self.ready.get_mut(&tenant) {
+                    lanes.order.remove(&state.rank());
+                    if lanes.order.is_empty() {
+                        self.ready.remove(&tenant);
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -262,11 +436,37 @@ enum Share {
     LeftOver,
 }
 
+/// Picks of one round, each lane once.
+#[derive(Default)]
+struct Picks {
+    list: Vec<Pick>,
+    at: HashMap<LaneId, usize>,
+}
+
+impl Picks {
+    fn of(&self, lane: LaneId) -> usize {
+        self.at.get(&lane).map_or(0, |at| self.list[*at].permits.len())
+    }
+
+    fn add(&mut self, lane: LaneId, permits: Vec<Permit>) {
+        if let Some(at) = self.at.get(&lane) {
+            self.list[*at].permits.extend(permits);
+        } else {
+            self.at.insert(lane, self.list.len());
+            self.list.push(Pick { lane, permits });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::quiet::QuietTimes;
     use super::*;
-    use crate::config::{Settings, ThrottleRule, ThrottleScope};
+    use crate::config::{Quiet, QuietHours, QuietZone, Settings, ThrottleRule, ThrottleScope};
+    use crate::domain::clock::Clock;
     use crate::domain::ids::{MailboxProvider, PoolId, StreamId};
+    use crate::message::time_zone::TimeZone;
+    use crate::queue::selector::Selector;
     use crate::route::planner::Planner;
     use crate::throttle::key::Plan;
     use crate::throttle::limiter::Limiter;
@@ -300,6 +500,7 @@ mod tests {
                 id: LaneId::new(id),
                 tenant: TenantId::new(tenant),
                 tenant_name,
+                time_zone: TimeZone::default(),
                 weight,
                 pool: PoolId::new(0),
                 mailbox_provider: provider,
@@ -307,15 +508,14 @@ mod tests {
                 stream: StreamId::new(id),
                 stream_name: "bulk".into(),
             };
-            self.book.put(Arc::new(lane), gate, Arc::new(choice), self.now);
-            self.book.hint(&[LaneId::new(id)], true, self.now);
+            self.book.put(Arc::new(lane), gate, Arc::new(choice), None);
+            self.book.hint(&[LaneId::new(id)]);
             LaneId::new(id)
         }
 
         /// Jobs granted to each lane, as if every claim brought all that was asked for.
         fn pick(&mut self, free: usize) -> HashMap<LaneId, usize> {
-            let blocks = Blocks::default();
-            let picks = self.book.pick(free, free, &blocks, |_| usize::MAX, self.now);
+            let picks = self.book.pick(free, free, |_| usize::MAX, self.now);
             picks.iter().map(|pick| (pick.lane, pick.permits.len())).collect()
         }
     }
@@ -344,13 +544,13 @@ mod tests {
             scope: ThrottleScope::Tenant { tenant: Some("tenant1".into()) },
             rate: None,
             burst: None,
+            further: Vec::new(),
             concurrency: Some(2),
         };
         let mut all = Fixture::new(&[rule]);
         let limited = all.lane(1, 1, 100, 3);
         let other = all.lane(2, 2, 100, 3);
-        let blocks = Blocks::default();
-        let held = all.book.pick(20, 20, &blocks, |_| usize::MAX, all.now);
+        let held = all.book.pick(20, 20, |_| usize::MAX, all.now);
         let count =
             |lane| held.iter().find(|pick| pick.lane == lane).map_or(0, |p| p.permits.len());
         assert_eq!((count(limited), count(other)), (2, 18));
@@ -376,14 +576,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_lane_rests_and_a_hint_wakes_it() {
+    fn an_empty_lane_is_left_alone_until_it_is_hinted() {
         let mut all = Fixture::new(&[]);
         let lane = all.lane(1, 1, 100, 3);
         assert_eq!(all.pick(10)[&lane], 10);
-        all.book.claimed(lane, 10, 4, Duration::from_secs(1), all.now);
+        all.book.claimed(lane, 10, 4);
         assert!(all.pick(10).is_empty());
-        assert_eq!(all.book.next_turn(&Blocks::default()), None, "not before a hint");
-        all.book.hint(&[lane], true, all.now);
+        assert_eq!(all.book.next_turn(), None, "not before a hint");
+        all.book.hint(&[lane]);
         assert_eq!(all.pick(10)[&lane], 10);
     }
 
@@ -391,7 +591,77 @@ mod tests {
     fn a_tenant_gets_no_more_than_its_room() {
         let mut all = Fixture::new(&[]);
         let lane = all.lane(1, 1, 100, 3);
-        let picks = all.book.pick(50, 50, &Blocks::default(), |_| 7, all.now);
+        let picks = all.book.pick(50, 50, |_| 7, all.now);
         assert_eq!(picks.iter().find(|pick| pick.lane == lane).map(|p| p.permits.len()), Some(7));
+    }
+
+    #[test]
+    fn a_lane_rests_in_its_quiet_hours_and_is_asked_again_when_they_end() {
+        let mut settings = Settings::for_testing();
+        let hours = QuietHours::parse("21:00-08:00").expect("hours");
+        if let Some(bulk) = settings.streams.get_mut("bulk") {
+            bulk.quiet = Some(Quiet { hours, zone: QuietZone::Tenant });
+        }
+        // Ten in the evening of a day in 2020.
+        let clock = Clock::fixed(1_577_916_000);
+        let times = QuietTimes::new(&settings, clock.clone());
+        let mut all = Fixture::new(&[]);
+        let lane = all.lane(1, 1, 100, 3);
+        let known = &all.book.lanes[&lane];
+        let (entry, gate) = (Arc::clone(&known.lane), Arc::clone(&known.gate));
+        let choice = Arc::clone(&known.choice);
+        let nights = times.of_lane(&entry);
+        all.book.put(entry, gate, choice, nights);
+        assert!(all.pick(10).is_empty());
+        let next = all.book.next_turn().expect("not forgotten");
+        assert!(next > all.now, "not looked at before");
+        all.now = next;
+        assert!(all.pick(10).is_empty(), "it is still night");
+        if let Clock::Fixed(seconds) = &clock {
+            seconds.store(1_577_952_000, std::sync::atomic::Ordering::Relaxed);
+        }
+        all.now = all.book.next_turn().expect("not forgotten");
+        assert_eq!(all.pick(10).get(&lane), Some(&10), "at eight");
+    }
+
+    #[test]
+    fn a_turn_looks_only_at_lanes_that_can_be_taken_from() {
+        let rule = ThrottleRule {
+            scope: ThrottleScope::Tenant { tenant: Some("tenant3".into()) },
+            rate: None,
+            burst: None,
+            further: Vec::new(),
+            concurrency: Some(1),
+        };
+        let mut all = Fixture::new(&[rule]);
+        let free = all.lane(1, 1, 100, 3);
+        let mut empty = Vec::new();
+        for id in 10_000..16_000 {
+            empty.push(all.lane(id, 2, 100, 3));
+        }
+        for id in 20_000..27_000 {
+            all.lane(id, 3, 100, 3);
+        }
+        for id in 30_000..37_000 {
+            all.lane(id, 4, 100, 3);
+        }
+        for lane in empty {
+            all.book.claimed(lane, 1, 0);
+        }
+        let tenant = Selector { tenant: Some(TenantId::new(4)), ..Selector::default() };
+        all.book.block(&[(tenant, ())].into_iter().collect());
+        // The first turns find out that the third tenant's limit is full.
+        let held = all.book.pick(10, 10, |_| usize::MAX, all.now);
+        assert_eq!(held.iter().map(|pick| pick.permits.len()).sum::<usize>(), 10);
+        while all.pick(10_000).len() > 1 {}
+        let before = all.book.looked_at();
+        for _ in 0..100 {
+            all.book.unpark();
+            assert_eq!(all.pick(10), HashMap::from([(free, 10)]));
+        }
+        let looked_at = all.book.looked_at() - before;
+        assert!(looked_at < 100 * 10, "{looked_at} lanes for 100 turns among 20,001");
+        all.book.block(&Blocks::default());
+        assert!(all.pick(20).keys().any(|lane| lane.get() >= 30_000), "let go again");
     }
 }

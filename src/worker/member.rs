@@ -1,5 +1,5 @@
 //! A process that does not serve the home cell is a member of the installation all the same:
-//! it has a session there, which claims nothing and counts for the shares of the limits.
+//! it has a session there, which claims nothing and in whose name limits are exchanged.
 //!
 //! The home cell being away stops nothing; the session is opened when it comes, and anew when
 //! it was fenced.
@@ -10,8 +10,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use super::daemon::{BeatsOf, beats};
-use super::shared::{Shared, Standing};
+use super::daemon::beats;
+use super::shared::Shared;
 use crate::queue::session::Session;
 
 /// Wait before the home cell is tried again.
@@ -24,20 +24,27 @@ pub async fn run(home: PgPool, shared: Arc<Shared>, worker: String, stop: Cancel
         let session = match Session::open(&home, &worker, queue.session_ttl).await {
             Ok(session) => Arc::new(session),
             Err(error) => {
-                tracing::warn!(%error, "the home cell does not answer; limits keep their last share");
+                tracing::warn!(%error, "the home cell does not answer; limited mail waits");
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(AGAIN) => continue,
                 }
             }
         };
-        let of = BeatsOf {
-            pool: home.clone(),
-            session: Arc::clone(&session),
-            shared: Arc::clone(&shared),
-            standing: Standing::Home,
-        };
-        beats(of, queue.beat_interval, CancellationToken::new(), stop.clone()).await;
+        match shared.at_home(&home, session.id()).await {
+            Ok(()) => {
+                let beaten = CancellationToken::new();
+                beats(
+                    home.clone(),
+                    Arc::clone(&session),
+                    queue.beat_interval,
+                    beaten,
+                    stop.clone(),
+                )
+                .await;
+            }
+            Err(error) => tracing::warn!(%error, "cannot exchange limits; limited mail waits"),
+        }
         if let Err(error) = session.close(&home).await {
             tracing::warn!(%error, "could not close the session; others will fence it");
         }

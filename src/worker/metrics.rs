@@ -9,6 +9,7 @@ use crate::domain::outcome::Outcome;
 use crate::domain::receipt::Trail;
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
+use crate::queue::settle::{DeadReason, Ending};
 
 /// An attempt ended.
 pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
@@ -45,11 +46,39 @@ pub fn claimed(took: Duration, asked: usize, got: usize) {
     histogram!("postrider_claim_seconds").record(took);
 }
 
+/// A pick looked at so many lanes to find those to take from.
+pub fn lanes_looked_at(lanes: u64) {
+    counter!("postrider_lanes_looked_at_total").increment(lanes);
+}
+
 /// A settlement was written: `settled` of `asked` leases were still ours.
 pub fn settled(took: Duration, settled: usize, asked: usize) {
     histogram!("postrider_settlement_seconds").record(took);
     counter!("postrider_settled_total").increment(settled as u64);
     counter!("postrider_settlements_fenced_total").increment((asked - settled.min(asked)) as u64);
+}
+
+/// Counts an attempt whose ending leaves it in doubt.
+pub fn doubt(ending: Ending) {
+    let policy = match ending {
+        Ending::Deferred { in_doubt: true, .. } => "resend",
+        Ending::Dead(DeadReason::Doubt) => "hold",
+        _ => return,
+    };
+    counter!("postrider_in_doubt_total", "policy" => policy).increment(1);
+}
+
+/// The intent to send `deliveries` is durable; intents stand for `open` that are in hand.
+pub fn intended(took: Duration, deliveries: usize, open: usize) {
+    histogram!("postrider_intent_seconds").record(took);
+    histogram!("postrider_intent_batch_deliveries").record(deliveries as f64);
+    counter!("postrider_intents_total").increment(deliveries as u64);
+    under_intent(open);
+}
+
+/// Deliveries in hand for which an intent stands.
+pub fn under_intent(open: usize) {
+    gauge!("postrider_intents_open").set(open as f64);
 }
 
 /// A statement failed and is tried again.
@@ -72,6 +101,7 @@ fn name(outcome: &Outcome) -> &'static str {
         Outcome::Suppressed => "suppressed",
         Outcome::Expired => "expired",
         Outcome::Cancelled => "cancelled",
+        Outcome::Learned(_) => "learned",
         Outcome::Malformed { .. } => "malformed",
         Outcome::Crashed { .. } => "crashed",
     }

@@ -1,16 +1,23 @@
 //! One message from claim to settlement. Start with [`pipeline`].
 
 pub mod admit;
+pub mod ahead;
+mod crowd;
 pub mod daemon;
 pub mod deliver;
 pub mod held;
+pub mod intend;
+pub mod intents;
 pub mod lanes;
 pub mod member;
 pub mod metrics;
+mod order;
+pub mod pace;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;
 pub mod pump;
+pub mod quiet;
 pub mod render;
 pub mod report;
 pub mod runner;
@@ -18,4 +25,7 @@ pub mod screen;
 pub mod settle;
 pub mod shared;
 pub mod shutdown;
+pub mod signals;
 pub mod slots;
+pub mod waits;
+pub mod writing;

@@ -1,8 +1,8 @@
 //! One message, from claim to settlement. Read this file first.
 //!
 //! ```text
-//!     claim ─► screen ─► render ─► plan ─► admit ─► deliver ─► decide ─► settle
-//!                 └─────────┴────────┴───────┴─────────┘
+//!     claim ─► screen ─► render ─► plan ─► admit ─► intend ─► deliver ─► decide ─► settle
+//!                 └─────────┴────────┴───────┴─────────┴─────────┘
 //!                     any of these may end the journey with an Outcome
 //! ```
 //!
@@ -17,8 +17,10 @@ use futures_util::FutureExt;
 
 use super::admit::Admission;
 use super::deliver::Carrier;
+use super::intend::Intending;
 use super::plan::Planning;
 use super::policy::Policies;
+use super::quiet::QuietTimes;
 use super::render::Rendering;
 use super::screen;
 use super::slots::Slot;
@@ -48,12 +50,16 @@ pub struct Claim {
 
 /// The steps, each with what it needs.
 pub struct Pipeline {
+    /// Step: is it night?
+    pub quiet: Arc<QuietTimes>,
     /// Step: job → letter.
     pub rendering: Rendering,
     /// Step: letter → route plan.
     pub planning: Planning,
     /// Step: may it start now?
     pub admission: Admission,
+    /// Step: say durably that it is about to be sent.
+    pub intending: Intending,
     /// Step: try the hops.
     pub carrier: Carrier,
     /// What the streams want.
@@ -75,15 +81,19 @@ impl Pipeline {
         super::metrics::attempt(&claim.lane, &claim.job, &outcome, &trail);
         super::report::attempt(&claim.lane, &claim.job, &outcome, &trail);
         let policy = self.policies.of(&claim.lane.stream_name);
-        retry::decide(&claim.job, &outcome, &trail, &policy, rand::random())
+        let settlement = retry::decide(&claim.job, &outcome, &trail, &policy, rand::random());
+        super::metrics::doubt(settlement.ending);
+        settlement
     }
 
     async fn attempt(&self, claim: &mut Claim, trail: &mut Trail) -> Result<Receipt, Outcome> {
         let job = screen::pass(&claim.job)?;
+        self.quiet.pass(job, &claim.lane)?;
         let rendered = self.rendering.render(job, &claim.lane).await?;
         let plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
-        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit)?;
-        self.carrier.deliver(&rendered.letter, &plan, &mut claim.permit, trail).await
+        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit).await?;
+        let turn = self.intending.intend(&claim.job, &plan).await?;
+        self.carrier.deliver(&rendered.letter, &plan, turn, &mut claim.permit, trail).await
     }
 }
 

@@ -19,14 +19,20 @@ use super::held::Held;
 use super::lanes::{LaneBook, Pick};
 use super::metrics;
 use super::pipeline::Claim;
+use super::quiet::QuietTimes;
 use super::runner::Parcel;
 use super::slots::Slots;
-use crate::config::{Queue, Settings};
+use super::waits::{Room, Snapshot};
+use super::writing::Writing;
+use crate::config::Settings;
+use crate::domain::failpoint::{self, Point};
 use crate::domain::ids::LaneId;
-use crate::queue::Generation;
 use crate::queue::claim::{Want, claim};
-use crate::queue::lane::{self, Blocks, Lane};
+use crate::queue::deadline;
+use crate::queue::lane::{self, Lane, Orders};
 use crate::queue::session::Session;
+use crate::queue::signal::Class;
+use crate::queue::{GENERATIONS, Generation};
 use crate::route::planner::Planner;
 use crate::telemetry::health::Part;
 use crate::throttle::key::Plan;
@@ -42,12 +48,24 @@ const LOOK_BACK: Duration = Duration::from_secs(5);
 /// How often all lanes that hold rows are found without hints, and looked at from their start.
 const LOOK_FROM_START: Duration = Duration::from_secs(30);
 
+/// How often it is seen what operators said, however seldom the lanes are looked at.
+const OBEY: Duration = Duration::from_millis(400);
+
+/// Lanes that are got to know with one statement.
+const DIRECTORY_ROWS: usize = 5_000;
+
+/// A lane whose parked rows that are due have gone is asked for such again after this.
+const PARKED_REST: Duration = Duration::from_millis(200);
+
 /// Least time between two looks that notifications cause.
 const LEAST_LOOK: Duration = Duration::from_millis(5);
 
 /// A claim for fewer freed slots than a quarter of all waits this long for more of them:
 /// it costs a commit, and whoever holds most of the slots has work for longer than this.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How often it is said why lanes wait.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Wait for a tenant that has as much in hand as it may.
 const NO_ROOM: Duration = Duration::from_millis(5);
@@ -66,10 +84,14 @@ pub struct Pump {
     pub slots: Arc<Slots>,
     /// What is in hand, until it is settled.
     pub held: Arc<Held>,
+    /// Whether outcomes can be written.
+    pub writing: Writing,
     /// All limits.
     pub limiter: Arc<Limiter>,
     /// Ways out by rule.
     pub planner: Arc<Planner>,
+    /// When streams rest.
+    pub quiet: Arc<QuietTimes>,
     /// To the handlers.
     pub outbox: mpsc::Sender<Parcel>,
     /// "There is work", from NOTIFY.
@@ -78,21 +100,35 @@ pub struct Pump {
     pub settings: watch::Receiver<Arc<Settings>>,
     /// Ready after the first successful look.
     pub health: Part,
+    /// To whoever tells others why lanes wait.
+    pub waits: watch::Sender<Arc<Snapshot>>,
 }
 
 struct View {
     book: LaneBook,
-    blocks: Blocks,
+    orders: Orders,
+    /// When what operators said was last seen.
+    obeyed: Option<Instant>,
+    /// Of the ring, oldest first.
     generations: Vec<Generation>,
-    /// Lower bounds for claims, by generation and lane.
-    after: HashMap<(Generation, LaneId), DateTime<Utc>>,
+    /// Lanes that have parked rows, due or not, and when they are worth asking for them.
+    parked: HashMap<LaneId, Instant>,
+    /// Of the count of parkings that `parked` was read after.
+    parkings: i64,
+    /// Lower bounds for claims, by lane and generation.
+    after: HashMap<LaneId, [Option<DateTime<Utc>>; GENERATIONS + 1]>,
     /// Old generations in which a lane was found empty; nothing new comes there.
     drained: HashMap<LaneId, Vec<Generation>>,
     bounds_reset: Instant,
+    /// The rules that the waits in the book are of.
+    rules: u64,
     looked: Option<Instant>,
     /// Somebody said that there is work, and nobody has looked since.
     notified: bool,
     claimed: Instant,
+    /// When it was last said why lanes wait, and when no place was left.
+    told: Instant,
+    full: Option<Instant>,
 }
 
 impl Pump {
@@ -101,14 +137,20 @@ impl Pump {
         let now = Instant::now();
         let mut view = View {
             book: LaneBook::default(),
-            blocks: Blocks::default(),
+            orders: Orders::default(),
+            obeyed: None,
             generations: Vec::new(),
+            parked: HashMap::new(),
+            parkings: 0,
             after: HashMap::new(),
             drained: HashMap::new(),
             bounds_reset: now,
+            rules: 0,
             looked: None,
             notified: true,
             claimed: now,
+            told: now,
+            full: None,
         };
         let mut trouble = TROUBLE_FIRST;
         let limiter = Arc::clone(&self.limiter);
@@ -117,7 +159,9 @@ impl Pump {
             let eased = limiter.eased();
             tokio::pin!(eased);
             eased.as_mut().enable();
-            match self.turn(&mut view).await {
+            // Cut off, it leaves at most leases that nobody knows of: those are given back.
+            let answer = self.settings.borrow().database.answer_deadline();
+            match deadline::within(answer, self.turn(&mut view)).await {
                 Ok(next) => {
                     trouble = TROUBLE_FIRST;
                     self.health.ready();
@@ -153,22 +197,33 @@ impl Pump {
         if self.settings.has_changed().unwrap_or(false) {
             self.settings.mark_unchanged();
             for lane in view.book.entries() {
-                self.enter(&mut view.book, lane);
+                self.enter(view, lane);
             }
+        }
+        let rules = self.limiter.generation();
+        if std::mem::replace(&mut view.rules, rules) != rules {
+            view.book.ease(Instant::now());
         }
         let due = view.looked.is_none_or(|at| at.elapsed() >= jittered(queue.poll_interval));
         let may = view.looked.is_none_or(|at| at.elapsed() >= LEAST_LOOK);
         if due || (view.notified && may) {
             self.look(view).await?;
+        } else if view.obeyed.is_none_or(|at| at.elapsed() >= OBEY) {
+            let orders = lane::orders(&self.pool).await?;
+            self.obey(view, orders).await?;
         }
         let free = self.slots.free();
         metrics::in_hand(self.slots.used_by_all());
         let now = Instant::now();
+        if free < self.slots.quarter() {
+            view.full = Some(now);
+        }
+        self.say_waits(view, now);
         let gathered = view.claimed + GATHER;
         if free < self.slots.quarter() && now < gathered {
             return Ok(Turn::Freed(self.slots.quarter(), gathered));
         }
-        if !self.session.is_trusted() {
+        if !self.session.is_trusted() || !self.writing.is_possible() {
             // Whatever were claimed now could not be begun, and others can have it.
             return Ok(Turn::At(now + queue.beat_interval / 2));
         }
@@ -181,11 +236,14 @@ impl Pump {
                 let room = slots.room(tenant);
                 if room < slots.tenant_quarter() && now < gathered { 0 } else { room }
             };
-            view.book.pick(most, most, &view.blocks, room, now)
+            let before = view.book.looked_at();
+            let picks = view.book.pick(most, most, room, now);
+            metrics::lanes_looked_at(view.book.looked_at() - before);
+            picks
         };
         let nothing = picks.is_empty();
         if !nothing {
-            self.claim(view, picks, &queue).await?;
+            self.claim(view, picks).await?;
         }
         let looked = view.looked.unwrap_or(now);
         let poll = if view.notified {
@@ -193,7 +251,8 @@ impl Pump {
         } else {
             looked + jittered(queue.poll_interval)
         };
-        let next = view.book.next_turn(&view.blocks).map_or(poll, |turn| turn.min(poll));
+        let poll = view.obeyed.map_or(poll, |at| poll.min(at + OBEY));
+        let next = view.book.next_turn().map_or(poll, |turn| turn.min(poll));
         Ok(if self.slots.free() == 0 {
             Turn::Freed(1, poll)
         } else if nothing && next <= now {
@@ -205,20 +264,45 @@ impl Pump {
         })
     }
 
+    /// Says why lanes wait, now and then.
+    fn say_waits(&self, view: &mut View, now: Instant) {
+        if now.duration_since(view.told) < TELL_EVERY {
+            return;
+        }
+        let full = view.full.is_some_and(|at| now.duration_since(at) < TELL_EVERY);
+        let room = if full { Room::Full } else { Room::Some };
+        // Slots are asked for in quarters, so fewer than one are as good as none.
+        let tenant_room = |tenant| match self.slots.room(tenant) {
+            few if few < self.slots.tenant_quarter() => 0,
+            some => some,
+        };
+        let waits = view.book.waits(tenant_room, room, now);
+        self.waits.send_replace(Arc::new(waits));
+        view.told = now;
+    }
+
     async fn look(&self, view: &mut View) -> Result<(), sqlx::Error> {
         let look = lane::look(&self.pool, HINT_SECONDS).await?;
         let now = Instant::now();
+        self.obey(view, look.orders).await?;
         self.meet(view, &look.hinted).await?;
-        view.book.hint(&look.hinted, std::mem::take(&mut view.notified), now);
-        view.blocks = look.blocks;
+        view.book.hint(&look.hinted);
+        view.notified = false;
         // What parks is woken by what eases; should that have been missed, by this.
         view.book.unpark();
-        if view.generations != look.generations || view.bounds_reset.elapsed() > LOOK_FROM_START {
+        let from_start = view.bounds_reset.elapsed() > LOOK_FROM_START;
+        if from_start || view.generations != look.generations || view.parkings != look.parked {
             for generation in &look.generations {
                 let waiting = lane::waiting(&self.pool, *generation).await?;
-                self.meet(view, &waiting).await?;
-                view.book.hint(&waiting, false, now);
+                self.meet(view, &waiting.due).await?;
+                view.book.hint(&waiting.due);
             }
+            let parked = lane::waiting(&self.pool, Generation::PARKED).await?;
+            self.meet(view, &parked.due).await?;
+            view.book.hint(&parked.due);
+            view.parked =
+                parked.due.into_iter().chain(parked.later).map(|lane| (lane, now)).collect();
+            view.parkings = look.parked;
             view.after.clear();
             view.drained.clear();
             view.bounds_reset = now;
@@ -228,37 +312,65 @@ impl Pump {
         Ok(())
     }
 
+    /// Takes over what operators said. What is in hand goes on as it began.
+    async fn obey(&self, view: &mut View, orders: Orders) -> Result<(), sqlx::Error> {
+        let before = std::mem::replace(&mut view.orders, orders);
+        view.book.block(&view.orders.blocks);
+        if before.directory != view.orders.directory {
+            let known: Vec<LaneId> = view.book.entries().iter().map(|lane| lane.id).collect();
+            match lane::directory(&self.pool, &known).await {
+                Ok(lanes) => lanes.into_iter().for_each(|lane| self.enter(view, Arc::new(lane))),
+                Err(error) => {
+                    // Read again at the next look.
+                    view.orders.directory = before.directory;
+                    return Err(error);
+                }
+            }
+        } else if before.detours != view.orders.detours {
+            for lane in view.book.entries() {
+                self.enter(view, lane);
+            }
+        }
+        view.obeyed = Some(Instant::now());
+        Ok(())
+    }
+
     /// Gets to know those of the lanes that are new.
     async fn meet(&self, view: &mut View, lanes: &[LaneId]) -> Result<(), sqlx::Error> {
         let unknown: Vec<LaneId> =
             lanes.iter().copied().filter(|lane| !view.book.knows(*lane)).collect();
-        if !unknown.is_empty() {
-            for lane in lane::directory(&self.pool, &unknown).await? {
-                self.enter(&mut view.book, Arc::new(lane));
+        for some in unknown.chunks(DIRECTORY_ROWS) {
+            for lane in lane::directory(&self.pool, some).await? {
+                self.enter(view, Arc::new(lane));
             }
         }
         Ok(())
     }
 
-    /// Knows a lane by its limits and its way out under the settings in force.
-    fn enter(&self, book: &mut LaneBook, lane: Arc<Lane>) {
-        let choice =
+    /// Knows a lane by its limits, its way out and its quiet hours under the settings in force
+    /// and what operators said.
+    fn enter(&self, view: &mut View, lane: Arc<Lane>) {
+        let mut choice =
             self.planner.route_for(&lane.tenant_name, &lane.stream_name, &lane.mailbox_provider);
+        if let Some(route) = view.orders.detours.find(&lane, &choice.route) {
+            if let Some(other) = self.planner.route_named(route) {
+                choice = other;
+            } else {
+                // This process runs under an older configuration: as if nothing had been said.
+                tracing::warn!(%route, "mail was moved to a route that is not configured");
+            }
+        }
         let gate = self.limiter.gate(&Plan {
             tenant: Arc::clone(&lane.tenant_name),
             mailbox_provider: lane.mailbox_provider.clone(),
             source: Arc::clone(&choice.source),
             route: Arc::clone(&choice.route),
         });
-        book.put(lane, gate, Arc::new(choice), Instant::now());
+        let nights = self.quiet.of_lane(&lane);
+        view.book.put(lane, gate, Arc::new(choice), nights);
     }
 
-    async fn claim(
-        &self,
-        view: &mut View,
-        picks: Vec<Pick>,
-        queue: &Queue,
-    ) -> Result<(), sqlx::Error> {
+    async fn claim(&self, view: &mut View, picks: Vec<Pick>) -> Result<(), sqlx::Error> {
         let mut open: HashMap<LaneId, Pick> = HashMap::with_capacity(picks.len());
         let mut asked: HashMap<LaneId, usize> = HashMap::with_capacity(picks.len());
         for pick in picks {
@@ -266,31 +378,36 @@ impl Pump {
             open.insert(pick.lane, pick);
         }
         let current = view.generations.last().copied();
-        for generation in view.generations.clone() {
+        let ring = view.generations.clone();
+        let started = Instant::now();
+        for generation in [Generation::PARKED].into_iter().chain(ring) {
             let wants: Vec<Want> = open
                 .values()
                 .filter(|pick| !pick.permits.is_empty())
-                .filter(|pick| {
-                    !view.drained.get(&pick.lane).is_some_and(|gens| gens.contains(&generation))
+                .filter(|pick| match generation {
+                    Generation::PARKED => {
+                        view.parked.get(&pick.lane).is_some_and(|from| *from <= started)
+                    }
+                    _ => !view.drained.get(&pick.lane).is_some_and(|old| old.contains(&generation)),
                 })
                 .map(|pick| Want {
                     lane: pick.lane,
-                    after: view.after.get(&(generation, pick.lane)).copied(),
+                    after: view.after.get(&pick.lane).and_then(|after| after[generation.index()]),
                     take: pick.permits.len() as u32,
                 })
                 .collect();
             if wants.is_empty() {
                 continue;
             }
-            let started = Instant::now();
+            let asked_at = Instant::now();
             let claimed = claim(&self.pool, self.session.id(), generation, &wants).await?;
             metrics::claimed(
-                started.elapsed(),
+                asked_at.elapsed(),
                 wants.iter().map(|want| want.take as usize).sum(),
                 claimed.jobs.len(),
             );
             for (lane, latest) in claimed.latest {
-                view.after.insert((generation, lane), latest - LOOK_BACK);
+                view.after.entry(lane).or_default()[generation.index()] = Some(latest - LOOK_BACK);
             }
             for job in claimed.jobs {
                 let Some(permit) = open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
@@ -299,7 +416,8 @@ impl Pump {
                     continue;
                 };
                 let Some(state) = view.book.get(job.lane) else { continue };
-                self.held.take(job.id);
+                failpoint::reach(Point::AfterClaim, &job.recipient);
+                self.held.take((job.id, job.hold), self.class_of(&state.lane));
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
                     lane: Arc::clone(&state.lane),
@@ -313,25 +431,37 @@ impl Pump {
                     return Ok(());
                 }
             }
-            if Some(generation) != current {
-                for want in &wants {
-                    if open.get(&want.lane).is_some_and(|pick| !pick.permits.is_empty()) {
-                        view.drained.entry(want.lane).or_default().push(generation);
-                    }
+            if Some(generation) == current {
+                continue;
+            }
+            for want in &wants {
+                if open.get(&want.lane).is_none_or(|pick| pick.permits.is_empty()) {
+                    continue;
+                }
+                if generation == Generation::PARKED {
+                    // What is scheduled among them may be due at any time.
+                    view.parked.insert(want.lane, started + PARKED_REST);
+                } else {
+                    view.drained.entry(want.lane).or_default().push(generation);
                 }
             }
         }
-        let now = Instant::now();
-        view.claimed = now;
+        view.claimed = Instant::now();
         for (lane, asked) in asked {
             let got = asked - open.get(&lane).map_or(0, |pick| pick.permits.len());
             if got < asked {
                 // Rows may lie below the bound (a late commit, a compaction): from the start.
-                view.after.retain(|(_, bounded), _| *bounded != lane);
+                view.after.remove(&lane);
             }
-            view.book.claimed(lane, asked, got, jittered(queue.poll_interval), now);
+            view.book.claimed(lane, asked, got);
         }
         Ok(())
+    }
+
+    fn class_of(&self, lane: &Lane) -> Class {
+        let settings = self.settings.borrow();
+        let known = settings.streams.get(&*lane.stream_name);
+        Class::of(known.or_else(|| settings.streams.get("bulk")).is_none_or(|stream| stream.bulk))
     }
 
     /// Waits for the next reason to turn; true when it was a notification.

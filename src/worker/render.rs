@@ -26,9 +26,9 @@ use crate::message::letter::Letter;
 use crate::message::render::{RenderError, RenderInput, Renderer};
 use crate::message::template::Compiled;
 use crate::message::unsubscribe::{TokenKey, link};
-use crate::queue::content;
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
+use crate::queue::{content, deadline};
 use crate::tenant::domain::{DomainError, DomainKeys};
 use crate::tenant::seal::{SealError, Sealer};
 
@@ -62,6 +62,8 @@ pub struct Rendering {
     tokens: Option<TokenKey>,
     terms: RwLock<Arc<Terms>>,
     signing: Semaphore,
+    /// Longest wait for the database.
+    answer: Duration,
     /// Kibibytes that letters in hand may take.
     memory: Arc<Semaphore>,
     renderer: Renderer,
@@ -103,6 +105,7 @@ impl Rendering {
             pool,
             terms: RwLock::new(Arc::new(Terms::read(settings))),
             signing: Semaphore::new(cores),
+            answer: settings.database.answer_deadline(),
             memory: Arc::new(Semaphore::new(LETTER_MEMORY_KIB)),
             renderer: Renderer::new(LARGEST_LETTER),
         })
@@ -119,10 +122,13 @@ impl Rendering {
         let recipient = Address::try_new(&job.recipient)
             .map_err(|error| Outcome::Malformed { reason: format!("recipient: {error}") })?;
         let message = self.message(job.message).await?;
-        let signers = self
-            .keys
-            .signers(job.tenant, message.from.domain())
+        let signers = self.keys.signers(job.tenant, message.from.domain());
+        let signers = tokio::time::timeout(self.answer, signers)
             .await
+            .map_err(|_silent| Outcome::Postponed {
+                delay: Duration::from_secs(1),
+                reason: WaitReason::NotReady,
+            })?
             .map_err(|error| missing_key(job, &error))?;
         let terms = Arc::clone(&self.terms.read());
         let bulk = terms.is_bulk(&lane.stream_name);
@@ -178,7 +184,7 @@ impl Rendering {
     }
 
     async fn load(&self, id: MessageId) -> Result<Arc<Prepared>, Outcome> {
-        let stored = content::load(&self.pool, id)
+        let stored = deadline::within(self.answer, content::load(&self.pool, id))
             .await
             .map_err(|error| {
                 tracing::warn!(%error, message_id = %id, "could not load a message");

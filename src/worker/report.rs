@@ -36,6 +36,10 @@ pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
         Outcome::Suppressed => line!(info, "suppressed", None::<String>),
         Outcome::Expired => line!(info, "expired", None::<String>),
         Outcome::Cancelled => line!(debug, "cancelled", None::<String>),
+        Outcome::Learned(learned) => {
+            let what = if learned.delivered { "delivered before" } else { "refused before" };
+            line!(info, "no longer in doubt", Some(what));
+        }
         Outcome::Malformed { reason } => line!(warn, "malformed", Some(reason)),
         Outcome::Crashed { reason } => line!(error, "crashed", Some(reason)),
     }

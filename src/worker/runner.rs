@@ -25,6 +25,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::pipeline::{Claim, Pipeline};
 use super::settle::Settlements;
+use crate::domain::failpoint::{self, Point};
 
 /// A claim on its way to its handler. apalis wants its arguments to be cloneable; the
 /// claim itself must not be doubled, so the clones share one and the first takes it.
@@ -134,6 +135,7 @@ async fn deliver(parcel: Parcel, hands: Data<Hands>) {
     let claim = parcel.0.lock().take();
     if let Some(mut claim) = claim {
         let settlement = hands.pipeline.carry(&mut claim).await;
+        failpoint::reach(Point::BeforeSettle, &claim.job.recipient);
         // The slot is held until the settlement has a place: backpressure.
         if hands.settlements.send(settlement).await.is_err() {
             tracing::error!(delivery = %claim.job.id, "the settler is gone; the outcome will be in doubt");

@@ -4,6 +4,7 @@
 //! bounded, so a database that does not keep up stops the claims. Results survive
 //! database trouble: a batch is repeated until it is written or the process must end.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,12 @@ use tokio::sync::mpsc;
 
 use super::held::Held;
 use super::metrics;
+use super::writing::Writing;
+use crate::domain::ids::DeliveryId;
 use crate::queue::session::Session;
 use crate::queue::settle::{Settlement, settle};
 use crate::queue::{GENERATIONS, Generation};
+use crate::queue::{deadline, doubt};
 
 /// Settlements that may wait to be written before handlers wait too.
 const BACKLOG: usize = 4_096;
@@ -22,6 +26,9 @@ const BACKLOG: usize = 4_096;
 /// Waits after a failed write: the first, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
+
+/// How often evidence is tried to be left.
+const EVIDENCE_TRIES: u32 = 5;
 
 /// Where handlers put settlements.
 pub type Settlements = mpsc::Sender<Settlement>;
@@ -35,6 +42,10 @@ pub struct Settler {
     held: Arc<Held>,
     batch: usize,
     delay: Duration,
+    /// Told of every batch.
+    writing: Writing,
+    /// Longest wait for the database's answer.
+    answer: Duration,
 }
 
 impl Settler {
@@ -45,9 +56,12 @@ impl Settler {
         held: Arc<Held>,
         batch: u32,
         delay: Duration,
+        writing: Writing,
+        answer: Duration,
     ) -> (Self, Settlements) {
         let (outbox, inbox) = mpsc::channel(BACKLOG);
-        (Self { inbox, pool, session, held, batch: batch.max(1) as usize, delay }, outbox)
+        let batch = batch.max(1) as usize;
+        (Self { inbox, pool, session, held, batch, delay, writing, answer }, outbox)
     }
 
     /// Runs until every sender is gone. Gives back what could not be written by
@@ -83,14 +97,14 @@ impl Settler {
     async fn write(
         &self,
         batch: &mut Vec<Settlement>,
-        deadline: &tokio::sync::watch::Receiver<Option<Instant>>,
+        stops: &tokio::sync::watch::Receiver<Option<Instant>>,
     ) -> Result<(), usize> {
         let mut by_generation: [Vec<Settlement>; GENERATIONS] = Default::default();
         for settlement in batch.drain(..) {
             by_generation[settlement.generation.index()].push(settlement);
         }
         let mut left: usize = by_generation.iter().map(Vec::len).sum();
-        for (generation, settlements) in Generation::all().zip(by_generation) {
+        for (generation, settlements) in Generation::ring().zip(by_generation) {
             if settlements.is_empty() {
                 continue;
             }
@@ -98,20 +112,26 @@ impl Settler {
             let mut wait = RETRY_FIRST;
             loop {
                 let started = Instant::now();
-                match settle(&self.pool, self.session.id(), generation, &refs).await {
+                let written = settle(&self.pool, self.session.id(), generation, &refs);
+                match deadline::within(self.answer, written).await {
                     Ok(settled) => {
-                        self.held.settled(refs.iter().map(|settlement| settlement.job));
+                        self.writing.succeeded();
+                        let claim = |done: &&Settlement| (done.job, done.hold);
+                        let written: HashSet<_> = settled.iter().copied().collect();
+                        let ends = refs.iter().filter(|done| {
+                            done.ending.kind().is_end() && written.contains(&done.job)
+                        });
+                        self.held.end(ends.map(claim));
+                        self.held.settled(refs.iter().map(claim));
                         metrics::settled(started.elapsed(), settled.len(), refs.len());
                         if settled.len() < refs.len() {
-                            tracing::warn!(
-                                fenced = refs.len() - settled.len(),
-                                "settlements were fenced: the deliveries belong to someone else now"
-                            );
+                            self.leave_evidence(&refs, &settled).await;
                         }
                         break;
                     }
                     Err(error) => {
-                        if deadline.borrow().is_some_and(|at| Instant::now() >= at) {
+                        self.writing.failed();
+                        if stops.borrow().is_some_and(|at| Instant::now() >= at) {
                             tracing::error!(%error, left, "stopping without having written these outcomes; they will be in doubt");
                             return Err(left);
                         }
@@ -125,5 +145,32 @@ impl Settler {
             left -= refs.len();
         }
         Ok(())
+    }
+
+    /// What became of letters that were taken from this process still tells, if they are in
+    /// doubt. Tried a few times: the outcomes behind it must not wait for it.
+    async fn leave_evidence(&self, batch: &[&Settlement], settled: &[DeliveryId]) {
+        let settled: HashSet<DeliveryId> = settled.iter().copied().collect();
+        let fenced: Vec<&Settlement> =
+            batch.iter().copied().filter(|one| !settled.contains(&one.job)).collect();
+        let mut wait = RETRY_FIRST;
+        for _try in 0..EVIDENCE_TRIES {
+            match doubt::leave_evidence(&self.pool, &fenced).await {
+                Ok(evidence) => {
+                    tracing::warn!(
+                        fenced = fenced.len(),
+                        evidence,
+                        "settlements were fenced: the deliveries belong to someone else now"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, fenced = fenced.len(), "could not leave the outcomes of fenced settlements");
+                    metrics::database_trouble("evidence");
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+            }
+        }
     }
 }

@@ -1,26 +1,29 @@
 //! What all cells of one process share: the limits, the ways out and the SMTP connections.
 //!
 //! A receiver does not care which database a mail comes from, so limits hold over all cells.
-//! Which part of them is this process's is told by the home cell, where every process has a
-//! session, also one that serves other cells only ([`super::member`]). Until the home cell has
-//! answered for the first time the sessions of the served cell stand in for it; when it falls
-//! silent later, the last share stays.
+//! They are dealt in the home cell, where every process has a session, also one that serves
+//! other cells only ([`super::member`]): one exchange for the process, from the first session
+//! there until the process ends. Before the home cell has answered, and while it is away,
+//! nothing limited is granted; what no limit speaks of goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::watch;
+use sqlx::PgPool;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::daemon::StartError;
 use super::slots::Slots;
 use crate::config::Settings;
+use crate::domain::ids::SessionId;
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
+use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
-use crate::throttle::share::Share;
+use crate::throttle::overrides;
 
 /// Time for taking leave of the peers.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -32,25 +35,21 @@ pub struct Shared {
     pub(super) smtp: Arc<Smtp>,
     /// Settings that the shared parts have taken over.
     pub(super) applied: watch::Receiver<Arc<Settings>>,
-    shares: Mutex<Shares>,
+    /// Under which session of the home cell limits are exchanged; none before the first.
+    at_home: Mutex<Option<Arc<AtomicI64>>>,
+    exchanging: TaskTracker,
     cells: u32,
     in_hand: Arc<AtomicUsize>,
     stop: CancellationToken,
 }
 
-/// Which cell's word about the number of processes is heard.
+/// What a cell is to the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// The home cell: it counts.
+    /// The home cell: there they are dealt.
     Home,
-    /// Another one: for want of the home cell.
+    /// Another one.
     Other,
-}
-
-#[derive(Debug)]
-struct Shares {
-    current: Share,
-    from: Standing,
 }
 
 impl Shared {
@@ -62,11 +61,12 @@ impl Shared {
         let now = Arc::clone(&settings.borrow());
         let (taken_over, applied) = watch::channel(Arc::clone(&now));
         let shared = Arc::new(Self {
-            limiter: Arc::new(Limiter::new(&now.throttles)),
+            limiter: Arc::new(Limiter::shared(&now.throttles)),
             planner: Arc::new(Planner::new(&now)?),
             smtp: Arc::new(Smtp::new(&now.smtp)?),
             applied,
-            shares: Mutex::new(Shares { current: Share::WHOLE, from: Standing::Other }),
+            at_home: Mutex::default(),
+            exchanging: TaskTracker::new(),
             cells: u32::try_from(cells).unwrap_or(u32::MAX).max(1),
             in_hand: Arc::default(),
             stop: CancellationToken::new(),
@@ -88,25 +88,38 @@ impl Shared {
         Slots::beside(part, settings.worker.tenant_concurrency, Arc::clone(&self.in_hand))
     }
 
-    /// A cell has told that this process is of rank `rank` among `living`.
-    pub(super) fn heard(&self, standing: Standing, rank: u32, living: u32) {
-        let Some(share) = Share::try_new(rank, living) else { return };
-        let mut shares = self.shares.lock();
-        if standing == Standing::Other && shares.from == Standing::Home {
-            return;
+    /// This process is `session` in the home cell from now on. Returns when the overrides that
+    /// are in force there hold here; the exchange of the limits begins with the first session
+    /// and goes on under the later ones.
+    pub(super) async fn at_home(
+        &self,
+        home: &PgPool,
+        session: SessionId,
+    ) -> Result<(), sqlx::Error> {
+        let mut at_home = self.at_home.lock().await;
+        if let Some(known) = &*at_home {
+            // What the old session held passes on by itself; until then it counts twice.
+            known.store(session.get(), Ordering::Relaxed);
+            return Ok(());
         }
-        shares.from = standing;
-        if shares.current != share {
-            tracing::info!(rank, of = living, "this process's share of the limits changed");
-            self.limiter.set_share(share);
-            shares.current = share;
-        }
+        let limits = exchange::connections(home).await?;
+        overrides::look(&limits, &self.limiter).await?;
+        let known = Arc::new(AtomicI64::new(session.get()));
+        let exchange = Exchange::new(limits.clone(), Arc::clone(&known), &self.limiter);
+        self.exchanging.spawn(exchange.run(self.stop.clone()));
+        let follow = overrides::follow(limits, Arc::clone(&self.limiter), self.stop.clone());
+        self.exchanging.spawn(follow);
+        *at_home = Some(known);
+        Ok(())
     }
 
-    /// Says QUIT on the parked connections; a peer that does not listen is not waited for.
+    /// Gives up the slots of the limits and says QUIT on the parked connections; who does not
+    /// listen is not waited for.
     /// When every cell has stopped.
     pub async fn close(&self) {
         self.stop.cancel();
+        self.exchanging.close();
+        let _passed_on = tokio::time::timeout(FAREWELL, self.exchanging.wait()).await;
         let _polite = tokio::time::timeout(FAREWELL, self.smtp.drain()).await;
     }
 }

@@ -22,7 +22,8 @@ impl Stopping {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self) {
+    /// What has not begun is given back from now on.
+    pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
@@ -66,6 +67,9 @@ impl Running {
         self.tasks.close();
         if tokio::time::timeout(LAST_WRITE, self.tasks.wait()).await.is_err() {
             tracing::warn!("background tasks did not end in time");
+        }
+        if tokio::time::timeout(LAST_WRITE, self.intent_writer).await.is_err() {
+            tracing::warn!("settled intents were not dropped in time; others will");
         }
         if let Err(error) = self.session.close(&self.pool).await {
             tracing::warn!(%error, "could not close the session; others will fence it");

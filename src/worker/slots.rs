@@ -56,6 +56,11 @@ impl Slots {
         self.total.load(Ordering::Relaxed)
     }
 
+    /// Jobs that may be in hand.
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Jobs for which there is room.
     pub fn free(&self) -> usize {
         self.limit.saturating_sub(self.used())

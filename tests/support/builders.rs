@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use postrider::domain::ids::{LaneId, MessageId, SessionId};
+use postrider::queue::Generation;
 use postrider::queue::claim::{Want, claim};
+use postrider::queue::intent::{self, Batch, Leave};
 use postrider::queue::job::Job;
 use postrider::queue::lane;
 use postrider::queue::session::Session;
@@ -74,10 +76,26 @@ pub async fn claim_all(worker: &PgPool, session: SessionId, take: u32) -> Vec<Jo
     let wants: Vec<Want> =
         lanes(worker).await.into_iter().map(|lane| Want { lane, after: None, take }).collect();
     let mut jobs = Vec::new();
-    for generation in upkeep::live_generations(worker).await.expect("generations") {
+    let live = upkeep::live_generations(worker).await.expect("generations");
+    for generation in [Generation::PARKED].into_iter().chain(live) {
         jobs.extend(claim(worker, session, generation, &wants).await.expect("claim").jobs);
     }
     jobs
+}
+
+/// Fences every session that lives, as others do when it is silent for long enough.
+pub async fn fence_all(owner: &PgPool) {
+    sqlx::query("update postrider.worker_session set state = 'fenced' where state <> 'fenced'")
+        .execute(owner)
+        .await
+        .expect("fence");
+}
+
+/// Says durably that these jobs are about to be sent.
+pub async fn intend(worker: &PgPool, session: SessionId, batch: i64, jobs: &[Job]) {
+    let claims: Vec<_> = jobs.iter().map(|job| (job.id, job.hold)).collect();
+    let leave = intent::write(worker, session, Batch::new(batch), &claims, &[]).await;
+    assert_eq!(leave.expect("write the intent"), Leave::Granted);
 }
 
 /// Rows of a table of the queue.

@@ -12,6 +12,7 @@ use sqlx::PgPool;
 use tempfile::TempDir;
 
 use super::builders;
+use super::command::{self, Ran};
 use super::postgres::{Role, TestDb};
 
 /// Longest wait for anything in these tests; only a broken program reaches it.
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Installation {
     url: String,
     /// Dropped with the installation; none when the database is the test's own.
-    _db: Option<TestDb>,
+    db: Option<TestDb>,
     pub owner: PgPool,
     pub api: PgPool,
     pub sink: Sink,
@@ -53,7 +54,12 @@ impl Installation {
             .await
             .expect("start the sink");
         let folder = TempDir::new().expect("make a folder");
-        Self { url, _db: db, owner, api, sink, folder }
+        Self { url, db, owner, api, sink, folder }
+    }
+
+    /// Its database of the shared test server.
+    pub fn database(&self) -> &TestDb {
+        self.db.as_ref().expect("a database of the shared server")
     }
 
     /// Writes the configuration: everything goes to the sink; `more` is added to it.
@@ -115,6 +121,11 @@ max_connections_per_host = 50
 
     /// Starts a daemon.
     pub fn start(&self, config: &PathBuf) -> Daemon {
+        self.launch(config, &[])
+    }
+
+    /// Starts a daemon with these variables in its environment and does not wait for it.
+    pub fn launch(&self, config: &PathBuf, variables: &[(&str, &str)]) -> Daemon {
         let probes = free_address();
         let log = fs::File::create(self.folder.path().join(format!("{}.log", probes.port())))
             .expect("make a log");
@@ -123,6 +134,7 @@ max_connections_per_host = 50
             .arg(config)
             .env("POSTRIDER__TELEMETRY__LISTEN", probes.to_string())
             .env("POSTRIDER_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -136,6 +148,11 @@ max_connections_per_host = 50
         builders::submit(&self.api, tenant, "acme", stream, to).await
     }
 
+    /// Runs the operator's tool on this installation.
+    pub fn postrider(&self, args: &[&str]) -> Ran {
+        command::ran(&command::command(&self.url, args).output().expect("run postrider"))
+    }
+
     /// Waits until nothing waits any more.
     pub async fn drained(&self, daemon: &Daemon) {
         self.drained_as_seen_by(&self.owner, daemon).await;
@@ -147,6 +164,21 @@ max_connections_per_host = 50
         while waiting(owner).await > 0 {
             let left = waiting(owner).await;
             assert!(started.elapsed() < PATIENCE, "{left} still wait:\n{}", daemon.words());
+            pause().await;
+        }
+    }
+
+    /// Waits until the daemon has ended by itself (true) or nothing waits any more.
+    pub async fn killed_or_drained(&self, daemon: &mut Daemon) -> bool {
+        let started = Instant::now();
+        loop {
+            if daemon.child.try_wait().expect("ask for the child").is_some() {
+                return true;
+            }
+            if waiting(&self.owner).await == 0 {
+                return false;
+            }
+            assert!(started.elapsed() < PATIENCE, "neither:\n{}", daemon.words());
             pause().await;
         }
     }
@@ -209,10 +241,46 @@ impl Daemon {
         }
     }
 
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self) {
+        let started = Instant::now();
+        while self.child.try_wait().expect("ask for the child").is_none() {
+            assert!(started.elapsed() < PATIENCE, "does not end:\n{}", self.words());
+            pause().await;
+        }
+    }
+
     /// The text of `/metrics`.
     pub async fn metrics(&self) -> String {
         let url = format!("http://{}/metrics", self.probes);
         reqwest::get(url).await.expect("ask").text().await.expect("text")
+    }
+
+    /// The answer of `/scale`; null while there is none.
+    pub async fn scale(&self) -> serde_json::Value {
+        let url = format!("http://{}/scale", self.probes);
+        let answer = reqwest::get(url).await.expect("ask");
+        if !answer.status().is_success() {
+            return serde_json::Value::Null;
+        }
+        answer.json().await.expect("JSON")
+    }
+
+    /// Asks `/scale` until it is as wanted.
+    pub async fn scale_becomes(
+        &self,
+        what: &str,
+        wanted: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
+        let started = Instant::now();
+        loop {
+            let scale = self.scale().await;
+            if wanted(&scale) {
+                return scale;
+            }
+            assert!(started.elapsed() < PATIENCE, "never {what}: {scale:#}\n{}", self.words());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The value of one series of `/metrics`, 0 if it is not there.

@@ -5,7 +5,7 @@
 //! left alone: a copy that broke off is made again from its beginning.
 
 use chrono::{DateTime, Utc};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, FromRow};
 
 use super::lanes::{self, Numbers};
 use super::tables::{COUNTED, KEYED, put};
@@ -14,6 +14,20 @@ use super::{BATCH, Event, Move, MoveError, Told, say};
 /// Messages of one page, by number and by deliveries; a larger one is copied by itself.
 const PAGE_MESSAGES: i64 = 500;
 const PAGE_DELIVERIES: i64 = 1_000;
+
+/// A pause, or with a route a detour.
+#[derive(Debug, FromRow)]
+struct Order {
+    scope: String,
+    key: String,
+    pool: Option<String>,
+    until: DateTime<Utc>,
+    reason: String,
+    actor: Option<String>,
+    since: DateTime<Utc>,
+    holder: Option<String>,
+    route: Option<String>,
+}
 
 impl Move {
     pub(super) async fn copy(&self, told: Told<'_>) -> Result<(), MoveError> {
@@ -87,34 +101,36 @@ impl Move {
                 .await?;
         }
         let numbers = lanes::make(from, to, self.tenant).await?;
-        self.blocks(&numbers).await?;
+        self.orders(&numbers).await?;
         Ok(numbers)
     }
 
-    /// What was held back stays held back.
-    async fn blocks(&self, numbers: &Numbers) -> Result<(), MoveError> {
-        let blocks: Vec<(String, i64, DateTime<Utc>, String)> =
-            sqlx::query_as(include_str!("../sql/blocks_of.sql"))
-                .bind(self.tenant.get())
-                .fetch_all(&self.from.pool)
-                .await?;
-        for (scope, key, until, reason) in blocks {
-            let key = match scope.as_str() {
-                "S" => numbers.stream(key).map(i64::from),
-                "L" => numbers.lane(key).map(i64::from),
-                _ => Some(key),
-            };
-            sqlx::query(
-                "insert into postrider.block(scope, key, until, reason) select $1, $2, $3, $4
-                 where $2::bigint is not null
-                 on conflict (scope, key) do update set until = excluded.until, reason = excluded.reason",
-            )
-            .bind(scope)
-            .bind(key)
-            .bind(until)
-            .bind(reason)
-            .execute(&self.to.pool)
+    /// What was held back stays held back, and what took another route goes on to.
+    async fn orders(&self, numbers: &Numbers) -> Result<(), MoveError> {
+        let orders: Vec<Order> = sqlx::query_as(include_str!("../sql/blocks_of.sql"))
+            .bind(self.tenant.get())
+            .fetch_all(&self.from.pool)
             .await?;
+        for order in orders {
+            let pool = match &order.pool {
+                Some(name) => Some(lanes::pool(&self.to.pool, name).await?),
+                None => None,
+            };
+            let Some(key) = numbers.scope_key(&order.scope, &order.key, pool) else { continue };
+            let statement = match order.route {
+                Some(_) => include_str!("../sql/put_route_override.sql"),
+                None => include_str!("../sql/put_block.sql"),
+            };
+            sqlx::query(statement)
+                .bind(order.scope)
+                .bind(key)
+                .bind(order.until)
+                .bind(order.reason)
+                .bind(order.actor)
+                .bind(order.since)
+                .bind(order.route.or(order.holder))
+                .execute(&self.to.pool)
+                .await?;
         }
         Ok(())
     }

@@ -40,13 +40,7 @@ pub(super) async fn make(
     tenant: TenantId,
 ) -> Result<Numbers, sqlx::Error> {
     let (lanes, streams) = (lanes(from, tenant).await?, streams(from, tenant).await?);
-    sqlx::query(
-        "insert into postrider.pool(name) select distinct n from unnest($1::text[]) n
-         where not exists (select 1 from postrider.pool p where p.name = n) on conflict do nothing",
-    )
-    .bind(lanes.iter().map(|lane| lane.pool.clone()).collect::<Vec<_>>())
-    .execute(to)
-    .await?;
+    make_pools(to, lanes.iter().map(|lane| lane.pool.clone()).collect()).await?;
     sqlx::query(
         "insert into postrider.stream(tenant_id, name) select $1, n from unnest($2::text[]) n
          where not exists (select 1 from postrider.stream s where s.tenant_id = $1 and s.name = n)
@@ -85,6 +79,26 @@ pub(super) async fn make(
     Ok(numbers)
 }
 
+/// The number of a pool, which is made if there is none of that name.
+pub(super) async fn pool(to: &PgPool, name: &str) -> Result<i16, sqlx::Error> {
+    make_pools(to, vec![name.to_owned()]).await?;
+    sqlx::query_scalar("select pool_id from postrider.pool where name = $1")
+        .bind(name)
+        .fetch_one(to)
+        .await
+}
+
+async fn make_pools(to: &PgPool, names: Vec<String>) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into postrider.pool(name) select distinct n from unnest($1::text[]) n
+         where not exists (select 1 from postrider.pool p where p.name = n) on conflict do nothing",
+    )
+    .bind(names)
+    .execute(to)
+    .await
+    .map(drop)
+}
+
 async fn lanes(pool: &PgPool, tenant: TenantId) -> Result<Vec<Lane>, sqlx::Error> {
     sqlx::query_as(include_str!("../sql/lanes_of.sql")).bind(tenant.get()).fetch_all(pool).await
 }
@@ -105,6 +119,22 @@ impl Numbers {
     /// The new number of a stream.
     pub(super) fn stream(&self, old: i64) -> Option<i32> {
         self.streams.get(&i32::try_from(old).ok()?).copied()
+    }
+
+    /// The key of a scope (letters and numbers in one order) as the new cell numbers it, with
+    /// the pool's number there; none where something is unknown there.
+    pub(super) fn scope_key(&self, scope: &str, key: &str, pool: Option<i16>) -> Option<String> {
+        let parts: Option<Vec<String>> = scope
+            .chars()
+            .zip(key.splitn(scope.len(), '/'))
+            .map(|(letter, part)| match letter {
+                'S' => Some(self.stream(part.parse().ok()?)?.to_string()),
+                'L' => Some(self.lane(part.parse().ok()?)?.to_string()),
+                'P' => pool.map(|pool| pool.to_string()),
+                _ => Some(part.to_owned()),
+            })
+            .collect();
+        Some(parts?.join("/"))
     }
 
     /// A row as JSON with its lane and stream as the new cell numbers them. All else stays as
@@ -134,6 +164,18 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scope_keeps_its_meaning() {
+        let numbers =
+            Numbers { lanes: HashMap::from([(7, 70)]), streams: HashMap::from([(3, 30)]) };
+        let key = |scope, key, pool| numbers.scope_key(scope, key, pool);
+        assert_eq!(key("T", "5", None).as_deref(), Some("5"));
+        assert_eq!(key("TSPR", "5/3/2/smart/host", Some(9)).as_deref(), Some("5/30/9/smart/host"));
+        assert_eq!(key("L", "7", None).as_deref(), Some("70"));
+        assert_eq!(key("TS", "5/4", None), None, "a stream that is not there");
+        assert_eq!(key("TP", "5/2", None), None, "a pool without a name");
+    }
 
     #[test]
     fn only_the_numbers_change() {

@@ -9,12 +9,14 @@ use crate::cell::Cell;
 const MESSAGES: i64 = 200;
 
 /// Tables that are emptied by the tenant's key, references first.
-const KEYED: [&str; 9] = [
+const KEYED: [&str; 11] = [
     "transit",
     "suppression",
     "idempotency",
     "upload_chunk",
     "cancellation",
+    "lane_cancellation",
+    "late_outcome",
     "dkim_key",
     "sending_domain",
     "api_key",

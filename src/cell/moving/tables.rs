@@ -17,7 +17,7 @@ const fn keyed(name: &'static str, page: &'static str) -> Keyed {
 }
 
 /// In the order of their references.
-pub(super) const KEYED: [Keyed; 8] = [
+pub(super) const KEYED: [Keyed; 10] = [
     keyed("sending_domain", include_str!("../sql/page_sending_domain.sql")),
     keyed("dkim_key", include_str!("../sql/page_dkim_key.sql")),
     Keyed {
@@ -30,11 +30,13 @@ pub(super) const KEYED: [Keyed; 8] = [
     keyed("upload_chunk", include_str!("../sql/page_upload_chunk.sql")),
     keyed("cancellation", include_str!("../sql/page_cancellation.sql")),
     keyed("transit", include_str!("../sql/page_transit.sql")),
+    keyed("lane_cancellation", include_str!("../sql/page_lane_cancellation.sql")),
+    keyed("late_outcome", include_str!("../sql/page_late_outcome.sql")),
 ];
 
 /// Every table with rows of a tenant that a move knows what to do with: copied, made anew by
 /// name, or emptied into transit before. One that is missing here would be left behind.
-pub const CARRIED: [&str; 18] = [
+pub const CARRIED: [&str; 22] = [
     "tenant",
     "tenant_login",
     "sending_domain",
@@ -53,6 +55,10 @@ pub const CARRIED: [&str; 18] = [
     "ready",
     "deferred",
     "dead_letter",
+    "block",
+    "route_override",
+    "lane_cancellation",
+    "late_outcome",
 ];
 
 /// A table whose rows are counted on both sides.
@@ -68,7 +74,7 @@ enum By {
 }
 
 /// What both cells must agree on.
-pub(super) const COUNTED: [Counted; 11] = [
+pub(super) const COUNTED: [Counted; 13] = [
     Counted { name: "message", by: By::Tenant },
     Counted { name: "job", by: By::Message },
     Counted { name: "attempt", by: By::Message },
@@ -80,6 +86,8 @@ pub(super) const COUNTED: [Counted; 11] = [
     Counted { name: "idempotency", by: By::Tenant },
     Counted { name: "upload_chunk", by: By::Tenant },
     Counted { name: "cancellation", by: By::Tenant },
+    Counted { name: "lane_cancellation", by: By::Tenant },
+    Counted { name: "late_outcome", by: By::Tenant },
 ];
 
 impl Counted {

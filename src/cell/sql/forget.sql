@@ -1,13 +1,17 @@
 -- $1 tenant  $2 where it lives instead. Its rows are gone; the name stays, so that whoever asks
 -- the wrong cell learns that it moved. Lanes and streams go last: rows named them.
 with lanes as (
-  select lane_id, stream_id from postrider.lane where tenant_id = $1
+  select lane_id from postrider.lane where tenant_id = $1
 ), hints as (
   delete from postrider.lane_hint where lane_id in (select lane_id from lanes)
 ), blocks as (
   delete from postrider.block
-  where (scope = 'T' and key = $1) or (scope = 'L' and key in (select lane_id from lanes))
-     or (scope = 'S' and key in (select stream_id from postrider.stream where tenant_id = $1))
+  where tenant_id = $1 or (scope = 'L' and key in (select lane_id::text from lanes))
+), detours as (
+  delete from postrider.route_override
+  where tenant_id = $1 or (scope = 'L' and key in (select lane_id::text from lanes))
+), wakes as (
+  delete from postrider.lane_wake where lane_id in (select lane_id from lanes)
 ), gone_lanes as (
   delete from postrider.lane where tenant_id = $1
 ), gone_streams as (

@@ -6,7 +6,7 @@ with held as (
   returning tenant_id
 ), blocked as (
   insert into postrider.block(scope, key, until, reason)
-  select 'T', tenant_id, now() + interval '100 years', 'moving to another cell' from held
+  select 'T', tenant_id::text, now() + interval '100 years', 'moving to another cell' from held
   on conflict (scope, key) do nothing
 )
 select count(*) from held

@@ -12,8 +12,16 @@ with living as materialized (
   insert into postrider.ready
   select r.* from gone g
   cross join lateral jsonb_populate_record(null::postrider.ready,
-    g.held || jsonb_build_object('gen', (select cur from postrider.generation))) r
+    g.held || jsonb_build_object('gen',
+      -- What is due long after its generation would be emptied is parked at once.
+      case when (g.held ->> 'run_at')::timestamptz > now() + interval '15 minutes' then 4
+           else (select cur from postrider.generation) end)) r
   where g.place = 'ready'
+), wakes as (
+  insert into postrider.lane_wake(at, lane_id)
+  select distinct date_trunc('second', (held ->> 'run_at')::timestamptz + interval '999999 microseconds'),
+                  (held ->> 'lane_id')::int
+  from gone where place = 'ready' and (held ->> 'run_at')::timestamptz > now()
 ), later as (
   insert into postrider.deferred
   select r.* from gone g cross join lateral jsonb_populate_record(null::postrider.deferred, g.held) r

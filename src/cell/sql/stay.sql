@@ -5,6 +5,6 @@ with kept as (
   returning tenant_id
 ), freed as (
   delete from postrider.block b using kept k
-  where b.scope = 'T' and b.key = k.tenant_id and b.reason = 'moving to another cell'
+  where b.scope = 'T' and b.key = k.tenant_id::text and b.reason = 'moving to another cell'
 )
 select count(*) from kept

@@ -10,6 +10,7 @@ use super::place::Place;
 use crate::config::Secrets;
 use crate::config::secret::Secret;
 use crate::message::dkim::Algorithm;
+use crate::message::time_zone::TimeZone;
 use crate::tenant::domain::{self, DomainError, SendingDomain};
 use crate::tenant::isolation::TenantScope;
 use crate::tenant::key::ApiKey;
@@ -35,7 +36,7 @@ impl Demo {
     /// Makes what is missing; in a database that is kept, tenant and domain are there
     /// already. Leaves the DNS records of the domain in `dns.txt`.
     pub(super) async fn make(operator: &PgPool, place: &Place) -> anyhow::Result<Self> {
-        match store::create(operator, TENANT, 100).await {
+        match store::create(operator, TENANT, 100, TimeZone::default()).await {
             Ok(_) | Err(StoreError::NameTaken { .. }) => {}
             Err(error) => return Err(error).context("cannot make the tenant"),
         }

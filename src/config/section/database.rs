@@ -37,9 +37,9 @@ pub struct Database {
     pub acquire_timeout: Duration,
     /// Longest time for one statement (30 s).
     pub statement_timeout: Duration,
-    /// False behind a pooler in transaction mode, where neither prepared statements nor
-    /// settings of a session last (true).
-    pub prepared_statements: bool,
+    /// Whether a pooler in transaction mode stands before the database, where no setting of a
+    /// session lasts (false).
+    pub transaction_pooler: bool,
 }
 
 impl Default for Database {
@@ -55,12 +55,18 @@ impl Default for Database {
             pool_size: 10,
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(30),
-            prepared_statements: true,
+            transaction_pooler: false,
         }
     }
 }
 
 impl Database {
+    /// Longest wait for the answer to a statement, a connection for it included: beyond it the
+    /// server is taken to be gone, since it would have ended the statement itself.
+    pub fn answer_deadline(&self) -> Duration {
+        self.acquire_timeout + self.statement_timeout + Duration::from_secs(1)
+    }
+
     /// The home cell.
     pub(in crate::config) fn read(section: Reader<'_>, outside: Option<Secret>) -> Self {
         let default = Self::default();
@@ -122,7 +128,7 @@ impl Database {
                 default.statement_timeout,
                 second..=second * 3_600,
             ),
-            prepared_statements: section.switch("prepared_statements", default.prepared_statements),
+            transaction_pooler: section.switch("transaction_pooler", default.transaction_pooler),
         };
         section.end();
         database

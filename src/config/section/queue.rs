@@ -19,14 +19,16 @@ pub struct Queue {
     pub beat_interval: Duration,
     /// Silence after which a session is fenced and its work rescued (20 s).
     pub session_ttl: Duration,
-    /// Wait before rescued work is tried again (30 s).
+    /// Wait before work in doubt is sent again; what was not sent goes back at once (30 s).
     pub rescue_delay: Duration,
     /// Attempts after which a delivery whose worker keeps dying becomes a dead letter (5).
     pub max_interruptions: u16,
     /// How often the hot tables change generation (5 min).
     pub generation_switch: Duration,
-    /// How long history (attempts, messages, ended jobs) is kept (45 days; unsubscribe links live as long).
+    /// How long messages and deliveries are kept (45 days; unsubscribe links live as long).
     pub retention: Duration,
+    /// How long attempts are kept; not less than `retention` (as `retention`).
+    pub history_retention: Duration,
 }
 
 impl Default for Queue {
@@ -42,6 +44,7 @@ impl Default for Queue {
             max_interruptions: 5,
             generation_switch: Duration::from_secs(300),
             retention: Duration::from_secs(45 * 86_400),
+            history_retention: Duration::from_secs(45 * 86_400),
         }
     }
 }
@@ -51,6 +54,7 @@ impl Queue {
         let default = Self::default();
         let (milli, second) = (Duration::from_millis(1), Duration::from_secs(1));
         let (hour, day) = (second * 3_600, second * 86_400);
+        let retention = section.duration("retention", default.retention, hour..=day * 3_650);
         let queue = Self {
             claim_batch: section.integer("claim_batch", default.claim_batch, 1..=10_000),
             poll_interval: section.duration(
@@ -81,7 +85,8 @@ impl Queue {
                 default.generation_switch,
                 second..=day,
             ),
-            retention: section.duration("retention", default.retention, hour..=day * 3_650),
+            retention,
+            history_retention: section.duration("history_retention", retention, hour..=day * 3_650),
         };
         section.end();
         queue

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::quiet::Quiet;
 use crate::config::reader::Reader;
 
 /// A stream's policy. `transactional` and `bulk` always exist; a stream that is
@@ -19,6 +20,8 @@ pub struct Stream {
     pub resend_in_doubt: bool,
     /// Waits between tries.
     pub retry: Retry,
+    /// When its mail rests; `None`: never. A stream of bulk mail takes it from `bulk`.
+    pub quiet: Option<Quiet>,
 }
 
 /// Exponential backoff with full jitter.
@@ -47,6 +50,7 @@ impl Stream {
             expires_after: Duration::from_secs(48 * 3600),
             resend_in_doubt: true,
             retry: Retry::default(),
+            quiet: None,
         }
     }
 
@@ -65,8 +69,9 @@ impl Stream {
     pub(in crate::config) fn read(section: Reader<'_>, default: &Self) -> Self {
         let second = Duration::from_secs(1);
         let doubt = [("resend", true), ("hold", false)];
+        let bulk = section.switch("bulk", default.bulk);
         let stream = Self {
-            bulk: section.switch("bulk", default.bulk),
+            bulk,
             priority: section.integer("priority", default.priority, 0..=3),
             expires_after: section.duration(
                 "expires_after",
@@ -75,6 +80,8 @@ impl Stream {
             ),
             resend_in_doubt: section.choice("in_doubt", &doubt).unwrap_or(default.resend_in_doubt),
             retry: Retry::read(section.section("retry"), default.retry),
+            // What is not bulk is awaited: it rests only where that is said of itself.
+            quiet: Quiet::read(&section, default.quiet.filter(|_| bulk)),
         };
         section.end();
         stream

@@ -1,17 +1,20 @@
--- Age of the oldest ready row by class of stream: one probe per lane and generation.
-with recursive lanes as (
-  (select lane_id from postrider.ready order by lane_id limit 1)
+-- Age of the oldest ready row by class of stream, and by how much one has outlived its
+-- expiry: one probe per lane and generation. What is scheduled for later has no age.
+with recursive heads as (
+  (select lane_id, run_at, expires_at from postrider.ready order by lane_id, run_at, job_id limit 1)
   union all
-  select (select r.lane_id from postrider.ready r where r.lane_id > l.lane_id order by r.lane_id limit 1)
-  from lanes l where l.lane_id is not null
-), heads as (
-  select l.lane_id, (select min(r.run_at) from postrider.ready r where r.lane_id = l.lane_id) as head
-  from lanes l where l.lane_id is not null
+  select n.lane_id, n.run_at, n.expires_at
+  from heads h
+  cross join lateral (
+    select r.lane_id, r.run_at, r.expires_at from postrider.ready r
+    where r.lane_id > h.lane_id order by r.lane_id, r.run_at, r.job_id limit 1) n
 )
-select c.class, coalesce(max(extract(epoch from now() - h.head)), 0)::float8 as seconds
+select c.class,
+       coalesce(max(extract(epoch from now() - h.run_at)) filter (where h.run_at <= now()), 0)::float8 as seconds,
+       greatest(coalesce(max(extract(epoch from now() - h.expires_at)), 0), 0)::float8 as overdue
 from (values ('transactional', false), ('bulk', true)) as c(class, bulk)
 left join (
-  select h.head, coalesce(p.bulk, true) as bulk
+  select h.run_at, h.expires_at, coalesce(p.bulk, true) as bulk
   from heads h
   join postrider.lane l using (lane_id)
   join postrider.stream s using (stream_id)

@@ -6,9 +6,17 @@
 
 pub mod action;
 pub mod audit;
+pub mod cancel;
 pub mod dead_letter;
+pub mod detour;
+pub mod doubt;
+pub mod history;
+pub mod order;
 pub mod overview;
 pub mod pause;
+pub mod preview;
+pub mod relocate;
+pub mod target;
 
 use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};

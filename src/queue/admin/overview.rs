@@ -1,7 +1,7 @@
 //! How the queue stands: what waits where, and who works on it.
 //!
 //! The counts are bounded, so that asking costs the same with a hundred million
-//! rows waiting: up to [`MOST`] per lane of what is ready, and the first [`MOST`]
+//! rows waiting: up to [`MOST`] per lane of what is ready or scheduled, and the first [`MOST`]
 //! of what is deferred, in hand, or dead.
 
 use futures_util::FutureExt;
@@ -18,6 +18,8 @@ pub const MOST: i64 = 100_000;
 /// What waits in one lane.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
 pub struct LaneDepth {
+    /// Its number.
+    pub lane: i32,
     /// Whose.
     pub tenant: String,
     /// For whom; `other` for all that no rule names.
@@ -32,16 +34,20 @@ pub struct LaneDepth {
     pub more_ready: bool,
     /// Age of the oldest ready one in seconds.
     pub oldest_seconds: Option<f64>,
+    /// Not due before the time that was asked for.
+    pub scheduled: i64,
     /// In a worker's hands.
     pub leased: i64,
-    /// Waiting for their time.
+    /// To be tried again.
     pub deferred: i64,
-    /// Seconds until the first of them is due.
+    /// Seconds until the first of those two is due.
     pub next_due_seconds: Option<f64>,
     /// Given up until an operator decides.
     pub dead_letters: i64,
     /// Why it is not claimed at present.
     pub held_back: Option<String>,
+    /// What else it waits for, as the daemons say: a limit, room, its turn.
+    pub waits_for: Option<String>,
 }
 
 /// A worker process that is known to the database.

@@ -1,9 +1,9 @@
--- Ends up to $2 deferred or scheduled deliveries of the cancelled message $1.
+-- Ends up to $2 deferred deliveries of the cancelled message $1.
 with stale as materialized (
-  select d.ctid from postrider.job j join postrider.deferred d using (job_id)
+  select d.due_at, d.job_id from postrider.job j join postrider.deferred d using (job_id)
   where j.message_id = $1 limit $2 for update of d skip locked
 ), gone as (
-  delete from postrider.deferred d where d.ctid = any (array(select ctid from stale))
+  delete from postrider.deferred d using stale s where d.due_at = s.due_at and d.job_id = s.job_id
   returning d.job_id, d.tenant_id, d.attempt, d.suspect
 ), ended as (
   insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, in_doubt)

@@ -1,5 +1,7 @@
 -- $1 job
-select j.job_id, j.message_id, j.recipient, j.expires_at, f.due_at, d.reason as dead_reason, d.detail as dead_detail,
+select j.job_id, j.message_id, j.recipient, j.expires_at,
+  coalesce(f.due_at, case when h.kind is null and d.job_id is null and l.job_id is null and m.send_at > now()
+                     then m.send_at end) as due_at, d.reason as dead_reason, d.detail as dead_detail,
   coalesce(h.at, d.dead_at) as ended_at,
   coalesce(h.attempts, 0)::int as attempts,
   case
@@ -7,6 +9,7 @@ select j.job_id, j.message_id, j.recipient, j.expires_at, f.due_at, d.reason as 
     when d.job_id is not null then 'dead_lettered'
     when l.job_id is not null then 'sending'
     when f.job_id is not null then case when f.attempt = 0 then 'scheduled' else 'deferred' end
+    when m.send_at > now() then 'scheduled'
     else 'queued'
   end as state,
   coalesce(h.history, '[]'::json)::text as history

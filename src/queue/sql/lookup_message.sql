@@ -23,7 +23,8 @@ with m as materialized (
   from postrider.worker_session w join postrider.lease l using (session_id) join postrider.job j using (job_id)
   where j.message_id = $1
 )
-select m.stream, m.created_at, m.send_at, m.expires_at, m.cancelled_at, m.accepted, m.suppressed,
+-- Before its time comes, all that has not ended is scheduled.
+select m.stream, m.created_at, m.send_at, coalesce(m.send_at > now(), false) as not_yet, m.expires_at, m.cancelled_at, m.accepted, m.suppressed,
   m.content ->> 'from' as from_address, m.content ->> 'subject' as subject, (m.content -> 'metadata')::text as metadata,
   waiting.scheduled, waiting.deferred, sending.n as sending, dead.n as dead_lettered,
   coalesce((select n from ends where kind = 1), 0) as delivered,

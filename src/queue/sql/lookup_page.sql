@@ -1,7 +1,7 @@
 -- $1 message  $2 after this job  $3 jobs to look at  $4 state, or null for all  $5 rows wanted
 -- Looks at a bounded stretch of the message's jobs; scanned_to says where it ended.
 with m as materialized (
-  select created_at from postrider.message where message_id = $1
+  select created_at, send_at from postrider.message where message_id = $1
 ), stretch as materialized (
   select j.job_id, j.recipient
   from postrider.job j
@@ -22,7 +22,9 @@ with m as materialized (
   select l.job_id
   from postrider.worker_session w join postrider.lease l using (session_id)
 ), known as (
-  select s.job_id, s.recipient, e.code, f.due_at,
+  select s.job_id, s.recipient, e.code,
+    coalesce(f.due_at, case when e.kind is null and d.job_id is null and l.job_id is null and m.send_at > now()
+                       then m.send_at end) as due_at,
     coalesce(e.at, d.dead_at) as ended_at,
     coalesce(e.attempts, 0)::int as attempts,
     case
@@ -30,9 +32,11 @@ with m as materialized (
       when d.job_id is not null then 'dead_lettered'
       when l.job_id is not null then 'sending'
       when f.job_id is not null then case when f.attempt = 0 then 'scheduled' else 'deferred' end
+      when m.send_at > now() then 'scheduled'
       else 'queued'
     end as state
   from stretch s
+  cross join m
   left join history e using (job_id)
   left join postrider.dead_letter d on d.message_id = $1 and d.job_id = s.job_id
   left join sending l on l.job_id = s.job_id

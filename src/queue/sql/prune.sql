@@ -13,10 +13,15 @@ with keys as (
   delete from postrider.cron_fire where fire_at < now() - interval '1 day'
 ), blocks as (
   delete from postrider.block where until < now() - interval '1 day'
+), detours as (
+  delete from postrider.route_override where until < now() - interval '1 day'
 ), cancellations as (
   -- What was in hand when its message was called back may come again until it expires.
   delete from postrider.cancellation c
   where c.done_at < now() - interval '1 day'
     and not exists (select 1 from postrider.message m where m.message_id = c.message_id and m.expires_at > now() - interval '1 day')
+, evidence as (
+  delete from postrider.late_outcome where ctid = any (array(
+    select ctid from postrider.late_outcome where at < now() - interval '60 days' limit $1))
 )
 select greatest((select count(*) from keys), (select count(*) from chunks))

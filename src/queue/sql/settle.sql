@@ -1,5 +1,6 @@
 -- Ends holds on leases of one generation. $1 session; arrays: $2 job, $3 hold, $4 kind,
--- $5 message, $6 code, $7 delay in ms, $8 detail (JSON), $9 in doubt, $10 condemned
+-- $5 message, $6 code, $7 delay in ms, $8 detail (JSON), $9 in doubt (null: as earlier
+-- attempts left it; false: what was in doubt is learned, and no attempt was made), $10 condemned
 -- address, $11 reason of a dead letter.
 -- kind: the attempt kinds (1 delivered 2 bounced 3 expired 4 suppressed 5 cancelled
 -- 6 dead 7 deferred 8 interrupted), and 9 released: uncounted, no history.
@@ -19,13 +20,13 @@ with d as materialized (
             d.delay_ms
 ), history as (
   insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, in_doubt, code, next_at, detail)
-  select tenant_id, message_id, job_id, case when kind in (3, 4, 5) then attempt - 1 else attempt end, kind,
-         in_doubt or (kind in (1, 8) and suspect), code, case when kind in (7, 8) then due_at end, detail::json
+  select tenant_id, message_id, job_id, case when kind in (3, 4, 5) or not in_doubt then attempt - 1 else attempt end, kind,
+         coalesce(in_doubt, kind in (1, 8) and suspect), code, case when kind in (7, 8) then due_at end, detail::json
   from freed where kind <> 9
 ), again as (
   insert into postrider.deferred(due_at, job_id, lane_id, tenant_id, expires_at, attempt, hold, suspect)
   select due_at, job_id, lane_id, tenant_id, expires_at, case when kind = 9 then attempt - 1 else attempt end, hold,
-         suspect or in_doubt
+         suspect or coalesce(in_doubt, false)
   from freed where kind in (7, 8) or (kind = 9 and delay_ms > 0)
 ), back as (
   insert into postrider.ready(gen, lane_id, run_at, job_id, tenant_id, expires_at, attempt, hold, suspect)

@@ -1,0 +1,100 @@
+//! What the queue keeps under load, measured as a user would see it.
+//!
+//! Every measurement starts a private Postgres with every commit on disk, fills databases of
+//! its own, runs the product's programs or its queue functions, prints a table and a line of
+//! JSON for each row, says whether the target was met, and ends by itself.
+
+mod claims;
+mod daemon_drain;
+mod fairness;
+mod fill;
+mod histogram;
+mod memory;
+mod ndjson;
+mod plan;
+mod program;
+mod replica;
+mod sink;
+mod soak;
+mod stand;
+mod store_size;
+mod table;
+mod times;
+mod upload;
+#[path = "../usage.rs"]
+#[allow(dead_code, reason = "each program of the bench uses its part")]
+mod usage;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+/// What the queue keeps under load.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// Folder of Postgres's server programs.
+    #[arg(long, env = "POSTRIDER_PG_BIN", value_name = "FOLDER", global = true)]
+    pg_bin: Option<PathBuf>,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true, global = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Claims and settlements a second with much waiting, most of it blocked, beside little.
+    Claims(claims::Args),
+    /// Steady load for a long time, a snapshot held open for a third of it.
+    Soak(soak::Args),
+    /// A small tenant's mail while another has a million waiting.
+    Fairness(fairness::Args),
+    /// Many recipients as NDJSON over HTTP: seconds, and memory of each process.
+    Upload(upload::Args),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start threads")
+        .and_then(|runtime| runtime.block_on(run(args)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let stand = stand::Stand::start(args.pg_bin.as_deref())?;
+    say(&format!(
+        "{} cores, Postgres {}, fsync and synchronous_commit on; load {}",
+        std::thread::available_parallelism().map_or(0, usize::from),
+        stand.major(),
+        table::load()
+    ));
+    match args.what {
+        What::Claims(args) if args.daemon => daemon_drain::run(&stand, &args).await,
+        What::Claims(args) => claims::run(&stand, &args).await,
+        What::Soak(args) => soak::run(&stand, &args).await,
+        What::Fairness(args) => fairness::run(&stand, &args).await,
+        What::Upload(args) => upload::run(&stand, &args).await,
+    }
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Says whether a target was met.
+fn verdict(met: bool, what: &str) {
+    say(&format!("{}: {what}", if met { "met" } else { "MISSED" }));
+}

@@ -1,0 +1,56 @@
+//! `postrider why`: what mail waits for, since when, and when it is expected to go.
+
+use super::context::Context;
+use super::error::CliError;
+use super::print::Answer;
+use super::queue::Subject;
+use crate::cell::Cell;
+use crate::queue::why::{Explain, Eyes};
+
+/// Say why a delivery, a message or a tenant's mail waits, and when it is expected to go
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  postrider why dlv_0R8KQW3YD4X2N
+  postrider why msg_0R8KQW3YD4X1M --json | jq '.lanes[].waits_for[0].kind'
+  postrider why shop")]
+pub struct Args {
+    /// A delivery (dlv_…), a message (msg_…) or the name of a tenant
+    what: String,
+    /// Only if the delivery or message is this tenant's
+    #[arg(long)]
+    tenant: Option<String>,
+}
+
+/// Runs the command.
+pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
+    let ttl = context.settings()?.queue.session_ttl;
+    let explain = |cell: Cell| Explain::new(cell.pool, Eyes::Operator, ttl);
+    // A tenant's name has no underscore.
+    let Ok(subject) = args.what.parse::<Subject>() else {
+        if args.what.contains('_') {
+            return Err(CliError::usage(format!(
+                "expected a delivery (dlv_ and 13 characters), a message (msg_ and 13 characters) \
+                 or the name of a tenant, found {:?}",
+                args.what
+            )));
+        }
+        let (cell, scope) = context.scope_of_tenant(&args.what).await?;
+        let why = explain(cell).tenant(scope, &args.what).await?;
+        return Answer::new(why.words.join("\n"), &why);
+    };
+    match subject {
+        Subject::Message(id) => {
+            let (cell, scope) = context.cell_of_message(id, args.tenant.as_deref()).await?;
+            let why = explain(cell).message(scope, id).await?;
+            let why = why.ok_or_else(|| CliError::failed(format!("there is no {id}")))?;
+            Answer::new(why.words.join("\n"), &why)
+        }
+        Subject::Delivery(id) => {
+            let (cell, scope) = context.cell_of_delivery(id, args.tenant.as_deref()).await?;
+            let why = explain(cell).delivery(scope, id).await?;
+            let why = why.ok_or_else(|| CliError::failed(format!("there is no {id}")))?;
+            Answer::new(why.words.join("\n"), &why)
+        }
+    }
+}
