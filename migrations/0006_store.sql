@@ -233,6 +233,7 @@ begin
       continue when v_busy;
       perform postrider.drop_window(part);
       dropped := dropped + 1;
+      exit;  -- lets go of the locks; the next hour takes the next one
     exception when lock_not_available then null;
     end;
   end loop;
@@ -395,7 +396,11 @@ alter function postrider.keep_time(int) owner to postrider_worker;
 revoke create on schema postrider from postrider_worker;
 
 -- ---------------------------------------------------------------- partitions by day
-create or replace function postrider.ensure_partitions(days_ahead int) returns int
+-- Makes at most p_most partitions; how many. A transaction that makes one locks its parent
+-- against everybody, so whoever works beside others makes one at a time: with two parents
+-- locked it could stand in a circle with a submission, which needs them in another order.
+drop function postrider.ensure_partitions(int);
+create function postrider.ensure_partitions(days_ahead int, p_most int) returns int
 language plpgsql security definer set search_path = pg_catalog, postrider set timezone = 'UTC'
   set lock_timeout = '500ms' as $$
 declare d date; w timestamptz; made int := 0; name text; parent text;
@@ -404,6 +409,7 @@ begin
   -- holds a lock on the parent) does not keep the others from being made.
   for d in select generate_series(current_date - 1, current_date + days_ahead, interval '1 day')::date loop
     foreach parent in array array['message', 'job', 'attempt'] loop
+      if made >= p_most then return made; end if;
       name := format('%s_%s', parent, to_char(d, 'YYYYMMDD'));
       continue when to_regclass('postrider.' || name) is not null;
       begin
@@ -421,6 +427,7 @@ begin
     end loop;
   end loop;
   for w in select generate_series(postrider.window_start(now()), now() + interval '3 days', interval '6 hours') loop
+    if made >= p_most then return made; end if;
     begin
       made := made + postrider.ensure_window(w)::int;
     exception when check_violation or lock_not_available or duplicate_table then null;
@@ -428,6 +435,8 @@ begin
   end loop;
   return made;
 end $$;
+revoke all on function postrider.ensure_partitions(int, int) from public;
+grant execute on function postrider.ensure_partitions(int, int) to postrider_worker, postrider_operator;
 
 -- Days of history that lie wholly before the age of their kind.
 create function postrider.old_partitions(before timestamptz, history_before timestamptz)
@@ -443,27 +452,27 @@ $$;
 
 -- Drops days of messages and jobs that lie wholly before the age and the id, and days of
 -- attempts before theirs (the caller passes oldest_needed(): the owner of this function may
--- not see tenants' rows).
+-- not see tenants' rows). One a call, for the reason given above; how many.
 drop function postrider.drop_partitions(timestamptz, bigint);
 create function postrider.drop_partitions(before timestamptz, history_before timestamptz, needed bigint) returns int
 language plpgsql security definer set search_path = pg_catalog, postrider set timezone = 'UTC'
   set lock_timeout = '500ms' as $$
-declare part record; dropped int := 0;
+declare part record;
 begin
   for part in select * from postrider.old_partitions(before, history_before) loop
     continue when needed is not null and postrider.id_floor(part.day_end) > needed;
     begin
       execute format('drop table postrider.%I', part.relname);
-      dropped := dropped + 1;
+      return 1;
     exception when lock_not_available then null;  -- the next hour tries again
     end;
   end loop;
-  return dropped;
+  return 0;
 end $$;
 revoke all on function postrider.drop_partitions(timestamptz, timestamptz, bigint) from public;
 grant execute on function postrider.drop_partitions(timestamptz, timestamptz, bigint) to postrider_worker;
 
-select postrider.ensure_partitions(3);
+select postrider.ensure_partitions(3, 1000);
 
 -- ---------------------------------------------------------------- what waits already
 -- As the daemon: its policy shows every tenant's rows.

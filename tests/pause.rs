@@ -32,7 +32,7 @@ fn with_config(config: &Path, args: &[&str]) {
     assert_eq!(ran.code, 0, "{args:?}: {}", ran.err);
 }
 
-/// Without LISTEN, as behind a pooler, and with a slow rhythm: nothing but the bounded look helps.
+/// With a slow rhythm: only a notice, or the bounded look, helps.
 const SLOW: &str = r#"
 [[throttle]]
 scope = "tenant"
@@ -44,9 +44,7 @@ async fn a_pause_holds_within_a_second_and_ends_by_itself_however_slow_the_poll(
     let all = Installation::new(None).await;
     let config = all.configure(SLOW);
     let text = std::fs::read_to_string(&config).expect("read");
-    let text = text
-        .replace("[database]", "[database]\nprepared_statements = false")
-        .replace("[queue]", "[queue]\npoll_interval = \"5s\"");
+    let text = text.replace("[queue]", "[queue]\npoll_interval = \"5s\"");
     std::fs::write(&config, text).expect("write");
     let tenant = builders::tenant(&all.owner, "acme").await;
     // In full swing: 3,000 at 100 a second.

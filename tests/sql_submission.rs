@@ -209,7 +209,7 @@ async fn a_login_acts_for_its_tenant_whatever_it_sets() {
         "update postrider.tenant_login set tenant_id = 0",
         "select postrider.cancel_message(1, 1)",
         "select postrider.submit(1, 'bank.example', 'bulk', '{}', null, null, '{}', '{}')",
-        "select postrider.ensure_partitions(1)",
+        "select postrider.ensure_partitions(1, 1)",
         "set role postrider_api",
         "set role postrider_operator",
         "create table postrider.mine(x int)",

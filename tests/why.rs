@@ -267,7 +267,7 @@ async fn a_tenant_learns_nothing_of_others() {
     .expect("a session");
     sqlx::query(
         "insert into postrider.lane_wait(session_id, lane_id, tenant_id, reason, limit_key, limit_text, limit_rate, lane_rate, since)
-         select $1, lane_id, tenant_id, 'rate', 'source hidden-source at mailbox provider other', '77/s', 77, 1.5, now() from postrider.lane",
+         select $1, lane_id, tenant_id, 'rate', 'source hidden-source at mailbox provider other', '4711/s', 4711, 1.5, now() from postrider.lane",
     )
     .bind(session)
     .execute(&api.owner)
@@ -277,7 +277,7 @@ async fn a_tenant_learns_nothing_of_others() {
     assert_eq!(why.body["waits_for"][0]["kind"], "rate", "{why:?}");
     assert_eq!(why.body["waits_for"][0]["what"], "mail that leaves by the same way");
     let text = why.body.to_string();
-    for hidden in ["77", "hidden-source", "secret-host", "two"] {
+    for hidden in ["4711", "hidden-source", "secret-host", "two"] {
         assert!(!text.contains(hidden), "{hidden} in {text}");
     }
     sqlx::query(

@@ -5,7 +5,7 @@
 //! of an hour to notice. So whoever must go on waits no longer than this. What became of
 //! the statement is then unknown, as with a lost connection: only statements that may be
 //! repeated are given a deadline. The connection is not used again unless it answers soon
-//! (see [`crate::boot`]'s pool).
+//! (the pool sees to that when it is given back).
 
 use std::io;
 use std::time::Duration;

@@ -247,9 +247,17 @@ pub async fn retire_generation(pool: &PgPool, old: Generation) -> Result<bool, s
         .await
 }
 
-/// Creates the partitions of the days to come; how many.
+/// Creates the partitions of the days to come, each in a transaction of its own; how many.
 pub async fn make_partitions(pool: &PgPool) -> Result<i32, sqlx::Error> {
-    sqlx::query_scalar("select postrider.ensure_partitions(7)").fetch_one(pool).await
+    let mut made = 0;
+    loop {
+        let one: i32 =
+            sqlx::query_scalar("select postrider.ensure_partitions(7, 1)").fetch_one(pool).await?;
+        if one == 0 {
+            return Ok(made);
+        }
+        made += one;
+    }
 }
 
 /// Creates the partitions of the times to come and drops those past retention; how many of
@@ -264,12 +272,18 @@ pub async fn roll_partitions(
             .fetch_one(pool)
             .await?;
     let made = make_partitions(pool).await? + moved_in;
-    let days: Option<i32> = sqlx::query_scalar(include_str!("sql/drop_partitions.sql"))
-        .bind(retention.as_secs_f64())
-        .bind(history.as_secs_f64())
-        .fetch_one(pool)
-        .await?;
-    Ok((made, days.unwrap_or(0) + windows))
+    let mut days = 0;
+    loop {
+        let one: Option<i32> = sqlx::query_scalar(include_str!("sql/drop_partitions.sql"))
+            .bind(retention.as_secs_f64())
+            .bind(history.as_secs_f64())
+            .fetch_one(pool)
+            .await?;
+        match one {
+            Some(dropped) if dropped > 0 => days += dropped,
+            _ => return Ok((made, days + windows)),
+        }
+    }
 }
 
 /// Deletes bookkeeping that has served its time, at most `limit` rows of each kind; how many.

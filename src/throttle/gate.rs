@@ -50,6 +50,8 @@ pub struct Taken {
 pub struct Permit {
     terms: Arc<Terms>,
     tokens: Tokens,
+    /// When the tokens were taken, on the scale of the buckets.
+    taken: u64,
     use_of: TokensUse,
 }
 
@@ -64,7 +66,9 @@ impl Gate {
         let terms = self.terms();
         let grant = terms.take(want);
         let taken = grant.tokens.len() as u32;
-        let permit = |tokens| Permit { terms: terms.clone(), tokens, use_of: TokensUse::Unused };
+        let now = self.core.now();
+        let permit =
+            |tokens| Permit { terms: terms.clone(), tokens, taken: now, use_of: TokensUse::Unused };
         let permits = grant.tokens.into_iter().map(permit).collect();
         self.core.metrics.taken.increment(u64::from(taken));
         let Some((at, bound)) = grant.bound_by else {
@@ -101,7 +105,36 @@ impl Taken {
     }
 }
 
+/// Age from which on a permit of a rate is exchanged for a new one before it is used: mail
+/// that was held up would else arrive in a crowd with what follows it.
+const STALE: Duration = Duration::from_millis(100);
+
+/// A stale permit could not be exchanged yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotYet {
+    /// When it is worth trying again; `None`: after [`Limiter::eased`](super::limiter::Limiter::eased).
+    pub wait: Option<Duration>,
+}
+
 impl Permit {
+    /// Exchanges the tokens for new ones if they are too old to be used. What it holds of
+    /// concurrencies it keeps.
+    pub fn freshen(&mut self) -> Result<(), NotYet> {
+        if self.tokens.is_empty() {
+            return Ok(());
+        }
+        let now = self.terms.core.now();
+        if Duration::from_nanos(now.saturating_sub(self.taken)) < STALE {
+            return Ok(());
+        }
+        let Some(tokens) = self.terms.take_tokens(now) else {
+            return Err(NotYet { wait: self.terms.wait(1) });
+        };
+        self.terms.refund(&std::mem::replace(&mut self.tokens, tokens));
+        self.taken = now;
+        Ok(())
+    }
+
     /// The delivery was really tried: the tokens are gone for good.
     pub fn spend(&mut self) {
         self.use_of = TokensUse::Spent;
@@ -232,6 +265,23 @@ impl Terms {
             return None;
         }
         Some(permits)
+    }
+
+    /// One token of every rate, or none.
+    fn take_tokens(&self, now: u64) -> Option<Tokens> {
+        let mut one = [Tokens::new()];
+        for Limit { count, bounds } in &self.limits {
+            for (nth, quota) in bounds.quotas.iter().enumerate() {
+                if !count.account.take(nth, now, *quota, &mut one) {
+                    self.refund(&one[0]);
+                    self.note(1, &Room { n: 0, bound_by: None }, now);
+                    return None;
+                }
+            }
+        }
+        self.note(1, &Room { n: 1, bound_by: None }, now);
+        let [tokens] = one;
+        Some(tokens)
     }
 
     /// Remembers for the next exchange what was wanted: more of those that gave all they had.

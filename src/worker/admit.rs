@@ -103,4 +103,27 @@ impl Admission {
             }
         }
     }
+
+    /// Exchanges a permit that has grown old while its delivery was held up.
+    pub async fn freshen(&self, permit: &mut Permit) -> Result<(), Outcome> {
+        let give_up = tokio::time::Instant::now() + PUT_OFF;
+        loop {
+            let eased = self.limiter.eased();
+            tokio::pin!(eased);
+            eased.as_mut().enable();
+            let Err(not_yet) = permit.freshen() else { return Ok(()) };
+            let now = tokio::time::Instant::now();
+            let again = not_yet.wait.map_or(give_up, |wait| now + wait);
+            if now >= give_up || again > give_up {
+                return Err(Outcome::Postponed {
+                    delay: not_yet.wait.unwrap_or(PUT_OFF),
+                    reason: WaitReason::Rate,
+                });
+            }
+            tokio::select! {
+                () = &mut eased => {}
+                () = tokio::time::sleep_until(again) => {}
+            }
+        }
+    }
 }

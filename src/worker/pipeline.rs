@@ -93,6 +93,7 @@ impl Pipeline {
         let plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
         self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit).await?;
         let turn = self.intending.intend(&claim.job, &plan).await?;
+        self.admission.freshen(&mut claim.permit).await?;
         self.carrier.deliver(&rendered.letter, &plan, turn, &mut claim.permit, trail).await
     }
 }

@@ -153,7 +153,10 @@ fn end_after(hours: QuietHours, zone: Tz, at: DateTime<Utc>) -> DateTime<Utc> {
     };
     // Two days suffice but where a whole day is left out of a calendar.
     let moments = (0..=2).flat_map(shown).flatten();
-    moments.filter(|moment| *moment > at).min().unwrap_or(at + TimeDelta::days(1))
+    let end = moments.filter(|moment| *moment > at).min().unwrap_or(at + TimeDelta::days(1));
+    // Clocks that are moved meanwhile may jump out of the hours without showing their end.
+    let moved = change_of_clocks(zone, at, end);
+    if moved < end && !is_quiet(hours, zone, moved) { moved } else { end }
 }
 
 /// The second at which the zone's clocks are moved, between two that go differently.

@@ -58,7 +58,7 @@ pub(crate) async fn audit(
     let mut say = Sayings::default();
     let (rows, copies) = deliveries(&mut database).await?;
     for (recipient, n) in copies {
-        say.fault("I1", format!("{recipient} has {n} deliveries: a repeat was stored twice"));
+        say.fault("I1", &format!("{recipient} has {n} deliveries: a repeat was stored twice"));
     }
 
     let mut arrivals: HashMap<&str, Vec<&Taken>> = HashMap::new();
@@ -67,14 +67,14 @@ pub(crate) async fn audit(
     }
     for entry in ledger {
         if entry.ids.len() > 1 {
-            say.fault("I1", format!("one key, several ids: {:?}", entry.ids));
+            say.fault("I1", &format!("one key, several ids: {:?}", entry.ids));
         }
         for refusal in &entry.refusals {
-            say.fault("I1", format!("a sound submission was refused with {refusal}"));
+            say.fault("I1", &format!("a sound submission was refused with {refusal}"));
         }
         let Some(id) = entry.ids.first() else { continue };
         if entry.accepted != entry.recipients.len() {
-            say.fault("I1", format!("{id} accepted {} recipients", entry.accepted));
+            say.fault("I1", &format!("{id} accepted {} recipients", entry.accepted));
         }
         for recipient in &entry.recipients {
             findings.accepted += 1;
@@ -82,14 +82,14 @@ pub(crate) async fn audit(
             let known = rows.get(recipient).filter(|row| row.message == *id);
             let ended_otherwise = known.is_some_and(|row| row.ends > 0 && !row.delivered);
             if known.is_none() {
-                say.fault("I1", format!("{recipient} of {id} is not in the database"));
+                say.fault("I1", &format!("{recipient} of {id} is not in the database"));
             }
             if !arrived && !ended_otherwise && !known.is_some_and(|row| row.dead || row.waits) {
                 findings.lost += 1;
-                say.fault("I1", format!("{recipient} of {id} was accepted and is nowhere"));
+                say.fault("I1", &format!("{recipient} of {id} was accepted and is nowhere"));
             }
             if known.is_some_and(|row| row.tenant != entry.tenant) {
-                say.fault("I5", format!("{recipient} belongs to another tenant"));
+                say.fault("I5", &format!("{recipient} belongs to another tenant"));
             }
         }
     }
@@ -97,24 +97,24 @@ pub(crate) async fn audit(
         let arrived = arrivals.get(recipient.as_str()).map_or(0, Vec::len);
         findings.in_doubt += usize::from(row.doubts > 0);
         if row.ends > 1 {
-            say.fault("I4", format!("{recipient} has {} ends", row.ends));
+            say.fault("I4", &format!("{recipient} has {} ends", row.ends));
         }
         if row.waits {
-            say.fault("I1", format!("{recipient} never came to an end"));
+            say.fault("I1", &format!("{recipient} never came to an end"));
         } else if row.ends + i64::from(row.dead) == 0 {
             findings.lost += usize::from(arrived == 0);
-            say.fault("I1", format!("{recipient} neither waits nor has an end"));
+            say.fault("I1", &format!("{recipient} neither waits nor has an end"));
         }
         if row.delivered && arrived == 0 {
             findings.lost += 1;
-            say.fault("I1", format!("{recipient} is called delivered and never arrived"));
+            say.fault("I1", &format!("{recipient} is called delivered and never arrived"));
         }
     }
     for (recipient, mails) in &arrivals {
         let again = mails.len() - 1;
         findings.duplicated += again;
         let Some(row) = rows.get(*recipient) else {
-            say.fault("I1", format!("{recipient} got a mail that nobody submitted"));
+            say.fault("I1", &format!("{recipient} got a mail that nobody submitted"));
             continue;
         };
         let excused = match allowed {
@@ -125,15 +125,15 @@ pub(crate) async fn audit(
             let senders: Vec<_> = mails.iter().map(|mail| (&mail.sender, mail.at)).collect();
             say.fault(
                 "I2",
-                format!("{recipient} got {} mails, {excused} in doubt: {senders:?}", again + 1),
+                &format!("{recipient} got {} mails, {excused} in doubt: {senders:?}", again + 1),
             );
         }
         let ids: HashSet<&str> = mails.iter().map(|mail| mail.message_id.as_str()).collect();
         if ids.len() > 1 || ids.contains("") {
-            say.fault("I2", format!("{recipient} got different Message-IDs: {ids:?}"));
+            say.fault("I2", &format!("{recipient} got different Message-IDs: {ids:?}"));
         }
         if mails.iter().any(|mail| !mail.from.ends_with(&format!("@{}.example", row.tenant))) {
-            say.fault("I5", format!("{recipient} got mail in another tenant's name"));
+            say.fault("I5", &format!("{recipient} got mail in another tenant's name"));
         }
     }
     findings.violations = say.told;
@@ -193,7 +193,7 @@ struct Sayings {
 }
 
 impl Sayings {
-    fn fault(&mut self, invariant: &'static str, text: String) {
+    fn fault(&mut self, invariant: &'static str, text: &str) {
         let count = self.counts.entry(invariant).or_default();
         *count += 1;
         if *count <= 5 {

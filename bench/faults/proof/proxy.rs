@@ -178,7 +178,7 @@ impl Shared {
         // The sender lives as long as we do.
         let _ = weather.wait_for(|weather| *weather != Weather::Silent).await;
         if company.forsaken.is_cancelled() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -217,7 +217,7 @@ impl Stage {
     }
 
     /// The number of the daemon that calls itself so towards the receiver.
-    pub(crate) fn number_of(&self, sender: &str) -> anyhow::Result<usize> {
+    pub(crate) fn number_of(sender: &str) -> anyhow::Result<usize> {
         let digits = sender.trim_start_matches('r').split('.').next().unwrap_or_default();
         digits.parse().with_context(|| format!("the receiver was called by {sender:?}"))
     }
@@ -369,13 +369,10 @@ impl Stage {
 
     /// What the daemons and the API said last.
     pub(crate) fn words(&self) -> String {
-        let mut words = format!("api:\n{}\n", self.api.words());
-        for (n, daemon) in self.daemons.iter().enumerate() {
-            if let Some(daemon) = daemon {
-                words.push_str(&format!("r{n}:\n{}\n", daemon.words()));
-            }
-        }
-        words
+        let daemons = self.daemons.iter().enumerate().filter_map(|(n, daemon)| {
+            daemon.as_ref().map(|daemon| format!("r{n}:\n{}\n", daemon.words()))
+        });
+        std::iter::once(format!("api:\n{}\n", self.api.words())).chain(daemons).collect()
     }
 
     fn configuration(&self, name: &str) -> String {

@@ -156,7 +156,7 @@ pub(super) async fn restart_during_terminate(run: Run<'_>) -> anyhow::Result<Ran
         .await
         .context("no sender came by")??;
     let since = stage.now().await?;
-    let n = stage.number_of(&caught.sender)?;
+    let n = Stage::number_of(&caught.sender)?;
     stage.daemon(n)?.signal("TERM")?;
     stage.while_away(0, 100).await;
     stage.server.stop(Stop::Immediate)?;

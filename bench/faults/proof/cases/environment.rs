@@ -82,10 +82,10 @@ impl Disk {
         }
         let path = run.template.folder().join(format!("disk-{}", run.seed));
         fs::create_dir_all(&path)?;
-        let mut options = "size=64m,mode=700".to_owned();
-        if let ServerUser::Other { uid, gid } = ServerUser::choose()? {
-            options.push_str(&format!(",uid={uid},gid={gid}"));
-        }
+        let options = match ServerUser::choose()? {
+            ServerUser::Other { uid, gid } => format!("size=64m,mode=700,uid={uid},gid={gid}"),
+            ServerUser::Ourselves => "size=64m,mode=700".to_owned(),
+        };
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
             .arg(&path)

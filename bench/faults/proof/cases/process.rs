@@ -36,7 +36,7 @@ async fn kill_at(run: Run<'_>, point: Point) -> anyhow::Result<Ran> {
     let caught = stage.receiver.trap(point, after);
     let caught = tokio::time::timeout(TRAP, caught).await.context("no sender came by")??;
     let since = stage.now().await?;
-    let n = stage.number_of(&caught.sender)?;
+    let n = Stage::number_of(&caught.sender)?;
     stage.daemon(n)?.kill()?;
     caught.hold.cancel();
     stage.start_daemon(n)?;
@@ -82,7 +82,7 @@ pub(super) async fn terminate(run: Run<'_>) -> anyhow::Result<Ran> {
     let caught = stage.receiver.trap(Point::InData, after);
     let caught = tokio::time::timeout(TRAP, caught).await.context("no sender came by")??;
     let since = stage.now().await?;
-    let n = stage.number_of(&caught.sender)?;
+    let n = Stage::number_of(&caught.sender)?;
     stage.daemon(n)?.signal("TERM")?;
     stage.while_away(0, 200).await;
     caught.hold.cancel();
