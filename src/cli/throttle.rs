@@ -70,7 +70,7 @@ Example:
     Show,
 }
 
-/// Scope and names, as in a [[throttle]] of the configuration.
+/// Scope and names, as in a `[[throttle]]` of the configuration.
 #[derive(Debug, clap::Args)]
 struct What {
     /// What is counted together
