@@ -134,10 +134,17 @@ async fn a_tenant_moves_under_load_although_its_mover_is_killed() {
     let (again, _) = insist(&api, &shop, &message("shop", &["a@example.org".into()]), "1").await;
     assert_eq!(again, first, "its idempotency keys are known there");
     assert_eq!(two.facts(&["queue", "show", &first])["id"], json!(first));
-    assert_eq!(builders::rows(&two.b, "block where scope = 'S'").await, 1);
+    assert_eq!(builders::rows(&two.b, "block where scope = 'TS'").await, 1);
 
     two.facts(&["queue", "resume", "--tenant", "shop", "--stream", "transactional"]);
-    sqlx::query("update postrider.deferred set due_at = now()").execute(&two.b).await.expect("due");
+    assert!(builders::rows(&two.b, "lane_wake").await > 0, "what is scheduled wakes its lane");
+    sqlx::raw_sql(
+        "update postrider.lane_wake set at = now();
+         update postrider.ready set run_at = now() where run_at > now()",
+    )
+    .execute(&two.b)
+    .await
+    .expect("due");
     assert_eq!(two.facts(&["dead-letter", "replay", "--tenant", "shop"])["replayed"], 3);
     two.drained().await;
     let expected = 2 + 500 + 40 + shop_sent + bank_sent;
@@ -278,8 +285,32 @@ impl Pair {
              insert into postrider.api_key(tenant_id, prefix, hash) select tenant_id, 'pr_00000000', '\\x00' from postrider.tenant;
              insert into postrider.upload_chunk(tenant_id, message_id, upload, chunk, digest, accepted, suppressed)
              select tenant_id, message_id, '\\x01', 0, '\\x02', 1, 0 from postrider.message;
+             with scheduled as (
+               select * from postrider.ready order by job_id desc limit 3
+             ), gone as (
+               delete from postrider.ready r using scheduled s
+               where r.gen = s.gen and r.lane_id = s.lane_id and r.job_id = s.job_id returning r.*
+             )
+             insert into postrider.ready(gen, lane_id, run_at, job_id, tenant_id, expires_at)
+             select 4, lane_id, now() + interval '1 hour', job_id, tenant_id, expires_at from gone;
+             insert into postrider.block(scope, key, until, reason, holder, actor)
+             select 'TS', tenant_id || '/' || stream_id, now() + interval '1 day', 'paused', 'tenant', 'key'
+             from postrider.stream where name = 'news';
+             insert into postrider.pool(name) values ('first'), ('google');
              insert into postrider.block(scope, key, until, reason)
-             select 'S', stream_id, now() + interval '1 day', 'paused' from postrider.stream where name = 'news'",
+             select 'TP', tenant_id || '/' || pool_id, now() + interval '1 day', 'not there'
+             from postrider.tenant, postrider.pool where pool.name = 'google';
+             insert into postrider.route_override(scope, key, route, until, reason, actor)
+             select 'TSR', tenant_id || '/' || stream_id || '/direct', 'smarthost', now() + interval '1 day', 'listed', 'me'
+             from postrider.stream where name = 'bulk';
+             insert into postrider.route_override(scope, key, route, until, reason, actor)
+             select 'L', lane_id, 'smarthost', now() + interval '1 day', 'listed', 'me'
+             from postrider.lane join postrider.stream using (stream_id) where name = 'news';
+             insert into postrider.lane_cancellation(lane_id, tenant_id, before_id, reason, actor)
+             select lane_id, lane.tenant_id, postrider.mint_id(), 'wrong', 'me'
+             from postrider.lane join postrider.stream using (stream_id) where name = 'news';
+             insert into postrider.late_outcome(tenant_id, job_id, hold, kind, detail)
+             select tenant_id, job_id, 1, 1, '{\"b\": 1.50}' from postrider.dead_letter",
         )
         .execute(owner)
         .await
@@ -305,8 +336,17 @@ impl Pair {
                union all select 'key ' || (to_jsonb(k) - 'key_id')::text from postrider.api_key k
                union all select 'domain ' || to_jsonb(d)::text from postrider.sending_domain d
                union all select 'chunk ' || to_jsonb(u)::text from postrider.upload_chunk u
-               union all select 'block ' || b.scope || b.reason || s.name
-                 from postrider.block b join postrider.stream s on s.stream_id = b.key) y
+               union all select 'block ' || b.scope || postrider.scope_name(b.scope, b.key)
+                 || (to_jsonb(b) - 'key')::text from postrider.block b
+               union all select 'detour ' || postrider.scope_name(o.scope, o.key) || (to_jsonb(o) - 'key')::text
+                 from postrider.route_override o where o.scope <> 'L'
+               union all select 'detour of a lane ' || s.name || (to_jsonb(o) - 'key')::text
+                 from postrider.route_override o join postrider.lane l on l.lane_id::text = o.key
+                 join postrider.stream s using (stream_id) where o.scope = 'L'
+               union all select 'recall ' || s.name || (to_jsonb(c) - 'lane_id')::text
+                 from postrider.lane_cancellation c join postrider.lane l using (lane_id)
+                 join postrider.stream s using (stream_id)
+               union all select 'late ' || to_jsonb(o)::text || o.detail::text from postrider.late_outcome o) y
              order by 1",
         )
         .fetch_all(&self.owners[cell])
@@ -355,6 +395,9 @@ async fn a_move_that_dies_after_any_step_is_finished_by_the_next() {
         }
         let left = builders::rows(&pair.owners[here], "lane").await;
         assert_eq!(left, 0, "lanes are left");
+        let left = builders::rows(&pair.owners[here], "lane_wake").await;
+        assert_eq!(left, 0, "seconds of lanes are left");
+        assert!(builders::rows(&pair.owners[there], "lane_wake").await > 0, "its hour comes");
         std::mem::swap(&mut here, &mut there);
         if !died {
             assert!(dies_after > 15, "{dies_after} steps only");
