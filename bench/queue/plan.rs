@@ -61,6 +61,8 @@ pub(crate) async fn of_claim(
         CLAIM.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
     let statement = format!("explain (analyze, buffers, timing off, format json) {claim_text}")
         .replace("{g}", "0")
+        .replace("{lease_gen}", "0")
+        .replace("{lease}", "lease_g0")
         .replace("$1", &session.to_string())
         .replace("$2", &format!("'{{{}}}'", list.join(",")))
         .replace("$3", &format!("array_fill(null::timestamptz, array[{}])", lanes.len()))
