@@ -602,3 +602,41 @@ async fn a_cell_that_is_away_stops_nobody_else_and_joins_when_it_comes() {
     assert_eq!(daemon.terminate().await, Some(0));
     assert_eq!(two.home.sink.stats().duplicates, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_holds_over_all_cells_and_is_changed_for_all_at_once() {
+    let two = TwoCells::new().await;
+    let (shop, bank) = (two.tenant("shop", "main"), two.tenant("bank", "b"));
+    let api = two.api();
+    let text = std::fs::read_to_string(&two.config).expect("read");
+    let limit = "[[throttle]]\nscope = \"route\"\nroute = \"sink\"\nrate = \"10/d\"\nburst = 10\n";
+    std::fs::write(&two.config, format!("{text}\n{limit}")).expect("write");
+    let only_b = two.config.with_file_name("only-b.toml");
+    let one = text.replace("[worker]\n", "[worker]\ncells = [\"b\"]\n");
+    std::fs::write(&only_b, format!("{one}\n{limit}")).expect("write");
+    let daemons = [two.home.daemon(&two.config).await, two.home.daemon(&only_b).await];
+    let to = |domain| builders::recipients(30, domain);
+    insist(&api, &shop, &message("shop", &to("one.example")), "1").await;
+    insist(&api, &bank, &message("bank", &to("two.example")), "1").await;
+    // Everybody waits for the limit, the daemon without a part in the home cell too.
+    for (pool, sessions) in [(&two.main, 1), (&two.b, 2)] {
+        let waiting = "(select distinct session_id from postrider.lane_wait where reason = 'rate')";
+        let count = format!("worker_session where session_id in {waiting}");
+        while builders::rows(pool, &count).await < sessions {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    while builders::rows(&two.main, "lease").await + builders::rows(&two.b, "lease").await > 0 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let sent = two.home.sink.stats().distinct_recipients;
+    assert!((1..=10).contains(&sent), "ten together, not each: {sent}");
+    let limit = ["throttle", "set", "--scope", "route", "--route", "sink", "--rate", "1000/s"];
+    two.facts(&[&limit[..], &["--for", "1h", "--reason", "test", "--cell", "b"]].concat());
+    two.drained().await;
+    assert_eq!(two.home.sink.stats().distinct_recipients, 60);
+    for daemon in daemons {
+        assert_eq!(daemon.terminate().await, Some(0));
+    }
+    assert_eq!(builders::rows(&two.main, "throttle_slot").await, 0);
+}

@@ -114,8 +114,7 @@ impl Shared {
     }
 
     /// Gives up the slots of the limits and says QUIT on the parked connections; who does not
-    /// listen is not waited for.
-    /// When every cell has stopped.
+    /// listen is not waited for. To be called when every cell has stopped.
     pub async fn close(&self) {
         self.stop.cancel();
         self.exchanging.close();
