@@ -11,94 +11,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::crowd::{CrowdId, Crowds};
-use super::order::{Cursor, Lanes, Rank, UPSIDE_DOWN};
+use super::crowd::Crowds;
+use super::lane_state::{LaneState, Place};
+use super::order::{Cursor, Lanes, UPSIDE_DOWN};
+use super::pick::{Pick, Picks};
 use super::quiet::Nights;
 use super::waits::LaneRecord;
 use crate::domain::ids::{LaneId, TenantId};
 use crate::domain::outcome::WaitReason;
 use crate::queue::lane::{Blocks, Lane};
 use crate::route::planner::RouteChoice;
-use crate::throttle::gate::{Gate, Permit};
+use crate::throttle::gate::Gate;
 use crate::throttle::key::Key;
 use crate::throttle::metrics::Waiting;
 
 /// Longest rest of a lane in its quiet hours before its clock is looked at again: the
 /// machine's may be set, and the machine may sleep.
 const QUIET_LOOK: Duration = Duration::from_secs(60);
-
-/// A lane as the claimer sees it.
-#[derive(Debug)]
-pub struct LaneState {
-    /// The directory entry.
-    pub lane: Arc<Lane>,
-    /// The limits that apply to everything in it.
-    pub gate: Arc<Gate>,
-    /// The way out for everything in it.
-    pub choice: Arc<RouteChoice>,
-    /// When all of it rests, if it ever does.
-    nights: Option<Nights>,
-    /// Told to hold work within the last seconds, or the last claim came back full.
-    warm: bool,
-    /// A pause covers it.
-    blocked: bool,
-    place: Place,
-    /// The crowd that it waited in last.
-    crowd: Option<CrowdId>,
-    /// Counted in `postrider_waiting` while a limit holds it back.
-    waiting: Option<Waiting>,
-    served: u64,
-    /// For whoever asks why it waits.
-    pub(super) record: LaneRecord,
-}
-
-impl LaneState {
-    /// Whether it is known to hold work.
-    pub(super) const fn is_warm(&self) -> bool {
-        self.warm
-    }
-
-    /// Whether a pause covers it.
-    pub(super) const fn is_blocked(&self) -> bool {
-        self.blocked
-    }
-
-    /// When its quiet hours end, or its clock is looked at again.
-    pub(super) const fn rests_until(&self) -> Option<Instant> {
-        match self.place {
-            Place::Resting(until) => Some(until),
-            _ => None,
-        }
-    }
-}
-
-/// Where a lane is filed: what it waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// For a hint, or for the end of a pause.
-    Aside,
-    /// For room in a limit.
-    Crowd(CrowdId),
-    /// For the end of its quiet hours, or for a look at the clock.
-    Resting(Instant),
-    /// For its turn.
-    Ready,
-}
-
-impl LaneState {
-    fn rank(&self) -> Rank {
-        (self.lane.priority, self.served, self.lane.id)
-    }
-}
-
-/// Leave to take up to `permits.len()` jobs from a lane.
-#[derive(Debug)]
-pub struct Pick {
-    /// From here.
-    pub lane: LaneId,
-    /// One for each job; what is not used is dropped and so given back.
-    pub permits: Vec<Permit>,
-}
 
 /// All lanes known to this process, and what each tenant is owed.
 #[derive(Debug, Default)]
@@ -434,28 +363,6 @@ impl LaneBook {
 enum Share {
     Owed,
     LeftOver,
-}
-
-/// Picks of one round, each lane once.
-#[derive(Default)]
-struct Picks {
-    list: Vec<Pick>,
-    at: HashMap<LaneId, usize>,
-}
-
-impl Picks {
-    fn of(&self, lane: LaneId) -> usize {
-        self.at.get(&lane).map_or(0, |at| self.list[*at].permits.len())
-    }
-
-    fn add(&mut self, lane: LaneId, permits: Vec<Permit>) {
-        if let Some(at) = self.at.get(&lane) {
-            self.list[*at].permits.extend(permits);
-        } else {
-            self.at.insert(lane, self.list.len());
-            self.list.push(Pick { lane, permits });
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,49 +10,38 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
-use super::lanes::{LaneBook, Pick};
 use super::metrics;
+use super::pick::Pick;
 use super::pipeline::Claim;
 use super::quiet::QuietTimes;
 use super::runner::Parcel;
 use super::slots::Slots;
+use super::view::View;
 use super::waits::{Room, Snapshot};
 use super::writing::Writing;
 use crate::config::Settings;
 use crate::domain::failpoint::{self, Point};
 use crate::domain::ids::LaneId;
+use crate::queue::Generation;
 use crate::queue::claim::{Want, claim};
 use crate::queue::deadline;
-use crate::queue::lane::{self, Lane, Orders};
+use crate::queue::lane::{self, Lane};
 use crate::queue::session::Session;
 use crate::queue::signal::Class;
-use crate::queue::{GENERATIONS, Generation};
 use crate::route::planner::Planner;
 use crate::telemetry::health::Part;
-use crate::throttle::key::Plan;
 use crate::throttle::limiter::Limiter;
-
-/// How long a hint keeps a lane in view. Hints are written once a second at most and
-/// become visible with their transaction; submitting transactions are shorter than this.
-const HINT_SECONDS: f64 = 10.0;
 
 /// How far behind the latest claimed `run_at` a lane is looked at again.
 const LOOK_BACK: Duration = Duration::from_secs(5);
 
-/// How often all lanes that hold rows are found without hints, and looked at from their start.
-const LOOK_FROM_START: Duration = Duration::from_secs(30);
-
 /// How often it is seen what operators said, however seldom the lanes are looked at.
 const OBEY: Duration = Duration::from_millis(400);
-
-/// Lanes that are got to know with one statement.
-const DIRECTORY_ROWS: usize = 5_000;
 
 /// A lane whose parked rows that are due have gone is asked for such again after this.
 const PARKED_REST: Duration = Duration::from_millis(200);
@@ -104,54 +93,11 @@ pub struct Pump {
     pub waits: watch::Sender<Arc<Snapshot>>,
 }
 
-struct View {
-    book: LaneBook,
-    orders: Orders,
-    /// When what operators said was last seen.
-    obeyed: Option<Instant>,
-    /// Of the ring, oldest first.
-    generations: Vec<Generation>,
-    /// Lanes that have parked rows, due or not, and when they are worth asking for them.
-    parked: HashMap<LaneId, Instant>,
-    /// Of the count of parkings that `parked` was read after.
-    parkings: i64,
-    /// Lower bounds for claims, by lane and generation.
-    after: HashMap<LaneId, [Option<DateTime<Utc>>; GENERATIONS + 1]>,
-    /// Old generations in which a lane was found empty; nothing new comes there.
-    drained: HashMap<LaneId, Vec<Generation>>,
-    bounds_reset: Instant,
-    /// The rules that the waits in the book are of.
-    rules: u64,
-    looked: Option<Instant>,
-    /// Somebody said that there is work, and nobody has looked since.
-    notified: bool,
-    claimed: Instant,
-    /// When it was last said why lanes wait, and when no place was left.
-    told: Instant,
-    full: Option<Instant>,
-}
-
 impl Pump {
     /// Claims until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let now = Instant::now();
-        let mut view = View {
-            book: LaneBook::default(),
-            orders: Orders::default(),
-            obeyed: None,
-            generations: Vec::new(),
-            parked: HashMap::new(),
-            parkings: 0,
-            after: HashMap::new(),
-            drained: HashMap::new(),
-            bounds_reset: now,
-            rules: 0,
-            looked: None,
-            notified: true,
-            claimed: now,
-            told: now,
-            full: None,
-        };
+        let mut view = View::new(now);
         let mut trouble = TROUBLE_FIRST;
         let limiter = Arc::clone(&self.limiter);
         while !stop.is_cancelled() {
@@ -279,95 +225,6 @@ impl Pump {
         let waits = view.book.waits(tenant_room, room, now);
         self.waits.send_replace(Arc::new(waits));
         view.told = now;
-    }
-
-    async fn look(&self, view: &mut View) -> Result<(), sqlx::Error> {
-        let look = lane::look(&self.pool, HINT_SECONDS).await?;
-        let now = Instant::now();
-        self.obey(view, look.orders).await?;
-        self.meet(view, &look.hinted).await?;
-        view.book.hint(&look.hinted);
-        view.notified = false;
-        // What parks is woken by what eases; should that have been missed, by this.
-        view.book.unpark();
-        let from_start = view.bounds_reset.elapsed() > LOOK_FROM_START;
-        if from_start || view.generations != look.generations || view.parkings != look.parked {
-            for generation in &look.generations {
-                let waiting = lane::waiting(&self.pool, *generation).await?;
-                self.meet(view, &waiting.due).await?;
-                view.book.hint(&waiting.due);
-            }
-            let parked = lane::waiting(&self.pool, Generation::PARKED).await?;
-            self.meet(view, &parked.due).await?;
-            view.book.hint(&parked.due);
-            view.parked =
-                parked.due.into_iter().chain(parked.later).map(|lane| (lane, now)).collect();
-            view.parkings = look.parked;
-            view.after.clear();
-            view.drained.clear();
-            view.bounds_reset = now;
-        }
-        view.generations = look.generations;
-        view.looked = Some(now);
-        Ok(())
-    }
-
-    /// Takes over what operators said. What is in hand goes on as it began.
-    async fn obey(&self, view: &mut View, orders: Orders) -> Result<(), sqlx::Error> {
-        let before = std::mem::replace(&mut view.orders, orders);
-        view.book.block(&view.orders.blocks);
-        if before.directory != view.orders.directory {
-            let known: Vec<LaneId> = view.book.entries().iter().map(|lane| lane.id).collect();
-            match lane::directory(&self.pool, &known).await {
-                Ok(lanes) => lanes.into_iter().for_each(|lane| self.enter(view, Arc::new(lane))),
-                Err(error) => {
-                    // Read again at the next look.
-                    view.orders.directory = before.directory;
-                    return Err(error);
-                }
-            }
-        } else if before.detours != view.orders.detours {
-            for lane in view.book.entries() {
-                self.enter(view, lane);
-            }
-        }
-        view.obeyed = Some(Instant::now());
-        Ok(())
-    }
-
-    /// Gets to know those of the lanes that are new.
-    async fn meet(&self, view: &mut View, lanes: &[LaneId]) -> Result<(), sqlx::Error> {
-        let unknown: Vec<LaneId> =
-            lanes.iter().copied().filter(|lane| !view.book.knows(*lane)).collect();
-        for some in unknown.chunks(DIRECTORY_ROWS) {
-            for lane in lane::directory(&self.pool, some).await? {
-                self.enter(view, Arc::new(lane));
-            }
-        }
-        Ok(())
-    }
-
-    /// Knows a lane by its limits, its way out and its quiet hours under the settings in force
-    /// and what operators said.
-    fn enter(&self, view: &mut View, lane: Arc<Lane>) {
-        let mut choice =
-            self.planner.route_for(&lane.tenant_name, &lane.stream_name, &lane.mailbox_provider);
-        if let Some(route) = view.orders.detours.find(&lane, &choice.route) {
-            if let Some(other) = self.planner.route_named(route) {
-                choice = other;
-            } else {
-                // This process runs under an older configuration: as if nothing had been said.
-                tracing::warn!(%route, "mail was moved to a route that is not configured");
-            }
-        }
-        let gate = self.limiter.gate(&Plan {
-            tenant: Arc::clone(&lane.tenant_name),
-            mailbox_provider: lane.mailbox_provider.clone(),
-            source: Arc::clone(&choice.source),
-            route: Arc::clone(&choice.route),
-        });
-        let nights = self.quiet.of_lane(&lane);
-        view.book.put(lane, gate, Arc::new(choice), nights);
     }
 
     async fn claim(&self, view: &mut View, picks: Vec<Pick>) -> Result<(), sqlx::Error> {

@@ -1,0 +1,76 @@
+//! One lane as the claimer sees it, and what it waits for (no I/O).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::crowd::CrowdId;
+use super::order::Rank;
+use super::quiet::Nights;
+use super::waits::LaneRecord;
+use crate::queue::lane::Lane;
+use crate::route::planner::RouteChoice;
+use crate::throttle::gate::Gate;
+use crate::throttle::metrics::Waiting;
+
+/// A lane as the claimer sees it.
+#[derive(Debug)]
+pub struct LaneState {
+    /// The directory entry.
+    pub lane: Arc<Lane>,
+    /// The limits that apply to everything in it.
+    pub gate: Arc<Gate>,
+    /// The way out for everything in it.
+    pub choice: Arc<RouteChoice>,
+    /// When all of it rests, if it ever does.
+    pub(super) nights: Option<Nights>,
+    /// Told to hold work within the last seconds, or the last claim came back full.
+    pub(super) warm: bool,
+    /// A pause covers it.
+    pub(super) blocked: bool,
+    pub(super) place: Place,
+    /// The crowd that it waited in last.
+    pub(super) crowd: Option<CrowdId>,
+    /// Counted in `postrider_waiting` while a limit holds it back.
+    pub(super) waiting: Option<Waiting>,
+    pub(super) served: u64,
+    /// For whoever asks why it waits.
+    pub(super) record: LaneRecord,
+}
+
+impl LaneState {
+    /// Its place among its tenant's lanes.
+    pub(super) fn rank(&self) -> Rank {
+        (self.lane.priority, self.served, self.lane.id)
+    }
+
+    /// Whether it is known to hold work.
+    pub(super) const fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    /// Whether a pause covers it.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// When its quiet hours end, or its clock is looked at again.
+    pub(super) const fn rests_until(&self) -> Option<Instant> {
+        match self.place {
+            Place::Resting(until) => Some(until),
+            _ => None,
+        }
+    }
+}
+
+/// Where a lane is filed: what it waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// For a hint, or for the end of a pause.
+    Aside,
+    /// For room in a limit.
+    Crowd(CrowdId),
+    /// For the end of its quiet hours, or for a look at the clock.
+    Resting(Instant),
+    /// For its turn.
+    Ready,
+}

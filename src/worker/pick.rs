@@ -1,0 +1,39 @@
+//! Leave to take from lanes: what a turn of the claimer picked (no I/O).
+
+use std::collections::HashMap;
+
+use crate::domain::ids::LaneId;
+use crate::throttle::gate::Permit;
+
+/// Leave to take up to `permits.len()` jobs from a lane.
+#[derive(Debug)]
+pub struct Pick {
+    /// From here.
+    pub lane: LaneId,
+    /// One for each job; what is not used is dropped and so given back.
+    pub permits: Vec<Permit>,
+}
+
+/// Picks of one round, each lane once.
+#[derive(Default)]
+pub(super) struct Picks {
+    pub(super) list: Vec<Pick>,
+    at: HashMap<LaneId, usize>,
+}
+
+impl Picks {
+    /// Permits picked for a lane so far.
+    pub(super) fn of(&self, lane: LaneId) -> usize {
+        self.at.get(&lane).map_or(0, |at| self.list[*at].permits.len())
+    }
+
+    /// Picks more for a lane.
+    pub(super) fn add(&mut self, lane: LaneId, permits: Vec<Permit>) {
+        if let Some(at) = self.at.get(&lane) {
+            self.list[*at].permits.extend(permits);
+        } else {
+            self.at.insert(lane, self.list.len());
+            self.list.push(Pick { lane, permits });
+        }
+    }
+}
