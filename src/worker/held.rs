@@ -4,7 +4,8 @@
 //! A claim can commit and its answer get lost with the connection. Then a lease stands in
 //! the database that nobody here knows of; it would stay for as long as this process
 //! lives, since only dead sessions are rescued. Knowing what *is* in hand tells those
-//! strays apart. In the same way an intent may go once nothing of it is in hand any more.
+//! strays apart. The pump looks for them after trouble, and a sweep now and then finds those
+//! whose claim committed later than that. In the same way an intent may go once nothing of it is in hand any more.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -123,7 +124,8 @@ impl Held {
         self.hand.lock().open.values().sum()
     }
 
-    fn ids(&self) -> Vec<i64> {
+    /// What is in hand.
+    pub(super) fn ids(&self) -> Vec<i64> {
         self.hand.lock().claims.keys().map(|(job, _)| job.get()).collect()
     }
 }

@@ -123,6 +123,7 @@ impl Pump {
                 Err(error) => {
                     // The permits that were taken are given back unheard.
                     view.book.unpark();
+                    view.unheard = true;
                     tracing::warn!(%error, "cannot claim; trying again");
                     metrics::database_trouble("claim");
                     self.health.not_ready("the database does not answer");
@@ -140,6 +141,9 @@ impl Pump {
     /// Looks if it is time, then claims what there is room for. Says when to come again.
     async fn turn(&mut self, view: &mut View) -> Result<Turn, sqlx::Error> {
         let queue = self.settings.borrow().queue.clone();
+        if view.unheard {
+            self.give_back_strays(view).await?;
+        }
         if self.settings.has_changed().unwrap_or(false) {
             self.settings.mark_unchanged();
             for lane in view.book.entries() {
@@ -208,6 +212,18 @@ impl Pump {
         } else {
             Turn::At(next)
         })
+    }
+
+    /// Gives back what an unheard claim took. Nobody else claims for this session, so no claim
+    /// is under way, and every lease that is not in hand is such.
+    async fn give_back_strays(&self, view: &mut View) -> Result<(), sqlx::Error> {
+        let held = self.held.ids();
+        let strays = self.session.release_strays(&self.pool, &held, Duration::ZERO).await?;
+        view.unheard = false;
+        if strays > 0 {
+            tracing::warn!(strays, "gave back deliveries whose claim's answer was lost");
+        }
+        Ok(())
     }
 
     /// Says why lanes wait, now and then.

@@ -51,6 +51,8 @@ pub(super) struct View {
     /// Somebody said that there is work, and nobody has looked since.
     pub(super) notified: bool,
     pub(super) claimed: Instant,
+    /// A claim may have committed whose answer was lost.
+    pub(super) unheard: bool,
     /// When it was last said why lanes wait, and when no place was left.
     pub(super) told: Instant,
     pub(super) full: Option<Instant>,
@@ -73,6 +75,7 @@ impl View {
             looked: None,
             notified: true,
             claimed: now,
+            unheard: false,
             told: now,
             full: None,
         }
