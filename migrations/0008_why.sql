@@ -77,17 +77,19 @@ begin
   return (v_plan -> 0 -> 'Plan' ->> 'Plan Rows')::numeric::bigint;
 end $$;
 
--- What holds a lane's mail back by an operator's word. Blocks have no tenant of their own, so
--- the API's role asks here, and only for the tenant it acts for. Reasons of what concerns all
--- tenants are for operators.
+-- What holds a lane's mail back by somebody's word, for the tenant's eyes: the API's role sees
+-- only blocks that name the tenant, so it asks here, and only for the tenant it acts for.
+-- Reasons of what concerns all tenants are for operators.
 create function postrider.lane_blocks(p_tenant bigint, p_pool int, p_stream int, p_lane int)
-returns table(scope text, reason text, until timestamptz)
+returns table(scope text, reason text, since timestamptz, until timestamptz)
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-  select b.scope, case when b.scope = 'P' then null else b.reason end,
+  select postrider.scope_kind(b.scope), case when b.scope <> 'P' then b.reason end, b.since,
          case when b.until < now() + interval '50 years' then b.until end
   from postrider.block b
   where b.until > now() and p_tenant = postrider.current_tenant()
-    and (b.scope, b.key::text) in (('T', p_tenant::text), ('P', p_pool::text), ('S', p_stream::text), ('L', p_lane::text))
+    and (b.scope, b.key) in (
+      ('T', p_tenant::text), ('P', p_pool::text), ('L', p_lane::text), ('TS', concat_ws('/', p_tenant, p_stream)),
+      ('TP', concat_ws('/', p_tenant, p_pool)), ('TSP', concat_ws('/', p_tenant, p_stream, p_pool)))
   order by b.until desc
 $$;
 revoke all on function postrider.lane_blocks(bigint, int, int, int) from public;

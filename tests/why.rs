@@ -141,14 +141,6 @@ async fn a_pause_says_who_why_and_until_when() {
     let pause = ["queue", "pause", "--tenant", "acme", "--reason", "complaints rose"];
     let paused = postrider(&db, &[&pause[..], &["--for", "2h", "--actor", "ann"]].concat());
     assert_eq!(paused.code, 0, "{}", paused.err);
-    // As the command records it.
-    sqlx::query(
-        "insert into postrider.operator_action(actor, action, target, reason)
-         values ('ann', 'queue pause', 'tenant acme', 'complaints rose')",
-    )
-    .execute(&owner)
-    .await
-    .expect("record");
     let why = facts(&db, &["why", &last]);
     let binding = &why["waits_for"][0];
     assert_eq!(binding["kind"], "paused", "{why:#}");
@@ -299,4 +291,16 @@ async fn a_tenant_learns_nothing_of_others() {
     .expect("pause");
     let why = api.get(&one.key, &format!("/v1/deliveries/{delivery}/why")).await;
     assert!(why.body.to_string().contains("unpaid"), "{why:?}");
+
+    // And what it holds back itself, by a name that only its own streams have.
+    sqlx::query("delete from postrider.block").execute(&api.owner).await.expect("resume");
+    let stream = why.body["stream"].as_str().expect("a stream").to_owned();
+    let pause = serde_json::json!({"reason": "wrong prices", "for": "2h"});
+    let paused = api.post_json(&one.key, &format!("/v1/streams/{stream}/pause"), &pause).await;
+    assert_eq!(paused.status, StatusCode::OK, "{paused:?}");
+    let why = api.get(&one.key, &format!("/v1/deliveries/{delivery}/why")).await;
+    let binding = &why.body["waits_for"][0];
+    assert_eq!(binding["what"], format!("stream {stream}"), "{why:?}");
+    assert_eq!(binding["reason"], "wrong prices");
+    assert!(binding["since"].is_string() && binding["until"].is_string(), "{why:?}");
 }

@@ -203,7 +203,7 @@ impl Signals {
                         hold: waiting.hold,
                         limit_key: waiting.limit.as_ref().map(ToString::to_string),
                         limit_text: rule.as_ref().map(in_words),
-                        limit_rate: rule.and_then(|rule| rule.rate),
+                        limit_rate: rule.as_ref().and_then(slowest),
                         lane_rate: rounded(rate),
                         waited: now.saturating_duration_since(waiting.since),
                         left: waiting.until.map(|at| at.saturating_duration_since(now)),
@@ -260,9 +260,18 @@ fn differs(told: &Row, now: &Row) -> bool {
 
 /// A limit in the words of the configuration.
 fn in_words(rule: &ThrottleRule) -> String {
-    let rate = rule.rate.map(unit::written_rate);
+    let rates = rates(rule).map(unit::written_rate);
     let slots = rule.concurrency.map(|n| format!("{n} at a time"));
-    rate.into_iter().chain(slots).collect::<Vec<_>>().join(", ")
+    rates.chain(slots).collect::<Vec<_>>().join(", ")
+}
+
+/// What a limit lets through in the long run: all its rates hold together.
+fn slowest(rule: &ThrottleRule) -> Option<f64> {
+    rates(rule).min_by(f64::total_cmp)
+}
+
+fn rates(rule: &ThrottleRule) -> impl Iterator<Item = f64> {
+    rule.rate.into_iter().chain(rule.further.iter().map(|further| further.per_second))
 }
 
 /// To three digits, so that noise is no change.
@@ -277,9 +286,23 @@ fn rounded(rate: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{FurtherRate, ThrottleScope};
     use crate::domain::ids::TenantId;
     use crate::domain::outcome::WaitReason;
     use crate::queue::signal::Hold;
+
+    #[test]
+    fn all_rates_of_a_limit_are_told_and_the_slowest_counts() {
+        let rule = ThrottleRule {
+            scope: ThrottleScope::Tenant { tenant: None },
+            rate: Some(50.0),
+            burst: None,
+            further: vec![FurtherRate { per_second: 10.0, unit: 60.0 }],
+            concurrency: Some(3),
+        };
+        assert_eq!(in_words(&rule), "50/s, 10/s, 3 at a time");
+        assert_eq!(slowest(&rule), Some(10.0));
+    }
 
     fn row(lane: i32, hold: Hold, since: Instant) -> Row {
         let wait = LaneWait {

@@ -356,6 +356,7 @@ mod tests {
                 reason: "complaints".into(),
                 holder: "operator".into(),
                 actor: None,
+                since: chrono::DateTime::UNIX_EPOCH,
                 seconds_left: None,
             }],
             ..Backlog::default()

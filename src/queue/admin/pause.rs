@@ -6,6 +6,7 @@
 //! `tenant activate` removes. A tenant may hold back its own streams; it cannot let go what
 //! an operator holds back.
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::Serialize;
 use sqlx::{FromRow, PgConnection, PgPool};
@@ -39,6 +40,8 @@ pub struct Block {
     pub holder: String,
     /// Who did it, as they said.
     pub actor: Option<String>,
+    /// Since when.
+    pub since: DateTime<Utc>,
     /// Seconds until it ends by itself; absent: not before somebody ends it.
     pub seconds_left: Option<f64>,
 }
@@ -47,16 +50,17 @@ impl Block {
     /// Whether it holds back the lane of these names. What is not known here by name is told
     /// by the daemons, which honour every row.
     pub fn holds(&self, tenant: &str, stream: &str, mailbox_provider: &str, lane: i32) -> bool {
-        match &*self.scope {
-            "tenant" => self.name == tenant,
-            "stream" => {
-                self.name.strip_prefix(tenant).and_then(|rest| rest.strip_prefix('/'))
-                    == Some(stream)
-            }
-            "mailbox-provider" => self.name == mailbox_provider,
-            "lane" => self.name == lane.to_string(),
+        let of_stream = |name: &str| {
+            name.strip_prefix(tenant).and_then(|rest| rest.strip_prefix('/')) == Some(stream)
+        };
+        // All that is named must fit.
+        self.scope.split('+').zip(self.name.split(" + ")).all(|(kind, name)| match kind {
+            "tenant" => name == tenant,
+            "stream" => of_stream(name),
+            "mailbox-provider" => name == mailbox_provider,
+            "lane" => name == lane.to_string(),
             _ => false,
-        }
+        })
     }
 }
 

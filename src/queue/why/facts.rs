@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
-use sqlx::{FromRow, Row};
+use sqlx::FromRow;
 
 use super::estimate::{self, Way};
 use super::{Constraint, Expected, Explain, Eyes};
@@ -95,10 +95,10 @@ impl Explain {
         now: DateTime<Utc>,
     ) -> Result<Vec<Constraint>, sqlx::Error> {
         if self.eyes == Eyes::Operator {
-            return self.recorded_pauses(place, blocks, now).await;
+            return Ok(recorded_pauses(place, blocks, now));
         }
         let (pool, stream, lane) = (place.pool, place.stream_id, place.lane);
-        let rows: Vec<(String, Option<String>, Option<DateTime<Utc>>)> = scope
+        let rows: Vec<Pause> = scope
             .run(&self.pool, move |conn| {
                 sqlx::query_as(include_str!("sql/blocks.sql"))
                     .bind(scope.tenant().get())
@@ -111,44 +111,13 @@ impl Explain {
             .await?;
         Ok(rows
             .into_iter()
-            .map(|(kind, reason, until)| Constraint {
+            .map(|(kind, reason, since, until)| Constraint {
                 what: Some(place.name_of(&kind)),
                 reason,
                 until,
-                ..Constraint::of("paused", None)
+                ..Constraint::of("paused", Some(since))
             })
             .collect())
-    }
-
-    async fn recorded_pauses(
-        &self,
-        place: &Place,
-        blocks: &[Block],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Constraint>, sqlx::Error> {
-        let mut pauses = Vec::new();
-        let holds = |block: &&Block| {
-            block.holds(&place.tenant, &place.stream, &place.mailbox_provider, place.lane)
-        };
-        for block in blocks.iter().filter(holds) {
-            let record = sqlx::query(include_str!("sql/pauser.sql"))
-                .bind(&block.reason)
-                .fetch_optional(&self.pool)
-                .await?;
-            let (by, since) = match record {
-                Some(row) => (Some(row.try_get("actor")?), Some(row.try_get("at")?)),
-                None => (None, None),
-            };
-            let left = block.seconds_left.map(|left| TimeDelta::milliseconds((left * 1e3) as i64));
-            pauses.push(Constraint {
-                what: Some(place.name_of(&block.scope)),
-                reason: Some(block.reason.clone()),
-                by,
-                until: left.map(|left| now + left),
-                ..Constraint::of("paused", since)
-            });
-        }
-        Ok(pauses)
     }
 
     /// All blocks, where they may be seen.
@@ -227,14 +196,36 @@ impl Explain {
 impl Place {
     /// A block's scope with the name it has here.
     fn name_of(&self, scope: &str) -> String {
-        match scope {
+        let parts = scope.split('+').map(|part| match part {
             "tenant" => format!("tenant {}", self.tenant),
             "stream" => format!("stream {}", self.stream),
             "mailbox-provider" => format!("all mail to {}", self.mailbox_provider),
             "lane" => format!("lane {}", self.lane),
             other => other.to_owned(),
-        }
+        });
+        parts.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Scope in words, reason, since when, until when.
+type Pause = (String, Option<String>, DateTime<Utc>, Option<DateTime<Utc>>);
+
+/// What holds a lane back, with who did it, for an operator's eyes.
+fn recorded_pauses(place: &Place, blocks: &[Block], now: DateTime<Utc>) -> Vec<Constraint> {
+    let holds = |block: &&Block| {
+        block.holds(&place.tenant, &place.stream, &place.mailbox_provider, place.lane)
+    };
+    let left = |block: &Block| {
+        block.seconds_left.map(|left| now + TimeDelta::milliseconds((left * 1e3) as i64))
+    };
+    let pause = |block: &Block| Constraint {
+        what: Some(place.name_of(&block.scope)),
+        reason: Some(block.reason.clone()),
+        by: block.actor.clone(),
+        until: left(block),
+        ..Constraint::of("paused", Some(block.since))
+    };
+    blocks.iter().filter(holds).map(pause).collect()
 }
 
 impl Standing {
