@@ -16,10 +16,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::cell::Cell;
+use crate::cell::identity::{self, IdentityError};
 use crate::config::load::{self, Loader};
 use crate::config::reload::Reloader;
 use crate::config::{ConfigError, Database, Settings};
 use crate::domain::failpoint;
+use crate::queue::migrate::{self, SchemaError};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{self, MetricsHandle};
 use crate::telemetry::tracing::{self as logs, LogHandle};
@@ -195,7 +198,57 @@ const CLEANING: Duration = Duration::from_secs(2);
 /// has a transaction opened and rolled back: whatever was left open ends, and a clean
 /// connection is not warned about (docs/adr/0005).
 pub async fn connect(database: &Database, role: Role) -> Result<PgPool, sqlx::Error> {
-    let pool = PgPoolOptions::new()
+    let pool = pool_of(database).connect_with(options(database, role)?).await?;
+    if database.transaction_pooler {
+        role_is_taken(&pool, role.name(database)).await?;
+    }
+    Ok(pool)
+}
+
+/// The same without waiting: the first connection is made when one is asked for, so a database
+/// that is away shows itself then. Ask [`fits`] before anything is done there.
+pub fn connect_when_asked(database: &Database, role: Role) -> Result<PgPool, sqlx::Error> {
+    Ok(pool_of(database).connect_lazy_with(options(database, role)?))
+}
+
+/// Why a process must not work in a cell, or not yet.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// It does not answer; it may later.
+    #[error("the database does not answer: {0}")]
+    Away(sqlx::Error),
+    /// It lets this process act as somebody else than it should.
+    #[error(transparent)]
+    Role(sqlx::Error),
+    /// Its schema is not one that this program knows.
+    #[error(transparent)]
+    Schema(SchemaError),
+    /// It is not the cell that the configuration says.
+    #[error(transparent)]
+    Identity(IdentityError),
+}
+
+/// Whether the cell's schema fits this program, it is the cell that it should be, and
+/// connections act as `role`.
+pub async fn fits(cell: &Cell, database: &Database, role: Role) -> Result<(), Unfit> {
+    if database.transaction_pooler {
+        role_is_taken(&cell.pool, role.name(database)).await.map_err(|error| match error {
+            sqlx::Error::Configuration(_) => Unfit::Role(error),
+            other => Unfit::Away(other),
+        })?;
+    }
+    migrate::schema_is_current(&cell.pool).await.map_err(|error| match error {
+        SchemaError::Database(error) => Unfit::Away(error),
+        other => Unfit::Schema(other),
+    })?;
+    identity::verify(cell).await.map_err(|error| match error {
+        IdentityError::Database(error) => Unfit::Away(error),
+        other @ IdentityError::OtherNumber { .. } => Unfit::Identity(other),
+    })
+}
+
+fn pool_of(database: &Database) -> PgPoolOptions {
+    PgPoolOptions::new()
         .max_connections(database.pool_size)
         .acquire_timeout(database.acquire_timeout)
         // One round trip less for every statement; a dead connection shows itself as an error.
@@ -210,12 +263,6 @@ pub async fn connect(database: &Database, role: Role) -> Result<PgPool, sqlx::Er
                 }
             })
         })
-        .connect_with(options(database, role)?)
-        .await?;
-    if database.transaction_pooler {
-        role_is_taken(&pool, role.name(database)).await?;
-    }
-    Ok(pool)
 }
 
 /// Behind a pooler the role cannot be asked for: the login must have it by itself. Else the

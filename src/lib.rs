@@ -17,6 +17,7 @@ pub mod queue;
 pub mod route;
 pub mod throttle;
 
+pub mod cell;
 pub mod sink;
 pub mod smtp;
 

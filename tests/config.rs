@@ -72,7 +72,8 @@ fn opens_example(line: &str) -> bool {
 #[test]
 fn every_commented_key_shows_its_default() {
     let text = fs::read_to_string(project("config/postrider.toml")).expect("read");
-    let examples = ["password_file", "address", "key_file", "sources", "servers", "api_listen"];
+    let examples =
+        ["password_file", "address", "key_file", "sources", "servers", "api_listen", "cells"];
     let mut in_example = false;
     let mut uncommented = String::new();
     for line in text.lines() {
@@ -112,11 +113,13 @@ fn every_commented_example_is_sound() {
     let base = "[[source]]\nname='default'\nehlo='mail.example.com'\n\
                 [[mailbox_provider]]\nname='google'\ndomains=['gmail.com']\n";
     let (folder, path) = written(&format!("{base}{example}"));
-    for secret in ["smarthost-password", "alarm-password"] {
+    for secret in ["smarthost-password", "alarm-password", "cell-b-password"] {
         fs::write(folder.path().join(secret), "x\n").expect("write");
     }
     let settings = load(Some(&path), no_variables()).expect("sound");
     assert!(settings.alarm.is_some() && settings.rules.len() == 1 && settings.throttles.len() == 1);
+    let [home, b] = settings.all_cells().collect::<Vec<_>>()[..] else { panic!("two cells") };
+    assert_eq!((&*home.cell, home.number, &*b.cell, b.number), ("main", 0, "b", 1));
     let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
         panic!("a relay with a login");
     };
@@ -392,4 +395,31 @@ fn a_reload_applies_what_may_change_and_names_what_may_not() {
     assert_eq!(reloader.reload(), expected);
     assert_eq!(rate(), Some(90.0));
     assert_eq!(watching.borrow().worker.concurrency, 512);
+}
+
+#[test]
+fn cells_are_told_apart_and_take_from_the_home_cell_what_they_leave_out() {
+    let base = "[database]\ncell = \"a\"\npool_size = 7\n";
+    let cell = |name: &str, number: u8, url: &str| {
+        format!("[[cell]]\nname = \"{name}\"\nnumber = {number}\nurl = \"postgres://{url}\"\n")
+    };
+    let (_folder, path) = written(&format!("{base}{}", cell("b", 1, "h/b")));
+    let settings = load(Some(&path), no_variables()).expect("sound");
+    assert_eq!(settings.cells[0].pool_size, 7);
+    let served: Vec<_> = settings.served_cells().map(|cell| &*cell.cell).collect();
+    assert_eq!(served, ["a", "b"]);
+
+    is_fault(&format!("{base}{}", cell("a", 1, "h/b")), "cell[0].name: \"a\" is that of the cell");
+    is_fault(&format!("{base}{}", cell("b", 0, "h/b")), "cell[0].number: 0 is that of the cell");
+    is_fault(&format!("{base}{}", cell("b", 64, "h/b")), "cell[0].number: expected a whole number");
+    let two = format!("{base}{}{}", cell("b", 1, "h/b"), cell("c", 2, "h/b"));
+    is_fault(&two, "cell[1].url: this database is that of the cell");
+    is_fault("[[cell]]\nname = \"b\"\n", "cell[0].number: missing");
+    is_fault("[[cell]]\nname = \"b\"\n", "cell[0].url: missing");
+    is_fault(
+        &format!("{}[worker]\ncells = [\"c\"]\n", cell("b", 1, "h/b")),
+        "worker.cells: expected the name of a cell (main, b), found \"c\"",
+    );
+    let secret = "[[cell]]\nname = \"b\"\nnumber = 1\nurl = \"postgres://u:p@h/b\"\n";
+    is_fault(secret, "cell[0].url: a password does not belong in this file");
 }

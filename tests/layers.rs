@@ -16,7 +16,7 @@ const SHELVES: [&[&str]; 9] = [
     &["message"],
     &["tenant"],
     &["queue", "throttle", "route", "bounce", "event"],
-    &["smtp", "provider", "sink"],
+    &["smtp", "provider", "sink", "cell"],
     &["worker", "maintenance", "api", "cli"],
     &["boot"],
 ];

@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use postrider::config::{ThrottleRule, ThrottleScope};
@@ -30,7 +31,7 @@ impl Replica {
     fn start(pool: &PgPool, session: i64, rule: &ThrottleRule) -> Self {
         let limiter = Arc::new(Limiter::shared(std::slice::from_ref(rule)));
         let stop = CancellationToken::new();
-        let exchange = Exchange::new(pool.clone(), session, &limiter);
+        let exchange = Exchange::new(pool.clone(), Arc::new(AtomicI64::new(session)), &limiter);
         let task = tokio::spawn(exchange.run(stop.clone()));
         Self { limiter, stop, task }
     }

@@ -89,8 +89,15 @@ async fn what_waits_is_counted_by_what_it_waits_for_and_two_daemons_agree() {
         assert!((300.0..=500.0).contains(&seconds), "about one for each: {scale:#}");
         assert!(count(&scale, "/replicas/suggested") <= 2, "limits ask for nobody: {scale:#}");
     }
-    one.metric_reaches("postrider_backlog_blocked{class=\"bulk\",reason=\"rate\"}", 200.0).await;
-    assert_eq!(two.metric("postrider_replicas{kind=\"living\"}").await.max(1.0) as u32, 2);
+    one.metric_reaches(
+        "postrider_backlog_blocked{cell=\"main\",class=\"bulk\",reason=\"rate\"}",
+        200.0,
+    )
+    .await;
+    assert_eq!(
+        two.metric("postrider_replicas{cell=\"main\",kind=\"living\"}").await.max(1.0) as u32,
+        2
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

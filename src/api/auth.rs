@@ -12,13 +12,13 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use quick_cache::sync::Cache;
-use sqlx::PgPool;
 
 use super::Api;
 use super::access::Seen;
+use super::cells::{ApiCell, Cells};
 use super::error::Problem;
 use super::limit::Limits;
-use crate::tenant::auth::{Caller, authenticate};
+use crate::tenant::auth::Caller;
 use crate::tenant::isolation::TenantScope;
 use crate::tenant::key::ApiKey;
 
@@ -38,6 +38,11 @@ impl Authenticated {
         &self.0.caller.scope
     }
 
+    /// The cell where its tenant lives.
+    pub fn cell(&self) -> &Arc<ApiCell> {
+        &self.0.cell
+    }
+
     /// The readable part of the key that was shown.
     pub fn prefix(&self) -> &str {
         &self.0.prefix
@@ -52,22 +57,33 @@ impl Authenticated {
 /// Tells whose key it is.
 #[derive(Debug)]
 pub struct Authenticator {
-    pool: PgPool,
+    cells: Arc<Cells>,
     limits: Arc<Limits>,
     known: Cache<[u8; 32], Arc<Known>>,
 }
 
 #[derive(Debug)]
 struct Known {
+    hash: [u8; 32],
+    cell: Arc<ApiCell>,
     caller: Caller,
     prefix: String,
     asked_at: Instant,
 }
 
 impl Authenticator {
-    /// `pool` acts as the API's role.
-    pub fn new(pool: PgPool, limits: Arc<Limits>) -> Self {
-        Self { pool, limits, known: Cache::new(REMEMBERED) }
+    /// Looks for keys in `cells`.
+    pub fn new(cells: Arc<Cells>, limits: Arc<Limits>) -> Self {
+        Self { cells, limits, known: Cache::new(REMEMBERED) }
+    }
+
+    /// Passes a problem on; where it says that the tenant moved, the caller is looked for anew
+    /// the next time.
+    pub fn note(&self, caller: &Authenticated, problem: Problem) -> Problem {
+        if problem.is_moved() {
+            self.known.remove(&caller.0.hash);
+        }
+        problem
     }
 
     async fn authenticate(&self, peer: IpAddr, shown: &str) -> Result<Arc<Known>, Problem> {
@@ -83,8 +99,9 @@ impl Authenticator {
             None => self.limits.may_try(peer)?,
         }
         let asked_at = Instant::now();
-        if let Some(caller) = authenticate(&self.pool, &key).await? {
-            let known = Arc::new(Known { caller, prefix: key.prefix().to_owned(), asked_at });
+        if let Some((cell, caller)) = self.cells.caller(&key).await? {
+            let prefix = key.prefix().to_owned();
+            let known = Arc::new(Known { hash, cell, caller, prefix, asked_at });
             self.known.insert(hash, Arc::clone(&known));
             Ok(known)
         } else {

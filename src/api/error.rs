@@ -19,6 +19,9 @@ const MAX_REASON: usize = 300;
 /// When to come back after a failure of ours.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// When to come back while a tenant is being moved: seconds for a small one.
+const RETRY_MOVED: Duration = Duration::from_secs(5);
+
 /// Why a request was not fulfilled.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -66,6 +69,8 @@ enum Kind {
     Limited,
     Internal,
     Unavailable,
+    Moving,
+    Moved,
 }
 
 impl Kind {
@@ -114,6 +119,11 @@ impl Kind {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
                 "The service cannot answer just now",
+            ),
+            Self::Moving | Self::Moved => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "tenant-moving",
+                "The tenant is being moved to another database",
             ),
         }
     }
@@ -208,6 +218,18 @@ impl Problem {
         }
     }
 
+    /// 503 while the tenant moves to another cell, or has just moved.
+    fn on_the_move(kind: Kind, retry: Duration) -> Self {
+        let detail = "nothing of this request was stored; repeat it as Retry-After says, with its \
+                      Idempotency-Key";
+        Self { retry_after: Some(retry), ..Self::new(kind, detail) }
+    }
+
+    /// Whether the tenant lives in another cell than it was looked for.
+    pub fn is_moved(&self) -> bool {
+        self.kind == Kind::Moved
+    }
+
     /// 500.
     pub fn internal() -> Self {
         Self::new(Kind::Internal, "it has been logged under this answer's X-Request-Id")
@@ -244,7 +266,11 @@ pub(super) fn short(reason: &str) -> String {
 
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        if is_away(&error) {
+        if has_moved(&error) {
+            Self::on_the_move(Kind::Moved, RETRY)
+        } else if state_of(&error).as_deref() == Some("PRMOV") {
+            Self::on_the_move(Kind::Moving, RETRY_MOVED)
+        } else if is_away(&error) {
             tracing::warn!(%error, "the database cannot be used");
             Self::unavailable()
         } else {
@@ -267,6 +293,15 @@ impl From<EnqueueError> for Problem {
             EnqueueError::Storage(error) => error.into(),
         }
     }
+}
+
+/// Whether the schema says that the tenant lives in another cell now.
+pub(super) fn has_moved(error: &sqlx::Error) -> bool {
+    state_of(error).as_deref() == Some("PRGON")
+}
+
+fn state_of(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
 }
 
 /// Whether the same statement may succeed later: the connection, the server's

@@ -29,7 +29,8 @@ impl Readiness {
         Self { pool, last: Mutex::new(None) }
     }
 
-    async fn check(&self) -> bool {
+    /// Whether it answers, or did a moment ago.
+    pub async fn check(&self) -> bool {
         let mut last = self.last.lock().await;
         if let Some((at, ready)) = *last
             && at.elapsed() < FRESH
@@ -48,11 +49,20 @@ pub async fn live() -> &'static str {
     "alive\n"
 }
 
-/// `GET /readyz`: 200 when submissions can be stored, else 503.
-pub async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, &'static str) {
-    if api.readiness.check().await {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "database: does not answer\n")
+/// `GET /readyz`: 200 when submissions can be stored, else 503. Of several cells one is enough;
+/// those that do not answer are named.
+pub async fn ready(State(api): State<Arc<Api>>) -> (StatusCode, String) {
+    let asked = api.cells.iter().map(|cell| async move { (cell, cell.readiness.check().await) });
+    let cells = futures_util::future::join_all(asked).await;
+    let silent: Vec<&str> =
+        cells.iter().filter(|(_, answers)| !answers).map(|(cell, _)| &*cell.name).collect();
+    match (cells.len(), silent.len()) {
+        (_, 0) => (StatusCode::OK, "ready\n".to_owned()),
+        (1, _) => (StatusCode::SERVICE_UNAVAILABLE, "database: does not answer\n".to_owned()),
+        (all, some) => {
+            let status = if all == some { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            let head = if all == some { "" } else { "ready\n" };
+            (status, format!("{head}does not answer: cell {}\n", silent.join(", cell ")))
+        }
     }
 }

@@ -1,14 +1,12 @@
 //! `GET /v1/messages/{id}`, its `/deliveries`, and `GET /v1/deliveries/{id}`.
 
 use std::str::FromStr;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use serde::Deserialize;
 
-use super::Api;
 use super::auth::Authenticated;
 use super::error::Problem;
 use crate::domain::ids::{DeliveryId, MessageId};
@@ -22,12 +20,11 @@ const MAX_PAGE: u32 = 1_000;
 
 /// `GET /v1/messages/{id}`
 pub async fn message(
-    State(api): State<Arc<Api>>,
     caller: Authenticated,
     Path(id): Path<String>,
 ) -> Result<Json<MessageStatus>, Problem> {
     let id = message_id(&id)?;
-    let found = api.lookup.message(caller.scope(), id).await?;
+    let found = caller.cell().lookup.message(caller.scope(), id).await?;
     found.map(Json).ok_or_else(|| Problem::not_found("message"))
 }
 
@@ -42,7 +39,6 @@ pub struct PageQuery {
 
 /// `GET /v1/messages/{id}/deliveries?state=&limit=&cursor=`
 pub async fn deliveries(
-    State(api): State<Arc<Api>>,
     caller: Authenticated,
     Path(id): Path<String>,
     query: Result<Query<PageQuery>, QueryRejection>,
@@ -55,19 +51,18 @@ pub async fn deliveries(
         .map(|text| DeliveryId::from_str(&text))
         .transpose()
         .map_err(|_| Problem::parameter("cursor", "expected next_cursor of the page before"))?;
-    let found = api.lookup.deliveries(caller.scope(), id, state, cursor, limit).await?;
+    let found = caller.cell().lookup.deliveries(caller.scope(), id, state, cursor, limit).await?;
     found.map(Json).ok_or_else(|| Problem::not_found("message"))
 }
 
 /// `GET /v1/deliveries/{id}`
 pub async fn delivery(
-    State(api): State<Arc<Api>>,
     caller: Authenticated,
     Path(id): Path<String>,
 ) -> Result<Json<Delivery>, Problem> {
     // What cannot be an id is the id of nothing.
     let id = id.parse().map_err(|_| Problem::not_found("delivery"))?;
-    let found = api.lookup.delivery(caller.scope(), id).await?;
+    let found = caller.cell().lookup.delivery(caller.scope(), id).await?;
     found.map(Json).ok_or_else(|| Problem::not_found("delivery"))
 }
 

@@ -19,7 +19,6 @@ use super::submission::{Draft, Given, Refused, Terms};
 use crate::domain::ids::MessageId;
 use crate::queue::enqueue::{Digest, Idempotency, Submitted, sha256};
 use crate::queue::lookup::MessageStatus;
-use crate::tenant::isolation::TenantScope;
 
 /// Makes a repeat harmless.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -64,7 +63,9 @@ pub async fn submit(
         read(&api.budget, &headers, body, terms.settings.api.max_body_bytes).await?;
     let guard = key.map(|key| (key, sha256(&bytes)));
     let stored = match draft(bytes, terms).await {
-        Ok(draft) => store(&api, caller.scope(), draft, guard).await,
+        Ok(draft) => store(&caller, draft, guard)
+            .await
+            .map_err(|problem| api.authenticator.note(&caller, problem)),
         Err(problem) => Err(problem),
     };
     drop(share);
@@ -72,7 +73,7 @@ pub async fn submit(
         (Ok(response), _) => Ok(response),
         // It may have been accepted before: its times were still ahead, its domain still there.
         (Err(problem), Some((key, body))) if problem.is_invalid() => {
-            match api.enqueue.replay(caller.scope(), key, body).await? {
+            match caller.cell().enqueue.replay(caller.scope(), key, body).await? {
                 Some(submitted) => answer(submitted, Given::default()),
                 None => Err(problem),
             }
@@ -82,8 +83,7 @@ pub async fn submit(
 }
 
 async fn store(
-    api: &Api,
-    scope: &TenantScope,
+    caller: &Authenticated,
     mut draft: Draft,
     guard: Option<(Digest, Digest)>,
 ) -> Result<Response, Problem> {
@@ -92,8 +92,8 @@ async fn store(
             .map_err(|error| Problem::malformed(error.to_string()))?;
         draft.submission.idempotency = Some(Idempotency { key, body, given });
     }
-    let submitted = api.enqueue.submit(scope, &draft.submission).await?;
-    api.waker.wake();
+    let submitted = caller.cell().enqueue.submit(caller.scope(), &draft.submission).await?;
+    caller.cell().waker.wake();
     answer(submitted, draft.given)
 }
 
@@ -104,8 +104,9 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Json<MessageStatus>, Problem> {
     let id = message_id(&id)?;
-    api.enqueue.cancel(caller.scope(), id).await?;
-    let found = api.lookup.message(caller.scope(), id).await?;
+    let cancelled = caller.cell().enqueue.cancel(caller.scope(), id).await;
+    cancelled.map_err(|error| api.authenticator.note(&caller, error.into()))?;
+    let found = caller.cell().lookup.message(caller.scope(), id).await?;
     found.map(Json).ok_or_else(|| Problem::not_found("message"))
 }
 

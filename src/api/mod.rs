@@ -7,6 +7,7 @@
 pub mod access;
 pub mod auth;
 pub mod body;
+pub mod cells;
 pub mod error;
 pub mod health;
 pub mod limit;
@@ -30,15 +31,13 @@ use tokio::sync::watch;
 
 use self::auth::Authenticator;
 use self::body::Budget;
-use self::health::Readiness;
+use self::cells::{ApiCell, Cells};
 use self::limit::Limits;
 use self::submission::Terms;
+use crate::cell::Cell;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::message::unsubscribe::TokenKey;
-use crate::queue::enqueue::Enqueue;
-use crate::queue::lookup::Lookup;
-use crate::queue::wake::Waker;
 
 pub use self::router::router;
 pub use self::serve::serve;
@@ -47,41 +46,44 @@ pub use self::serve::serve;
 #[derive(Debug)]
 pub struct Api {
     settings: watch::Receiver<Arc<Settings>>,
-    pool: PgPool,
+    cells: Arc<Cells>,
     authenticator: Authenticator,
     limits: Arc<Limits>,
     budget: Budget,
-    enqueue: Enqueue,
-    lookup: Lookup,
-    readiness: Readiness,
-    waker: Waker,
     unsubscribe: Option<TokenKey>,
     clock: Clock,
 }
 
 impl Api {
-    /// An API on a database pool that acts as the API's role. Call it inside the
-    /// runtime: tasks of its own sweep the limits and wake the daemons.
+    /// An API on the home cell alone: see [`over`](Self::over).
     pub fn start(
         settings: watch::Receiver<Arc<Settings>>,
         pool: PgPool,
         clock: Clock,
     ) -> Arc<Self> {
+        let home = Cell::new(&settings.borrow().database, pool);
+        Self::over(settings, &[home], clock)
+    }
+
+    /// An API over cells whose pools act as the API's role, the home cell first. Call it inside
+    /// the runtime: tasks of its own sweep the limits and wake the daemons.
+    pub fn over(
+        settings: watch::Receiver<Arc<Settings>>,
+        cells: &[Cell],
+        clock: Clock,
+    ) -> Arc<Self> {
         let now = Arc::clone(&settings.borrow());
+        let cells = Arc::new(Cells::new(cells.iter().map(ApiCell::new).collect()));
         let limits = Arc::new(Limits::new(&now.api));
         limits.sweep_in_background();
         let key = now.secrets.key_bytes();
         Arc::new(Self {
             settings,
-            authenticator: Authenticator::new(pool.clone(), Arc::clone(&limits)),
+            authenticator: Authenticator::new(Arc::clone(&cells), Arc::clone(&limits)),
+            cells,
             limits,
             budget: Budget::new(now.api.max_body_bytes),
-            enqueue: Enqueue::new(pool.clone()),
-            lookup: Lookup::new(pool.clone()),
-            readiness: Readiness::new(pool.clone()),
-            waker: Waker::spawn(pool.clone()),
             unsubscribe: key.map(|key| TokenKey::derive(&key)),
-            pool,
             clock,
         })
     }

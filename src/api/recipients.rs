@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::Api;
 use super::auth::Authenticated;
 use super::body::{Object, require_type};
+use super::cells::ApiCell;
 use super::error::{FieldFault, Problem, Stored, short};
 use super::lines::{Line, Lines, MAX_LINE};
 use super::lookup::message_id;
@@ -79,8 +80,8 @@ pub async fn append(
     require_type(&headers, &TYPES)?;
     let key = idempotency_key(&headers)?;
     let _share = api.budget.share(SHARE).await?;
-    let (template, bulk) = template_of(&api, caller.scope(), id).await?;
-    let store = Store { api: Arc::clone(&api), scope: *caller.scope(), message: id, key };
+    let (template, bulk) = template_of(&api, &caller, id).await?;
+    let store = Store { cell: Arc::clone(caller.cell()), scope: *caller.scope(), message: id, key };
     let upload = Upload {
         template: &template,
         bulk,
@@ -92,16 +93,17 @@ pub async fn append(
         replayed_parts: 0,
         told: Told::default(),
     };
-    upload.run(Lines::new(body)).await
+    let answer = upload.run(Lines::new(body)).await;
+    answer.map_err(|problem| api.authenticator.note(&caller, problem))
 }
 
 /// The template, and whether its mail is bulk.
 async fn template_of(
     api: &Api,
-    scope: &TenantScope,
+    caller: &Authenticated,
     id: MessageId,
 ) -> Result<(Compiled, bool), Problem> {
-    let stored = api.lookup.template(scope, id).await?;
+    let stored = caller.cell().lookup.template(caller.scope(), id).await?;
     let stored = stored.ok_or_else(|| Problem::not_found("message"))?;
     let content: Result<MessageContent, _> = serde_json::from_str(&stored.content);
     let compiled = content
@@ -132,7 +134,7 @@ struct Upload<'t> {
 /// Where parts go.
 #[derive(Clone)]
 struct Store {
-    api: Arc<Api>,
+    cell: Arc<ApiCell>,
     scope: TenantScope,
     message: MessageId,
     key: Option<Digest>,
@@ -231,8 +233,8 @@ impl Upload<'_> {
         };
         let store = self.store.clone();
         let task = tokio::spawn(async move {
-            let appended = store.api.enqueue.append(&store.scope, store.message, &chunk).await?;
-            store.api.waker.wake();
+            let appended = store.cell.enqueue.append(&store.scope, store.message, &chunk).await?;
+            store.cell.waker.wake();
             Ok(appended)
         });
         self.in_flight = Some(InFlight { task, lines: self.told.lines });

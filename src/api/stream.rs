@@ -83,18 +83,18 @@ pub async fn pause(
         .transpose()?;
     let order = ordered(&caller, "stream pause", &stream, &reason);
     let seconds = time.map(|time| time.as_secs_f64());
-    pause::pause_own(&api.pool, *caller.scope(), stream.clone(), seconds, order).await?;
+    pause::pause_own(&caller.cell().pool, *caller.scope(), stream.clone(), seconds, order).await?;
     Ok(Json(Paused { stream, paused: true, reason, seconds: time.map(|time| time.as_secs()) }))
 }
 
 /// `POST /v1/streams/{stream}/resume`: as often as one likes.
 pub async fn resume(
-    State(api): State<Arc<Api>>,
     caller: Authenticated,
     Path(stream): Path<String>,
 ) -> Result<Json<Resumed>, Problem> {
     let order = ordered(&caller, "stream resume", &stream, "");
-    let was_paused = pause::resume_own(&api.pool, *caller.scope(), stream.clone(), order).await?;
+    let was_paused =
+        pause::resume_own(&caller.cell().pool, *caller.scope(), stream.clone(), order).await?;
     Ok(Json(Resumed { stream, paused: false, was_paused }))
 }
 
@@ -111,7 +111,8 @@ pub async fn cancel(
         return Err(Problem::field("for", "a cancellation has no end; leave it out"));
     }
     let order = ordered(&caller, "stream cancel", &stream, &reason);
-    let lanes = cancel::cancel_own(&api.pool, *caller.scope(), stream.clone(), order).await?;
+    let lanes =
+        cancel::cancel_own(&caller.cell().pool, *caller.scope(), stream.clone(), order).await?;
     Ok(Json(Cancelled { stream, cancelled: true, lanes }))
 }
 

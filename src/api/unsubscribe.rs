@@ -16,7 +16,7 @@ use axum::response::{Html, IntoResponse, Response};
 use super::Api;
 use super::error::Problem;
 use crate::domain::ids::DeliveryId;
-use crate::tenant::suppression::{Change, unsubscribe};
+use crate::tenant::suppression::Change;
 
 /// The page loads nothing, runs nothing, and posts only to itself.
 const POLICY: [(HeaderName, HeaderValue); 4] = [
@@ -51,7 +51,7 @@ pub async fn act(
     Path(text): Path<String>,
 ) -> Result<Response, Problem> {
     let Some(delivery) = read(&api, &text) else { return Ok(invalid()) };
-    match unsubscribe(&api.pool, delivery).await? {
+    match api.cells.unsubscribe(delivery).await? {
         None => return Ok(invalid()),
         Some(Change::None) => {}
         Some(Change::Made) => tracing::info!(%delivery, "the recipient unsubscribed"),

@@ -20,7 +20,7 @@ pub async fn message(
     Path(id): Path<String>,
 ) -> Result<Json<WhyMessage>, Problem> {
     let id = message_id(&id)?;
-    let found = explain(&api).message(*caller.scope(), id).await?;
+    let found = explain(&api, &caller).message(*caller.scope(), id).await?;
     found.map(Json).ok_or_else(|| Problem::not_found("message"))
 }
 
@@ -31,11 +31,11 @@ pub async fn delivery(
     Path(id): Path<String>,
 ) -> Result<Json<WhyDelivery>, Problem> {
     let id = id.parse().map_err(|_| Problem::not_found("delivery"))?;
-    let found = explain(&api).delivery(*caller.scope(), id).await?;
+    let found = explain(&api, &caller).delivery(*caller.scope(), id).await?;
     found.map(Json).ok_or_else(|| Problem::not_found("delivery"))
 }
 
-fn explain(api: &Api) -> Explain {
+fn explain(api: &Api, caller: &Authenticated) -> Explain {
     let ttl = api.settings.borrow().queue.session_ttl;
-    Explain::new(api.pool.clone(), Eyes::Tenant, ttl)
+    Explain::new(caller.cell().pool.clone(), Eyes::Tenant, ttl)
 }

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use postrider::api::{self, Api};
-use postrider::boot::{self, Boot, BootArgs, Role};
+use postrider::boot::{self, Boot, BootArgs, Role, Unfit};
+use postrider::cell::Cell;
 use postrider::config::Settings;
 use postrider::domain::clock::Clock;
-use postrider::queue::migrate;
 use postrider::telemetry;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -42,25 +43,58 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let settings = boot.settings().borrow().clone();
     show_telemetry(&boot, &settings, stop.clone()).await?;
 
-    let pool = boot::connect(&settings.database, Role::Api)
-        .await
-        .context("cannot connect to the database; check database.url")?;
-    migrate::schema_is_current(&pool).await?;
-    tokio::spawn(telemetry::pool::watch(pool.clone(), stop.clone()));
+    let cells = cells(&settings).await?;
+    for cell in &cells {
+        let watch = telemetry::pool::watch(cell.pool.clone(), cell.name.to_string(), stop.clone());
+        tokio::spawn(watch);
+    }
     let listen = settings.api.listen;
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let api = Api::start(boot.settings(), pool.clone(), Clock::System);
+    let api = Api::over(boot.settings(), &cells, Clock::System);
     tracing::info!(%listen, "serving");
     let health = boot.health().part("api");
     health.ready();
-    let timekeeper = tokio::spawn(api::timekeeper::run(pool.clone(), stop.clone()));
+    let mut timekeepers = JoinSet::new();
+    for cell in &cells {
+        timekeepers.spawn(api::timekeeper::run(cell.pool.clone(), stop.clone()));
+    }
     api::serve(listener, api::router(api), stop.cancelled()).await;
     drop(health);
-    timekeeper.await.context("the keeper of time")?;
-    pool.close().await;
+    while let Some(ended) = timekeepers.join_next().await {
+        ended.context("a keeper of time")?;
+    }
+    for cell in cells {
+        cell.pool.close().await;
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// All cells. A single one must answer before anything begins; of several, one that does not
+/// answer yet is joined when it does, and the others are served meanwhile.
+async fn cells(settings: &Settings) -> anyhow::Result<Vec<Cell>> {
+    let several = !settings.cells.is_empty();
+    let mut cells = Vec::new();
+    for database in settings.all_cells() {
+        let pool = if several {
+            boot::connect_when_asked(database, Role::Api)
+        } else {
+            boot::connect(database, Role::Api).await
+        };
+        let pool = pool.context("cannot connect to the database; check database.url")?;
+        cells.push(Cell::new(database, pool));
+    }
+    for (cell, database) in cells.iter().zip(settings.all_cells()) {
+        match boot::fits(cell, database, Role::Api).await {
+            Ok(()) => {}
+            Err(Unfit::Away(error)) if several => {
+                tracing::warn!(cell = &*cell.name, %error, "does not answer yet");
+            }
+            Err(error) => return Err(error).with_context(|| format!("cell {}", cell.name)),
+        }
+    }
+    Ok(cells)
 }
 
 /// Metrics on an address of their own, where there is one.

@@ -21,11 +21,11 @@ fn main() -> ExitCode {
 const LENT: Lent = Lent {
     connect: |database, access| {
         Box::pin(async move {
-            let role = match access {
-                Access::Operator => Role::Operator,
-                Access::Owner => Role::Owner,
-            };
-            boot::connect(&database, role).await
+            match access {
+                Access::Operator => boot::connect(&database, Role::Operator).await,
+                Access::OperatorWhenAsked => boot::connect_when_asked(&database, Role::Operator),
+                Access::Owner => boot::connect(&database, Role::Owner).await,
+            }
         })
     },
     shutdown: boot::shutdown_signal,

@@ -8,14 +8,20 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use postrider::boot::{self, Boot, BootArgs, Role};
+use postrider::cell::Cell;
+use postrider::config::{Database, Settings};
 use postrider::domain::clock::Clock;
-use postrider::maintenance::scale::Scaler;
+use postrider::maintenance::scale::{self, Scaler};
 use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
-use postrider::queue::migrate;
+use postrider::telemetry::health::{Health, Part};
 use postrider::telemetry::pages::Pages;
 use postrider::telemetry::{pool as pool_watch, server};
-use postrider::worker::daemon::Running;
+use postrider::worker::daemon::{Running, StartError, Workplace};
+use postrider::worker::member;
+use postrider::worker::shared::{Shared, Standing};
 use tikv_jemallocator::Jemalloc;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,7 +31,13 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 /// Time for each of the last steps, which wait for nothing but the database.
 const LAST_STEPS: Duration = Duration::from_secs(5);
 
+/// Wait before a cell that could not be worked in is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Claims deliveries from the queue and carries them out.
+///
+/// Serves every configured cell, or those that worker.cells names; one whose database is away
+/// does not hold up the others.
 ///
 /// SIGHUP reloads the configuration; SIGTERM finishes what is in hand and exits.
 #[derive(Parser)]
@@ -47,16 +59,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let boot = Boot::start(BootArgs { config: args.config })?;
     let stop = boot::shutdown_signal();
     let (settings, health) = (boot.settings(), boot.health());
-    let (database, telemetry) = {
-        let now = settings.borrow();
-        (now.database.clone(), now.telemetry.clone())
-    };
+    let now = Arc::clone(&settings.borrow());
     let stop_probes = CancellationToken::new();
-    let probes = server::bind(telemetry.listen)
+    let listen = now.telemetry.listen;
+    let probes = server::bind(listen)
         .await
-        .with_context(|| format!("telemetry.listen: cannot listen on {}", telemetry.listen))?;
+        .with_context(|| format!("telemetry.listen: cannot listen on {listen}"))?;
     // Before anyone can ask: a process without parts would be ready.
-    let mut starting = Some(health.part("queue"));
+    let served: Vec<Database> = now.served_cells().cloned().collect();
+    let company = if now.cells.is_empty() { Company::Alone } else { Company::Several };
+    let starting: Vec<Part> = served.iter().map(|cell| health.part(company.part(cell))).collect();
     let pages = Pages::default();
     let probes = tokio::spawn(server::serve(
         probes,
@@ -65,26 +77,158 @@ async fn run(args: Args) -> anyhow::Result<()> {
         pages.clone(),
         stop_probes.clone(),
     ));
-    let pool = boot::connect(&database, Role::Worker).await.context("database")?;
-    migrate::schema_is_current(&pool).await?;
-    boot.follow_reloads(stop.clone());
-    let scaler = Scaler::new(pool.clone(), settings.clone());
-    scaler.serve_on(&pages);
-    tokio::spawn(pool_watch::watch(pool.clone(), stop.clone()));
 
-    // A session that was fenced (the process was frozen for too long) is given up whole
-    // and the daemon starts anew under another.
-    while !stop.is_cancelled() {
-        let part = health.part("queue");
-        part.not_ready("has not looked at the queue yet");
-        drop(starting.take());
-        let mut running =
-            Running::start(pool.clone(), settings.clone(), &args.name, part, Clock::System).await?;
+    let shared = Shared::start(boot.settings(), served.len()).context("starting")?;
+    let mut cells = JoinSet::new();
+    let mut scalers = Vec::new();
+    for (database, part) in served.iter().zip(starting) {
+        let pool = match company {
+            Company::Alone => boot::connect(database, Role::Worker).await,
+            Company::Several => boot::connect_when_asked(database, Role::Worker),
+        };
+        let cell = Cell::new(database, pool.context("database")?);
+        if company == Company::Alone {
+            boot::fits(&cell, database, Role::Worker).await?;
+        }
+        let name = cell.name.to_string();
+        tokio::spawn(pool_watch::watch(cell.pool.clone(), name.clone(), stop.clone()));
+        let scaler = Scaler::new(cell.pool.clone(), settings.clone(), name);
+        scalers.push(Arc::clone(&scaler));
+        let home = database.number == now.database.number;
+        let work = Work {
+            at: Workplace {
+                pool: cell.pool.clone(),
+                database: database.clone(),
+                standing: if home { Standing::Home } else { Standing::Other },
+            },
+            cell,
+            company,
+            shared: Arc::clone(&shared),
+            scaler,
+            settings: settings.clone(),
+            health: health.clone(),
+            name: args.name.clone(),
+        };
+        cells.spawn(work.go_on(part, stop.clone()));
+    }
+    scale::serve(scalers, &pages);
+    if !served.iter().any(|cell| cell.number == now.database.number) {
+        let home = boot::connect_when_asked(&now.database, Role::Worker).context("database")?;
+        let member = member::run(home, Arc::clone(&shared), args.name.clone(), stop.clone());
+        cells.spawn(async move {
+            member.await;
+            Ok(())
+        });
+    }
+    boot.follow_reloads(stop.clone());
+
+    // Where one breaks, the process ends: the others stop in order, and another takes over.
+    let mut broken = None;
+    while let Some(ended) = cells.join_next().await {
+        if let Err(error) = ended.context("a cell's work panicked").flatten() {
+            stop.cancel();
+            broken = broken.or(Some(error));
+        }
+    }
+    shared.close().await;
+    stop_probes.cancel();
+    probes.await.context("telemetry server")?.context("telemetry server")?;
+    broken.map_or(Ok(()), Err)
+}
+
+/// Whether a cell that does not answer is the whole installation, or one of several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Alone,
+    Several,
+}
+
+impl Company {
+    /// What a cell is called among the parts of the process.
+    fn part(self, cell: &Database) -> String {
+        match self {
+            Self::Alone => "queue".to_owned(),
+            Self::Several => format!("cell {}", cell.cell),
+        }
+    }
+}
+
+/// All that is done for one cell.
+struct Work {
+    at: Workplace,
+    cell: Cell,
+    company: Company,
+    shared: Arc<Shared>,
+    scaler: Arc<Scaler>,
+    settings: watch::Receiver<Arc<Settings>>,
+    health: Health,
+    name: String,
+}
+
+impl Work {
+    /// Works until told to stop. A session that was fenced (the process was frozen for too long)
+    /// is given up whole and the cell begins anew under another.
+    async fn go_on(self, starting: Part, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut starting = Some(starting);
+        let up = metrics::gauge!("postrider_cell_up", "cell" => self.cell.name.to_string());
+        while !stop.is_cancelled() {
+            let part = self.health.part(self.company.part(&self.at.database));
+            part.not_ready("has not looked at the queue yet");
+            drop(starting.take());
+            up.set(0.0);
+            if self.company == Company::Several && !self.is_there(&part, &stop).await {
+                break;
+            }
+            match Running::start(&self.at, &self.shared, &self.name, part, Clock::System).await {
+                Ok(running) => {
+                    up.set(1.0);
+                    self.run(running, &stop).await?;
+                }
+                Err(StartError::Database(error)) if self.company == Company::Several => {
+                    tracing::warn!(cell = &*self.cell.name, %error, "could not begin; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        up.set(0.0);
+        if tokio::time::timeout(LAST_STEPS, self.cell.pool.close()).await.is_err() {
+            tracing::warn!("the database connections did not close in time");
+        }
+        Ok(())
+    }
+
+    /// Waits until the cell answers and is what it should be; false when told to stop first.
+    async fn is_there(&self, part: &Part, stop: &CancellationToken) -> bool {
+        let mut said = None;
+        loop {
+            let unfit = tokio::select! {
+                () = stop.cancelled() => return false,
+                fits = boot::fits(&self.cell, &self.at.database, Role::Worker) => match fits {
+                    Ok(()) => return true,
+                    Err(unfit) => unfit.to_string(),
+                },
+            };
+            part.not_ready(&unfit);
+            if said.as_ref() != Some(&unfit) {
+                tracing::error!(cell = &*self.cell.name, "cannot work here yet: {unfit}");
+                said = Some(unfit);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// One session, from its start to its end, with the maintenance beside it.
+    async fn run(&self, mut running: Running, stop: &CancellationToken) -> anyhow::Result<()> {
+        let (pool, settings) = (&self.cell.pool, &self.settings);
         let upkeep = TaskTracker::new();
         let stop_upkeep = CancellationToken::new();
-        steady::spawn(&upkeep, &pool, &settings, running.session(), running.woken(), &stop_upkeep);
-        upkeep.spawn(gauges::run(pool.clone(), stop_upkeep.clone()));
-        upkeep.spawn(Arc::clone(&scaler).run(stop_upkeep.clone()));
+        steady::spawn(&upkeep, pool, settings, running.session(), running.woken(), &stop_upkeep);
+        upkeep.spawn(gauges::run(pool.clone(), self.cell.name.to_string(), stop_upkeep.clone()));
+        upkeep.spawn(Arc::clone(&self.scaler).run(stop_upkeep.clone()));
         upkeep.spawn(
             Ticks {
                 pool: pool.clone(),
@@ -100,7 +244,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             () = fenced.cancelled() => {}
             part = running.broken() => {
                 running.give_up().await.context("giving up the session")?;
-                anyhow::bail!("{part} ended by itself; see the log");
+                anyhow::bail!("{part} of cell {} ended by itself; see the log", self.cell.name);
             }
         }
         let deadline = Arc::clone(&settings.borrow()).worker.shutdown_deadline;
@@ -113,11 +257,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
             );
         }
         tracing::info!(abandoned = stopped.abandoned, unwritten = stopped.unwritten, "stopped");
+        Ok(())
     }
-    stop_probes.cancel();
-    probes.await.context("telemetry server")?.context("telemetry server")?;
-    if tokio::time::timeout(LAST_STEPS, pool.close()).await.is_err() {
-        tracing::warn!("the database connections did not close in time");
-    }
-    Ok(())
 }

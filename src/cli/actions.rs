@@ -16,8 +16,13 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.operator().await?;
-    let actions = action::latest(&pool, args.limit).await?;
+    let mut actions = Vec::new();
+    for cell in context.cells().await? {
+        actions.extend(action::latest(&cell.pool, args.limit).await?);
+    }
+    // Times in RFC 3339 sort as they are written; within a cell the order was right already.
+    actions.sort_by(|a, b| b.at.cmp(&a.at));
+    actions.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
     let mut table =
         Table::new(&["when", "who", "login", "what", "to what", "why"], "nothing was done yet");
     for one in &actions {

@@ -10,8 +10,8 @@ use crate::tenant::isolation::TenantScope;
 /// Prove that every accepted delivery is in exactly one place
 ///
 /// For each message: accepted = job rows = ended + dead letters + ready + leased + deferred,
-/// and no delivery is in two places. One statement on one snapshot, so it may run beside
-/// working daemons. It reads everything: a million deliveries take seconds. Ends with code
+/// and no delivery is in two places. One statement on one snapshot of each cell, so it may run
+/// beside working daemons. It reads everything: a million deliveries take seconds. Ends with code
 /// 1 and names the messages if anything does not add up.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -33,10 +33,21 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.operator().await?;
-    let tenant = scope_of(&pool, args.tenant.as_deref()).await?.map(TenantScope::tenant);
-    let extent = Extent { tenant, message: args.message, most: args.limit };
-    let audit = audit::audit(&pool, extent).await?;
+    let cells = match &args.tenant {
+        Some(tenant) => vec![context.cell_of_tenant(tenant).await?],
+        None => context.cells().await?,
+    };
+    let mut sums: Option<Audit> = None;
+    for cell in &cells {
+        let tenant = scope_of(&cell.pool, args.tenant.as_deref()).await?.map(TenantScope::tenant);
+        let extent = Extent { tenant, message: args.message, most: args.limit };
+        let found = audit::audit(&cell.pool, extent).await?;
+        sums = Some(match sums {
+            Some(sums) => sums.plus(found, args.limit),
+            None => found,
+        });
+    }
+    let audit = sums.ok_or_else(|| CliError::usage("--cell: there is no such cell"))?;
     if audit.messages == 0 && audit.adds_up() && args.message.is_some() {
         return Err(CliError::failed("there is no such message"));
     }

@@ -102,16 +102,24 @@ struct Chosen {
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     match args.verb {
         Verb::List { which, limit, after } => {
-            let pool = context.operator().await?;
-            let selection = which.selection(&pool, None).await?;
-            let letters = dead_letter::list(&pool, &selection, after, limit).await?;
+            let mut letters = Vec::new();
+            for cell in context.cells_of(which.tenant.as_deref()).await? {
+                let selection = which.selection(&cell.pool, None).await?;
+                letters.extend(dead_letter::list(&cell.pool, &selection, after, limit).await?);
+            }
+            // Of every cell the first; of all together those that come first.
+            letters.sort_by_key(|letter| letter.delivery);
+            letters.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             Answer::new(table(&letters).text(), &letters)
         }
         Verb::Show { delivery, tenant } => {
-            let pool = context.operator().await?;
-            let scope = scope_of(&pool, tenant.as_deref()).await?;
-            let one = Selection { scope, deliveries: Some(vec![delivery]), ..Selection::default() };
-            let letters = dead_letter::list(&pool, &one, None, 1).await?;
+            let mut letters = Vec::new();
+            for cell in context.cells_of(tenant.as_deref()).await? {
+                let scope = scope_of(&cell.pool, tenant.as_deref()).await?;
+                let deliveries = Some(vec![delivery]);
+                let one = Selection { scope, deliveries, ..Selection::default() };
+                letters.extend(dead_letter::list(&cell.pool, &one, None, 1).await?);
+            }
             let letter = letters.first().ok_or_else(|| {
                 CliError::failed(format!(
                     "{delivery} is not a dead letter: see `postrider queue show {delivery}`"
@@ -149,20 +157,23 @@ async fn work(
     verb: &str,
     step: impl AsyncFn(&PgPool, &Selection, Option<DeliveryId>, i64) -> Result<Batch, sqlx::Error>,
 ) -> Result<Answer, CliError> {
+    let chosen = chosen.checked()?;
     let named = chosen.deliveries.len();
-    let pool = context.operator().await?;
-    let selection = chosen.selection(&pool).await?;
-    let (mut done, mut kept, mut after) = (0, 0, None);
-    loop {
-        let batch = step(&pool, &selection, after, pace.batch).await?;
-        done += batch.done;
-        kept += batch.picked - batch.done;
-        if batch.picked < pace.batch {
-            break;
+    let (mut done, mut kept) = (0, 0);
+    for cell in context.cells_of(chosen.which.tenant.as_deref()).await? {
+        let selection = chosen.selection(&cell.pool).await?;
+        let mut after = None;
+        loop {
+            let batch = step(&cell.pool, &selection, after, pace.batch).await?;
+            done += batch.done;
+            kept += batch.picked - batch.done;
+            if batch.picked < pace.batch {
+                break;
+            }
+            after = batch.last;
+            print::progress(&format!("{done} {verb} …"));
+            tokio::time::sleep(pace.pause).await;
         }
-        after = batch.last;
-        print::progress(&format!("{done} {verb} …"));
-        tokio::time::sleep(pace.pause).await;
     }
     if done < i64::try_from(named).unwrap_or(i64::MAX) && named > 0 {
         return Err(CliError::failed(format!(
@@ -202,12 +213,12 @@ impl Pace {
 
 impl Which {
     async fn selection(
-        self,
+        &self,
         pool: &PgPool,
         deliveries: Option<Vec<DeliveryId>>,
     ) -> Result<Selection, CliError> {
         let scope = scope_of(pool, self.tenant.as_deref()).await?;
-        Ok(Selection { scope, reason: self.reason, message: self.message, deliveries })
+        Ok(Selection { scope, reason: self.reason.clone(), message: self.message, deliveries })
     }
 
     const fn is_empty(&self) -> bool {
@@ -216,7 +227,7 @@ impl Which {
 }
 
 impl Chosen {
-    async fn selection(mut self, pool: &PgPool) -> Result<Selection, CliError> {
+    fn checked(mut self) -> Result<Self, CliError> {
         if self.deliveries.is_empty() && self.which.is_empty() && !self.all {
             return Err(CliError::usage(
                 "say which: deliveries, --tenant, --reason, --message, or --all for every one",
@@ -224,7 +235,11 @@ impl Chosen {
         }
         self.deliveries.sort_unstable();
         self.deliveries.dedup();
-        let deliveries = (!self.deliveries.is_empty()).then_some(self.deliveries);
+        Ok(self)
+    }
+
+    async fn selection(&self, pool: &PgPool) -> Result<Selection, CliError> {
+        let deliveries = (!self.deliveries.is_empty()).then(|| self.deliveries.clone());
         self.which.selection(pool, deliveries).await
     }
 }

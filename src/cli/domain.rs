@@ -8,11 +8,11 @@ use serde::Serialize;
 use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
+use crate::cell::{Cell, find};
 use crate::config::Source;
 use crate::message::dkim::Algorithm;
-use crate::tenant::domain::{self, SendingDomain};
+use crate::tenant::domain::{self, DomainError, SendingDomain};
 use crate::tenant::seal::Sealer;
-use crate::tenant::store;
 
 /// Sending domains: add (with DKIM keys), list, show, remove
 #[derive(Debug, clap::Args)]
@@ -102,29 +102,31 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             // Before anything is stored: without the key nothing can be.
             let sealer = Sealer::new(&settings.secrets)
                 .map_err(|error| CliError::failed(error.to_string()))?;
-            let pool = context.operator().await?;
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, number, .. }, scope) = context.scope_of_tenant(&tenant).await?;
+            // Within a cell the database sees to it; over cells nobody else does.
+            if let Some(owner) = find::domain(&context.cells_with(None).await?, &domain).await?
+                && owner.number != number
+            {
+                return Err(DomainError::Taken { domain }.into());
+            }
             let algorithms = algorithm.algorithms();
             let added = domain::add(&pool, scope, &sealer, &domain, &selector, algorithms).await?;
             let words = format!("{} is added; publish in DNS:", added.domain);
             answer(&words, &added, &settings.sources)
         }
         Verb::List { tenant } => {
-            let pool = context.operator().await?;
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             let domains = domain::list(&pool, scope).await?;
             Answer::new(table(&domains).text(), &domains)
         }
         Verb::Show { tenant, domain } => {
-            let pool = context.operator().await?;
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             let found = domain::find(&pool, scope, &domain).await?;
             let words = format!("{} since {}:", found.domain, print::time(found.created_at));
             answer(&words, &found, &settings.sources)
         }
         Verb::Remove { tenant, domain } => {
-            let pool = context.operator().await?;
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             domain::remove(&pool, scope, &domain).await?;
             let words =
                 format!("{domain} is removed; its DNS records may go when its queue is empty");

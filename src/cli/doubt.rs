@@ -9,6 +9,7 @@ use serde_json::json;
 use super::context::{Context, scope_of};
 use super::error::CliError;
 use super::print::{self, Answer, Table};
+use crate::cell::Cell;
 use crate::domain::ids::DeliveryId;
 use crate::queue::admin::doubt::{self, Doubt, Listing, Run};
 use crate::queue::doubt::{Doubts, Resolution};
@@ -103,10 +104,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     match args.verb {
         Verb::List { tenant, stream, held, limit, after } => {
-            let pool = context.operator().await?;
-            let scope = scope_of(&pool, tenant.as_deref()).await?;
-            let listing = Listing { scope, stream, held_only: held, after, most: limit };
-            let doubts = doubt::list(&pool, &listing).await?;
+            let mut doubts = Vec::new();
+            for Cell { pool, .. } in context.cells_of(tenant.as_deref()).await? {
+                let scope = scope_of(&pool, tenant.as_deref()).await?;
+                let stream = stream.clone();
+                let listing = Listing { scope, stream, held_only: held, after, most: limit };
+                doubts.extend(doubt::list(&pool, &listing).await?);
+            }
+            // Of every cell the first; of all together those that come first.
+            doubts.sort_by_key(|doubt| doubt.delivery);
+            doubts.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             Answer::new(table(&doubts).text(), &doubts)
         }
         Verb::Resolve(what) => resolve(*what, context).await,
@@ -121,29 +128,31 @@ async fn resolve(what: Resolve, context: &Context) -> Result<Answer, CliError> {
     deliveries.sort_unstable();
     deliveries.dedup();
     let named = deliveries.len() as i64;
-    let pool = context.operator().await?;
-    let scope = scope_of(&pool, tenant.as_deref()).await?;
-    let which = Doubts {
-        tenant: scope.map(TenantScope::tenant),
-        stream,
-        deliveries: (named > 0).then_some(deliveries),
-        held_before: all_before,
-    };
     let (resolution, run) = (how.resolution(), if dry_run { Run::Dry } else { Run::Real });
     // Named ones are one batch; a command line holds only so many.
     let most = BATCH.max(named);
-    let (mut done, mut kept, mut after) = (0, 0, None);
-    loop {
-        let by = (context.actor(), reason.trim());
-        let batch = doubt::decide(&pool, &which, after, most, resolution, by, run).await?;
-        done += batch.done;
-        kept += batch.picked - batch.done;
-        if batch.picked < most || batch.last.is_none() {
-            break;
+    let (mut done, mut kept) = (0, 0);
+    for Cell { pool, .. } in context.cells_of(tenant.as_deref()).await? {
+        let scope = scope_of(&pool, tenant.as_deref()).await?;
+        let which = Doubts {
+            tenant: scope.map(TenantScope::tenant),
+            stream: stream.clone(),
+            deliveries: (named > 0).then(|| deliveries.clone()),
+            held_before: all_before,
+        };
+        let mut after = None;
+        loop {
+            let by = (context.actor(), reason.trim());
+            let batch = doubt::decide(&pool, &which, after, most, resolution, by, run).await?;
+            done += batch.done;
+            kept += batch.picked - batch.done;
+            if batch.picked < most || batch.last.is_none() {
+                break;
+            }
+            after = batch.last;
+            print::progress(&format!("{done} …"));
+            tokio::time::sleep(PAUSE).await;
         }
-        after = batch.last;
-        print::progress(&format!("{done} …"));
-        tokio::time::sleep(PAUSE).await;
     }
     if !dry_run && done < named {
         return Err(CliError::failed(format!(

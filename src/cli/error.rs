@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::cell::identity::IdentityError;
+use crate::cell::moving::MoveError;
 use crate::config::fault::ConfigError;
 use crate::queue::admin::pause::PauseError;
 use crate::queue::admin::relocate::RelocateError;
@@ -71,6 +73,7 @@ impl From<sqlx::Error> for CliError {
                      POSTRIDER_DATABASE_PASSWORD"
                 }
                 Some("3D000") => "create it first: createdb NAME",
+                Some("PRMOV") => "try again when the move is over: postrider cell list",
                 Some("57014") => "it took longer than statement_timeout in [database]",
                 _ => "",
             },
@@ -101,7 +104,7 @@ macro_rules! failures {
         }
     )+};
 }
-failures!(StoreError, LoginError, DomainError, TargetError, SchemaError);
+failures!(StoreError, LoginError, DomainError, TargetError, SchemaError, MoveError, IdentityError);
 
 impl From<PauseError> for CliError {
     fn from(error: PauseError) -> Self {

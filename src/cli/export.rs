@@ -5,10 +5,10 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{NaiveDate, Utc};
-use sqlx::PgPool;
 
 use super::error::CliError;
 use super::print::Answer;
+use crate::cell::Cell;
 use crate::domain::clock::Clock;
 use crate::queue::admin::history::DayOfAttempts;
 
@@ -24,13 +24,13 @@ pub struct Args {
 }
 
 /// Writes the day. The file appears under its name when it is whole.
-pub async fn run(args: &Args, pool: &PgPool) -> Result<Answer, CliError> {
+pub async fn run(args: &Args, cells: &[Cell]) -> Result<Answer, CliError> {
     let Args { day, out } = args;
     if out.exists() {
         return Err(CliError::failed(format!("{} is there already: name another", out.display())));
     }
     let half = half_of(out);
-    let attempts = write(pool, *day, &half)
+    let attempts = write(cells, *day, &half)
         .await
         .map_err(|error| CliError::failed(format!("{}: {error:#}", half.display())))?;
     fs::rename(&half, out)
@@ -43,15 +43,17 @@ pub async fn run(args: &Args, pool: &PgPool) -> Result<Answer, CliError> {
     )
 }
 
-async fn write(pool: &PgPool, day: NaiveDate, file: &Path) -> anyhow::Result<u64> {
+async fn write(cells: &[Cell], day: NaiveDate, file: &Path) -> anyhow::Result<u64> {
     let mut out = BufWriter::new(File::create(file)?);
     let mut attempts = 0;
-    let mut history = DayOfAttempts::open(pool, day).await?;
-    while let Some(lines) = history.step(pool).await? {
-        for line in lines {
-            out.write_all(line.as_bytes())?;
-            out.write_all(b"\n")?;
-            attempts += 1;
+    for Cell { pool, .. } in cells {
+        let mut history = DayOfAttempts::open(pool, day).await?;
+        while let Some(lines) = history.step(pool).await? {
+            for line in lines {
+                out.write_all(line.as_bytes())?;
+                out.write_all(b"\n")?;
+                attempts += 1;
+            }
         }
     }
     out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;

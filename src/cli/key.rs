@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
+use crate::cell::Cell;
 use crate::tenant::store;
 
 /// API keys: make, list, revoke
@@ -50,10 +51,9 @@ Examples:
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.operator().await?;
     match args.verb {
         Verb::Create { tenant, name } => {
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             let key = store::create_key(&pool, scope, &name).await?;
             let words = format!(
                 "{}\nKeep it now: it is stored as a hash and not shown again.",
@@ -65,7 +65,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(words, &facts)
         }
         Verb::List { tenant } => {
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             let keys = store::keys(&pool, scope).await?;
             let mut table = Table::new(
                 &["prefix", "name", "since", "revoked"],
@@ -82,7 +82,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(table.text(), &keys)
         }
         Verb::Revoke { tenant, prefix } => {
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             let key = store::revoke_key(&pool, scope, &prefix).await?;
             Answer::new(format!("key {prefix} is refused from now on"), &key)
         }

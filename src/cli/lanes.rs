@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use super::context::Context;
 use super::error::CliError;
 use super::print::{Answer, Table};
+use crate::cell::Cell;
 use crate::config::Settings;
 use crate::domain::ids::LaneId;
 use crate::queue::admin::preview::{Touched, preview};
@@ -72,6 +73,20 @@ impl Lanes {
         self.route.as_deref()
     }
 
+    /// The cells with such lanes: a tenant's own, else all.
+    pub async fn cells(&self, context: &Context) -> Result<Vec<Cell>, CliError> {
+        if let Some(tenant) = &self.tenant {
+            return Ok(vec![context.cell_of_tenant(tenant).await?]);
+        }
+        let cells = context.cells().await?;
+        if self.lane.is_some() && cells.len() > 1 {
+            return Err(CliError::usage(
+                "--lane: each cell numbers its lanes: say which with --cell or --tenant",
+            ));
+        }
+        Ok(cells)
+    }
+
     /// All that is named. A route must be configured, and a lane must be the tenant's.
     pub async fn target(&self, pool: &PgPool, context: &Context) -> Result<Target, CliError> {
         if let Some(route) = &self.route {
@@ -114,31 +129,48 @@ impl Lanes {
     }
 
     /// What would be touched, with nothing changed.
-    pub async fn dry_run(
-        &self,
-        pool: &PgPool,
-        context: &Context,
-        verb: &str,
-    ) -> Result<Answer, CliError> {
-        let target = self.target(pool, context).await?;
-        let mut touched = preview(pool, &target).await?;
-        if let Some(route) = &self.route {
-            touched = leaving_by(pool, &context.settings()?, route, touched).await?;
+    pub async fn dry_run(&self, context: &Context, verb: &str) -> Result<Answer, CliError> {
+        let cells = self.cells(context).await?;
+        let (mut tables, mut facts) = (Vec::new(), Vec::new());
+        let (mut waiting, mut more) = (0, false);
+        for cell in &cells {
+            let touched = self.touched(&cell.pool, context).await?;
+            waiting += touched.iter().map(|lane| lane.ready + lane.deferred).sum::<i64>();
+            more |= touched.iter().any(|lane| lane.more_ready || lane.more_deferred);
+            let text = table(&touched).text();
+            tables.push(match cells.len() {
+                1 => text,
+                _ => format!("cell {}\n\n{text}", cell.name),
+            });
+            for lane in touched {
+                let mut lane = serde_json::json!(lane);
+                if cells.len() > 1 {
+                    lane["cell"] = (*cell.name).into();
+                }
+                facts.push(lane);
+            }
         }
-        let more = touched.iter().any(|lane| lane.more_ready || lane.more_deferred);
-        let waiting: i64 = touched.iter().map(|lane| lane.ready + lane.deferred).sum();
         let words = format!(
             "{}\n\n{verb} would touch {waiting}{} waiting deliveries in {} lanes of {}; nothing was changed",
-            table(&touched).text(),
+            tables.join("\n\n"),
             if more { "+" } else { "" },
-            touched.len(),
+            facts.len(),
             self.name(),
         );
         let facts = serde_json::json!({
-            "dry_run": true, "would": verb, "of": self.name(), "lanes": touched, "waiting": waiting,
+            "dry_run": true, "would": verb, "of": self.name(), "lanes": facts, "waiting": waiting,
             "at_least": more,
         });
         Answer::new(words, &facts)
+    }
+
+    async fn touched(&self, pool: &PgPool, context: &Context) -> Result<Vec<Touched>, CliError> {
+        let target = self.target(pool, context).await?;
+        let touched = preview(pool, &target).await?;
+        match &self.route {
+            Some(route) => leaving_by(pool, &context.settings()?, route, touched).await,
+            None => Ok(touched),
+        }
     }
 }
 

@@ -1,17 +1,22 @@
 //! `postrider migrate`: the database schema.
 
 use clap::Subcommand;
+use serde_json::{Value, json};
+use sqlx::PgPool;
 
 use super::context::Context;
 use super::error::CliError;
 use super::print::{Answer, Verdict};
+use crate::cell::identity;
+use crate::config::Database;
 use crate::queue::migrate::{self, SchemaState};
 
 /// Bring the database schema up to date (`up`, also without a word), or show its `status`
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Connects as the login itself, which must own the database or be a superuser. Several
-may run at once. The schema works for this version and the one before it, so migrate
+may run at once. Every configured cell is migrated and gets its number, or the one that
+--cell names. The schema works for this version and the one before it, so migrate
 first, then replace the processes one by one.
 
 Examples:
@@ -34,20 +39,55 @@ enum Verb {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.owner().await?;
-    match args.verb.unwrap_or(Verb::Up) {
+    let cells = context.owners()?;
+    let verb = args.verb.unwrap_or(Verb::Up);
+    if let [only] = &cells[..] {
+        let pool = context.owner(only).await?;
+        let (words, facts, verdict) = one(&verb, &pool, only, context).await?;
+        return Ok(Answer::new(words, &facts)?.with_verdict(verdict));
+    }
+    let (mut words, mut facts, mut worst) = (Vec::new(), Vec::new(), Verdict::Fine);
+    for cell in &cells {
+        let (said, mut found, verdict) = match context.owner(cell).await {
+            Ok(pool) => one(&verb, &pool, cell, context).await,
+            Err(error) => Err(error),
+        }
+        // One that does not work does not keep the others from being migrated.
+        .unwrap_or_else(|error| {
+            (error.to_string(), json!({"error": error.to_string()}), Verdict::Bad)
+        });
+        words.push(format!("cell {}: {said}", cell.cell));
+        found["cell"] = json!(cell.cell);
+        facts.push(found);
+        if verdict == Verdict::Bad {
+            worst = Verdict::Bad;
+        }
+    }
+    Ok(Answer::new(words.join("\n"), &facts)?.with_verdict(worst))
+}
+
+async fn one(
+    verb: &Verb,
+    pool: &PgPool,
+    cell: &Database,
+    context: &Context,
+) -> Result<(String, Value, Verdict), CliError> {
+    match verb {
         Verb::Up => {
-            let (before, after) = migrate::up(&pool).await.map_err(refused)?;
+            let (before, after) = migrate::up(pool).await.map_err(refused)?;
+            if context.is_configured() {
+                identity::init(pool, cell.number, &cell.cell).await?;
+            }
             let words = if before == after {
                 format!("the schema is at version {after}; there was nothing to do")
             } else {
                 format!("the schema is at version {after} (was {before})")
             };
-            Answer::new(words, &serde_json::json!({"before": before, "after": after}))
+            Ok((words, json!({"before": before, "after": after}), Verdict::Fine))
         }
         Verb::Status => {
             let wanted = migrate::wanted();
-            let (found, fits, words) = match migrate::state(&pool).await? {
+            let (found, fits, words) = match migrate::state(pool).await? {
                 SchemaState::Current => (wanted, true, "current".to_owned()),
                 SchemaState::Newer { found } => {
                     (found, true, "one version newer: works".to_owned())
@@ -59,10 +99,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
                     (found, false, "too new for this program: install a newer postrider".to_owned())
                 }
             };
-            let facts = serde_json::json!({"found": found, "wanted": wanted, "fits": fits});
+            let facts = json!({"found": found, "wanted": wanted, "fits": fits});
             let verdict = if fits { Verdict::Fine } else { Verdict::Bad };
-            let text = format!("database {found}, this program {wanted}: {words}");
-            Ok(Answer::new(text, &facts)?.with_verdict(verdict))
+            Ok((format!("database {found}, this program {wanted}: {words}"), facts, verdict))
         }
     }
 }

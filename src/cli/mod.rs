@@ -6,6 +6,7 @@
 
 pub mod actions;
 pub mod audit;
+pub mod cell;
 pub mod config;
 mod console;
 pub mod context;
@@ -27,6 +28,7 @@ pub mod show;
 pub mod sink;
 pub mod suppression;
 pub mod tenant;
+pub mod tenant_move;
 pub mod throttle;
 pub mod version;
 pub mod why;
@@ -68,6 +70,9 @@ pub struct Cli {
     /// the command line)
     #[arg(long, global = true, value_name = "URL")]
     database_url: Option<String>,
+    /// Only this cell, where there are several (commands on a tenant or an id find theirs)
+    #[arg(long, global = true, value_name = "NAME")]
+    cell: Option<String>,
     /// Answer in JSON on standard output
     #[arg(long, global = true)]
     json: bool,
@@ -90,6 +95,7 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum One {
     Tenant(tenant::Args),
+    Cell(cell::Args),
     Key(key::Args),
     Domain(domain::Args),
     Send(Box<send::Args>),
@@ -117,8 +123,8 @@ pub async fn run(cli: Cli, lent: Lent) -> ExitCode {
         }
         Command::Sink(args) => return whole(sink::run(args, (lent.shutdown)()).await),
         Command::One(command) => {
-            dispatch(command, &Context::new(cli.config, cli.database_url, cli.actor, lent.connect))
-                .await
+            let context = Context::new(cli.config, cli.database_url, cli.cell, cli.actor, lent);
+            dispatch(command, &context).await
         }
     };
     match ended {
@@ -147,6 +153,7 @@ fn whole(ended: anyhow::Result<ExitCode>) -> ExitCode {
 async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
     match command {
         One::Tenant(args) => tenant::run(args, context).await,
+        One::Cell(args) => cell::run(args, context).await,
         One::Key(args) => key::run(args, context).await,
         One::Domain(args) => domain::run(args, context).await,
         One::Send(args) => send::run(*args, context).await,

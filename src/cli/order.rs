@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
-
 use super::context::Context;
 use super::error::CliError;
 use super::lanes::Lanes;
 use super::print::Answer;
+use crate::cell::Cell;
 use crate::config::unit;
 use crate::queue::admin::order::Order;
 use crate::queue::admin::target::known_route;
 use crate::queue::admin::{cancel, detour, pause, relocate};
-use crate::tenant::store;
 
 /// Holding back.
 #[derive(Debug, clap::Args)]
@@ -121,17 +119,19 @@ impl Move {
 }
 
 /// `queue pause`
-pub async fn pause(args: Pause, pool: &PgPool, context: &Context) -> Result<Answer, CliError> {
+pub async fn pause(args: Pause, context: &Context) -> Result<Answer, CliError> {
     let Pause { lanes, reason, time, dry_run } = args;
     if dry_run {
-        return lanes.dry_run(pool, context, "pause").await;
+        return lanes.dry_run(context, "pause").await;
     }
-    let target = lanes.target(pool, context).await?;
     let name = lanes.name();
     let seconds = time.map(|time| time.as_secs());
-    let detail = serde_json::json!({"seconds": seconds});
-    let order = ordered(context, "queue pause", &name, &reason, detail);
-    pause::pause(pool, &target, time.map(|time| time.as_secs_f64()), order).await?;
+    for Cell { pool, .. } in lanes.cells(context).await? {
+        let target = lanes.target(&pool, context).await?;
+        let detail = serde_json::json!({"seconds": seconds});
+        let order = ordered(context, "queue pause", &name, &reason, detail);
+        pause::pause(&pool, &target, time.map(|time| time.as_secs_f64()), order).await?;
+    }
     let until =
         time.map_or("until resumed".to_owned(), |time| format!("for {}", unit::written(time)));
     let facts = serde_json::json!({"paused": name, "reason": reason, "seconds": seconds});
@@ -139,11 +139,14 @@ pub async fn pause(args: Pause, pool: &PgPool, context: &Context) -> Result<Answ
 }
 
 /// `queue resume`
-pub async fn resume(args: Resume, pool: &PgPool, context: &Context) -> Result<Answer, CliError> {
-    let target = args.lanes.target(pool, context).await?;
+pub async fn resume(args: Resume, context: &Context) -> Result<Answer, CliError> {
     let name = args.lanes.name();
-    let order = ordered(context, "queue resume", &name, "", serde_json::Value::Null);
-    let held = pause::resume(pool, &target, order).await?;
+    let mut held = false;
+    for Cell { pool, .. } in args.lanes.cells(context).await? {
+        let target = args.lanes.target(&pool, context).await?;
+        let order = ordered(context, "queue resume", &name, "", serde_json::Value::Null);
+        held |= pause::resume(&pool, &target, order).await?;
+    }
     let words = if held {
         format!("{name} goes on")
     } else {
@@ -153,16 +156,19 @@ pub async fn resume(args: Resume, pool: &PgPool, context: &Context) -> Result<An
 }
 
 /// `queue cancel` of lanes
-pub async fn cancel(args: Recall, pool: &PgPool, context: &Context) -> Result<Answer, CliError> {
+pub async fn cancel(args: Recall, context: &Context) -> Result<Answer, CliError> {
     let Recall { lanes, reason, dry_run } = args;
     if dry_run {
-        return lanes.dry_run(pool, context, "cancel").await;
+        return lanes.dry_run(context, "cancel").await;
     }
     let reason = reason.unwrap_or_default();
-    let target = lanes.target(pool, context).await?;
     let name = lanes.name();
-    let order = ordered(context, "queue cancel", &name, &reason, serde_json::Value::Null);
-    let count = cancel::cancel(pool, &target, order).await?;
+    let mut count = 0;
+    for Cell { pool, .. } in lanes.cells(context).await? {
+        let target = lanes.target(&pool, context).await?;
+        let order = ordered(context, "queue cancel", &name, &reason, serde_json::Value::Null);
+        count += cancel::cancel(&pool, &target, order).await?;
+    }
     let words = format!(
         "everything of {name} that was accepted until now is called back, in {count} lanes; what is \
          in hand may still go out. See `postrider queue status`"
@@ -172,26 +178,27 @@ pub async fn cancel(args: Recall, pool: &PgPool, context: &Context) -> Result<An
 }
 
 /// `queue move`
-pub async fn relocate(args: Move, pool: &PgPool, context: &Context) -> Result<Answer, CliError> {
+pub async fn relocate(args: Move, context: &Context) -> Result<Answer, CliError> {
     let Move { lanes, to_stream, to_route, back, time, reason, dry_run } = args;
     let settings = context.settings()?;
     if let Some(route) = &to_route {
         known_route(&settings, route)?;
     }
     if dry_run {
-        return lanes.dry_run(pool, context, "move").await;
+        return lanes.dry_run(context, "move").await;
     }
-    let target = lanes.target(pool, context).await?;
+    let cells = lanes.cells(context).await?;
     let (name, reason) = (lanes.name(), reason.unwrap_or_default());
     match (to_stream, to_route, time) {
         (Some(stream), ..) => {
             let tenant = lanes.tenant().unwrap_or_default();
-            let scope = store::scope(pool, tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(tenant).await?;
+            let target = lanes.target(&pool, context).await?;
             let detail = serde_json::json!({"to_stream": stream});
             let order = ordered(context, "queue move", &name, &reason, detail);
             let configured = settings.streams.contains_key(&stream);
             let moved =
-                relocate::relocate(pool, scope, &target, &stream, configured, order).await?;
+                relocate::relocate(&pool, scope, &target, &stream, configured, order).await?;
             let words = format!(
                 "{} deliveries of {name} were moved to stream {tenant}/{stream}, from {} lanes; what \
                  is in hand stays",
@@ -204,9 +211,12 @@ pub async fn relocate(args: Move, pool: &PgPool, context: &Context) -> Result<An
             Answer::new(words, &facts)
         }
         (None, Some(route), Some(time)) => {
-            let detail = serde_json::json!({"to_route": route, "seconds": time.as_secs()});
-            let order = ordered(context, "queue move", &name, &reason, detail);
-            detour::begin(pool, &target, route.clone(), time.as_secs_f64(), order).await?;
+            for Cell { pool, .. } in cells {
+                let target = lanes.target(&pool, context).await?;
+                let detail = serde_json::json!({"to_route": route, "seconds": time.as_secs()});
+                let order = ordered(context, "queue move", &name, &reason, detail);
+                detour::begin(&pool, &target, route.clone(), time.as_secs_f64(), order).await?;
+            }
             let words = format!("{name} takes route {route} for {}", unit::written(time));
             let facts = serde_json::json!({
                 "moved": name, "to_route": route, "seconds": time.as_secs(), "reason": reason,
@@ -215,9 +225,13 @@ pub async fn relocate(args: Move, pool: &PgPool, context: &Context) -> Result<An
         }
         _ => {
             debug_assert!(back, "one of three is given");
-            let order =
-                ordered(context, "queue move back", &name, &reason, serde_json::Value::Null);
-            let was = detour::back(pool, &target, order).await?;
+            let mut was = false;
+            for Cell { pool, .. } in cells {
+                let target = lanes.target(&pool, context).await?;
+                let order =
+                    ordered(context, "queue move back", &name, &reason, serde_json::Value::Null);
+                was |= detour::back(&pool, &target, order).await?;
+            }
             let words = if was {
                 format!("{name} takes the routes of the configuration again")
             } else {

@@ -3,12 +3,13 @@
 use clap::Subcommand;
 use sqlx::PgPool;
 
-use super::context::{Context, scope_of};
+use super::context::Context;
 use super::error::CliError;
 use super::export;
 use super::order;
-use super::print::{self, Answer, Table};
+use super::print::{self, Answer, Table, Verdict};
 use super::show;
+use crate::cell::Cell;
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::queue::admin::action::{self, Action};
 use crate::queue::admin::cancel::{self, Cancellation};
@@ -17,7 +18,6 @@ use crate::queue::admin::overview::{self, LaneDepth, MOST};
 use crate::queue::admin::pause::{self, Block};
 use crate::queue::enqueue::{Enqueue, EnqueueError};
 use crate::tenant::isolation::TenantScope;
-use crate::tenant::store;
 
 /// The queue: status, show, pause, resume, cancel, move, export
 #[derive(Debug, clap::Args)]
@@ -109,32 +109,38 @@ pub(super) enum Subject {
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     args.verb.check()?;
-    let pool = context.operator().await?;
     match args.verb {
-        Verb::Status { tenant } => {
-            let scope = scope_of(&pool, tenant.as_deref()).await?;
-            status(&pool, scope).await
+        Verb::Status { tenant: Some(name) } => {
+            let (cell, scope) = context.scope_of_tenant(&name).await?;
+            status(&cell.pool, Some(scope)).await
+        }
+        Verb::Status { tenant: None } => {
+            let cells = context.cells().await?;
+            match &cells[..] {
+                [only] => status(&only.pool, None).await,
+                several => status_of_all(several).await,
+            }
         }
         Verb::Show { id: Subject::Message(id), tenant } => {
-            let scope = owner_of(&pool, tenant.as_deref(), Subject::Message(id)).await?;
-            show::message(&pool, scope, id).await
+            let (cell, scope) = context.cell_of_message(id, tenant.as_deref()).await?;
+            show::message(&cell.pool, scope, id).await
         }
         Verb::Show { id: Subject::Delivery(id), tenant } => {
-            let scope = owner_of(&pool, tenant.as_deref(), Subject::Delivery(id)).await?;
-            show::delivery(&pool, scope, id).await
+            let (cell, scope) = context.cell_of_delivery(id, tenant.as_deref()).await?;
+            show::delivery(&cell.pool, scope, id).await
         }
-        Verb::Export(args) => export::run(&args, &pool).await,
-        Verb::Pause(args) => order::pause(args, &pool, context).await,
-        Verb::Resume(args) => order::resume(args, &pool, context).await,
-        Verb::Move(args) => order::relocate(args, &pool, context).await,
+        Verb::Export(args) => export::run(&args, &context.cells().await?).await,
+        Verb::Pause(args) => order::pause(args, context).await,
+        Verb::Resume(args) => order::resume(args, context).await,
+        Verb::Move(args) => order::relocate(args, context).await,
         Verb::Cancel { message: Some(message), what } => {
-            let scope = owner_of(&pool, what.lanes.tenant(), Subject::Message(message)).await?;
+            let (cell, scope) = context.cell_of_message(message, what.lanes.tenant()).await?;
             if what.dry_run {
-                return show::message(&pool, scope, message).await;
+                return show::message(&cell.pool, scope, message).await;
             }
-            cancel_message(&pool, scope, message, context.actor(), what.reason).await
+            cancel_message(&cell.pool, scope, message, context.actor(), what.reason).await
         }
-        Verb::Cancel { message: None, what } => order::cancel(what, &pool, context).await,
+        Verb::Cancel { message: None, what } => order::cancel(what, context).await,
     }
 }
 
@@ -180,6 +186,35 @@ async fn cancel_message(
 }
 
 async fn status(pool: &PgPool, scope: Option<TenantScope>) -> Result<Answer, CliError> {
+    let (text, facts) = standing(pool, scope).await?;
+    Answer::new(text, &facts)
+}
+
+/// Every cell below its name; one that does not answer does not hide the others.
+async fn status_of_all(cells: &[Cell]) -> Result<Answer, CliError> {
+    let (mut words, mut facts, mut verdict) = (Vec::new(), Vec::new(), Verdict::Fine);
+    for cell in cells {
+        let name = &*cell.name;
+        match standing(&cell.pool, None).await {
+            Ok((text, mut standing)) => {
+                words.push(format!("cell {name}\n\n{text}"));
+                standing["cell"] = name.into();
+                facts.push(standing);
+            }
+            Err(error) => {
+                words.push(format!("cell {name}\n\n{error}"));
+                facts.push(serde_json::json!({"cell": name, "error": error.to_string()}));
+                verdict = Verdict::Bad;
+            }
+        }
+    }
+    Ok(Answer::new(words.join("\n\n"), &facts)?.with_verdict(verdict))
+}
+
+async fn standing(
+    pool: &PgPool,
+    scope: Option<TenantScope>,
+) -> Result<(String, serde_json::Value), CliError> {
     let lanes = overview::lanes(pool, scope).await?;
     let blocks = pause::blocks_of(pool, scope).await?;
     let detours = detour::open(pool, scope).await?;
@@ -216,7 +251,7 @@ async fn status(pool: &PgPool, scope: Option<TenantScope>) -> Result<Answer, Cli
         "lanes": lanes, "held_back": blocks, "moved": detours, "called_back": cancellations,
         "workers": workers, "counted_at_most": MOST,
     });
-    Answer::new(text, &facts)
+    Ok((text, facts))
 }
 
 fn lane_table(lanes: &[LaneDepth]) -> Table {
@@ -299,23 +334,6 @@ fn cancellation_table(cancellations: &[Cancellation]) -> Table {
         ]);
     }
     table
-}
-
-/// Whose rows a command on an id may see: the named tenant's, else the owner's.
-pub(super) async fn owner_of(
-    pool: &PgPool,
-    tenant: Option<&str>,
-    id: Subject,
-) -> Result<TenantScope, CliError> {
-    if let Some(name) = tenant {
-        return Ok(store::scope(pool, name).await?);
-    }
-    let (found, written) = match id {
-        Subject::Message(id) => (overview::tenant_of_message(pool, id).await?, id.to_string()),
-        Subject::Delivery(id) => (overview::tenant_of_delivery(pool, id).await?, id.to_string()),
-    };
-    let name = found.ok_or_else(|| CliError::failed(format!("there is no {written}")))?;
-    Ok(store::scope(pool, &name).await?)
 }
 
 impl std::str::FromStr for Subject {

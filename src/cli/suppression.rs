@@ -8,8 +8,8 @@ use super::context::Context;
 use super::error::CliError;
 use super::file;
 use super::print::{self, Answer, Table};
+use crate::cell::Cell;
 use crate::message::address::Address;
-use crate::tenant::store;
 use crate::tenant::suppression::{self, Change};
 
 /// Addresses that a tenant must not write to: add, list, remove
@@ -77,8 +77,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
                 addresses.extend(file::lines(&path)?);
             }
             let addresses = parse(&addresses)?;
-            let pool = context.operator().await?;
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             let mut added = 0;
             for part in addresses.chunks(ADDRESSES_A_STATEMENT) {
                 added += suppression::add(&pool, scope, part, &reason).await?;
@@ -87,8 +86,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(format!("{added} added, {} given", addresses.len()), &facts)
         }
         Verb::List { tenant, limit, after } => {
-            let pool = context.operator().await?;
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             let rows = suppression::list(&pool, scope, &after, limit).await?;
             let mut table = Table::new(&["address", "source", "since", "reason"], "none");
             for row in &rows {
@@ -103,8 +101,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         }
         Verb::Remove { tenant, address } => {
             let address = read(&address)?;
-            let pool = context.operator().await?;
-            let scope = store::scope(&pool, &tenant).await?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             match suppression::remove(&pool, scope, &address).await? {
                 Change::Made => {
                     let facts = serde_json::json!({"removed": address.as_str()});

@@ -5,11 +5,13 @@ use clap::Subcommand;
 use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
+use super::tenant_move;
+use crate::cell::{directory, find, identity};
 use crate::message::time_zone::TimeZone;
 use crate::tenant::login;
-use crate::tenant::store::{self, Tenant, TenantState};
+use crate::tenant::store::{self, StoreError, Tenant, TenantState};
 
-/// Tenants: make, list, suspend, and bind database logins to them
+/// Tenants: make, list, suspend, move, and bind database logins to them
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  postrider tenant create shop\n  postrider key create --tenant shop"
@@ -63,6 +65,17 @@ enum Verb {
         /// The tenant
         name: String,
     },
+    /// Move a tenant to another cell, with everything it has
+    ///
+    /// Nothing new is accepted for it meanwhile (503, to be tried again), what is in hand is
+    /// finished, what waits is copied, and only then the old cell gives it up. Whatever stops
+    /// the command, the same command goes on from there.
+    #[command(after_help = "\
+Examples:
+  postrider tenant move shop --to-cell b --dry-run
+  postrider tenant move shop --to-cell b
+  postrider tenant move shop --to-cell a       # undo, as long as it has not left a")]
+    Move(tenant_move::Args),
     /// Let a database login submit mail for a tenant by postrider.send(); without arguments, list them
     #[command(after_help = "\
 The login gets the right to call postrider.send() and nothing else, and whatever it
@@ -86,9 +99,10 @@ Examples:
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.operator().await?;
     match args.verb {
+        Verb::Create { name, weight, time_zone } => create(context, &name, weight, time_zone).await,
         Verb::Set { name, weight, time_zone } => {
+            let pool = context.operator_for(Some(&name)).await?;
             let tenant = store::change(&pool, &name, weight, time_zone).await?;
             let words = format!(
                 "tenant {name} has weight {} and time zone {}",
@@ -96,31 +110,22 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             );
             Answer::new(words, &tenant)
         }
-        Verb::Create { name, weight, time_zone } => {
-            let tenant = store::create(&pool, &name, weight, time_zone).await?;
-            Answer::new(
-                format!(
-                    "tenant {name} is made; next:\n  postrider domain add --tenant {name} DOMAIN\n  \
-                     postrider key create --tenant {name}"
-                ),
-                &tenant,
-            )
-        }
-        Verb::List => {
-            let tenants = store::list(&pool).await?;
-            Answer::new(table(&tenants).text(), &tenants)
-        }
+        Verb::List => list(context).await,
         Verb::Suspend { name } => {
+            let pool = context.operator_for(Some(&name)).await?;
             let tenant = store::set_state(&pool, &name, TenantState::Suspended).await?;
             let words = format!("tenant {name} is suspended; what it has queued waits");
             Answer::new(words, &tenant)
         }
         Verb::Activate { name } => {
+            let pool = context.operator_for(Some(&name)).await?;
             let tenant = store::set_state(&pool, &name, TenantState::Active).await?;
             Answer::new(format!("tenant {name} is active"), &tenant)
         }
+        Verb::Move(args) => tenant_move::run(args, context).await,
         Verb::Login { name: Some(name), login: Some(login), unbind } => {
-            let scope = store::scope(&pool, &name).await?;
+            let (cell, scope) = context.scope_of_tenant(&name).await?;
+            let pool = cell.pool;
             let words = if unbind {
                 login::unbind(&pool, scope, &login).await?;
                 format!("login {login} may no longer submit for {name}")
@@ -132,7 +137,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(words, &facts)
         }
         Verb::Login { .. } => {
-            let logins = login::list(&pool).await?;
+            let mut logins = Vec::new();
+            for cell in context.cells().await? {
+                logins.extend(login::list(&cell.pool).await?);
+            }
             let mut table = Table::new(&["login", "tenant"], "no logins are bound");
             for bound in &logins {
                 table.row([bound.login.clone(), bound.tenant.clone()]);
@@ -140,6 +148,70 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             Answer::new(table.text(), &logins)
         }
     }
+}
+
+/// In the home cell, or the one named by `--cell`. A name is one tenant's in all cells.
+async fn create(
+    context: &Context,
+    name: &str,
+    weight: i32,
+    time_zone: TimeZone,
+) -> Result<Answer, CliError> {
+    let chosen = context.cells().await?;
+    let cell = chosen.first().ok_or_else(|| CliError::usage("--cell: there is no such cell"))?;
+    let all = context.cells_with(None).await?;
+    if let [home, _, ..] = &all[..] {
+        if find::tenant(&all, name).await?.is_some() {
+            return Err(StoreError::NameTaken { name: name.to_owned() }.into());
+        }
+        identity::verify(cell).await?;
+        // Reserved by a command that makes it elsewhere, or that broke off.
+        let reserved = directory::reserve(&home.pool, name, cell.number).await?;
+        if let Some(other) = all.iter().find(|other| other.number == reserved)
+            && other.number != cell.number
+        {
+            return Err(CliError::failed(format!(
+                "the name {name:?} is reserved for cell {0}: make it there (--cell {0}), then move it",
+                other.name
+            )));
+        }
+    }
+    let tenant = store::create(&cell.pool, name, weight, time_zone).await?;
+    let words = format!(
+        "tenant {name} is made; next:\n  postrider domain add --tenant {name} DOMAIN\n  \
+         postrider key create --tenant {name}"
+    );
+    Answer::new(words, &tenant)
+}
+
+async fn list(context: &Context) -> Result<Answer, CliError> {
+    let cells = context.cells().await?;
+    if let [only] = &cells[..] {
+        let tenants = store::list(&only.pool).await?;
+        return Answer::new(table(&tenants).text(), &tenants);
+    }
+    let mut facts = Vec::new();
+    let mut table = Table::new(
+        &["name", "cell", "state", "weight", "time zone", "since"],
+        "there are no tenants yet: postrider tenant create NAME",
+    );
+    for cell in &cells {
+        for tenant in store::list(&cell.pool).await? {
+            table.row([
+                tenant.name.clone(),
+                cell.name.to_string(),
+                tenant.state.clone(),
+                tenant.weight.to_string(),
+                tenant.time_zone.clone(),
+                print::time(tenant.created_at),
+            ]);
+            facts.push(serde_json::json!({
+                "id": tenant.tenant_id, "name": tenant.name, "cell": &*cell.name, "state": tenant.state,
+                "weight": tenant.weight, "time_zone": tenant.time_zone, "created_at": tenant.created_at,
+            }));
+        }
+    }
+    Answer::new(table.text(), &facts)
 }
 
 fn table(tenants: &[Tenant]) -> Table {

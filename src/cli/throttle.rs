@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
 
-use super::context::{Context, scope_of};
+use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
 use crate::config::{Settings, ThrottleRule, ThrottleScope, unit};
@@ -109,15 +109,16 @@ struct Limit {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.operator().await?;
+    // Limits hold over all cells.
+    let pool = context.home().await?;
     match args.verb {
         Verb::Set { what, rate, burst, concurrency, time, reason } => {
-            let scope = what.scope(&pool, &context.settings()?).await?;
+            let scope = what.scope(&pool, context).await?;
             let rule = rule(scope, &rate, burst, concurrency)?;
             set(&pool, context.actor(), &rule, &rate, time, &reason).await
         }
         Verb::Clear { what } => {
-            let scope = what.scope(&pool, &context.settings()?).await?;
+            let scope = what.scope(&pool, context).await?;
             clear(&pool, context.actor(), &scope).await
         }
         Verb::Show => show(&pool, &context.settings()?).await,
@@ -301,7 +302,7 @@ fn slot_table(slots: &[SlotState]) -> Table {
 
 impl What {
     /// The scope, once all that is named is known to exist.
-    async fn scope(self, pool: &PgPool, settings: &Settings) -> Result<ThrottleScope, CliError> {
+    async fn scope(self, pool: &PgPool, context: &Context) -> Result<ThrottleScope, CliError> {
         let given = [
             ("tenant", self.tenant.is_some()),
             ("mailbox_provider", self.mailbox_provider.is_some()),
@@ -317,7 +318,10 @@ impl What {
                 )));
             }
         }
-        scope_of(pool, self.tenant.as_deref()).await?;
+        let settings = context.settings()?;
+        if let Some(tenant) = &self.tenant {
+            context.cell_of_tenant(tenant).await?;
+        }
         let pools: Vec<String> = sqlx::query_scalar("select name from postrider.pool order by 1")
             .fetch_all(pool)
             .await?;

@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::error::CliError;
 use super::print::Answer;
-use super::queue::{Subject, owner_of};
+use super::queue::Subject;
+use crate::cell::Cell;
 use crate::queue::why::{Explain, Eyes};
-use crate::tenant::store;
 
 /// Say why a delivery, a message or a tenant's mail waits, and when it is expected to go
 #[derive(Debug, clap::Args)]
@@ -24,8 +24,8 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let pool = context.operator().await?;
-    let explain = Explain::new(pool.clone(), Eyes::Operator, context.settings()?.queue.session_ttl);
+    let ttl = context.settings()?.queue.session_ttl;
+    let explain = |cell: Cell| Explain::new(cell.pool, Eyes::Operator, ttl);
     // A tenant's name has no underscore.
     let Ok(subject) = args.what.parse::<Subject>() else {
         if args.what.contains('_') {
@@ -35,19 +35,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
                 args.what
             )));
         }
-        let scope = store::scope(&pool, &args.what).await?;
-        let why = explain.tenant(scope, &args.what).await?;
+        let (cell, scope) = context.scope_of_tenant(&args.what).await?;
+        let why = explain(cell).tenant(scope, &args.what).await?;
         return Answer::new(why.words.join("\n"), &why);
     };
-    let scope = owner_of(&pool, args.tenant.as_deref(), subject).await?;
     match subject {
         Subject::Message(id) => {
-            let why = explain.message(scope, id).await?;
+            let (cell, scope) = context.cell_of_message(id, args.tenant.as_deref()).await?;
+            let why = explain(cell).message(scope, id).await?;
             let why = why.ok_or_else(|| CliError::failed(format!("there is no {id}")))?;
             Answer::new(why.words.join("\n"), &why)
         }
         Subject::Delivery(id) => {
-            let why = explain.delivery(scope, id).await?;
+            let (cell, scope) = context.cell_of_delivery(id, args.tenant.as_deref()).await?;
+            let why = explain(cell).delivery(scope, id).await?;
             let why = why.ok_or_else(|| CliError::failed(format!("there is no {id}")))?;
             Answer::new(why.words.join("\n"), &why)
         }

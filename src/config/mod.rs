@@ -25,8 +25,10 @@ use std::collections::BTreeMap;
 /// All sections in one value. Only a checked file makes one (or a test).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// `[database]`
+    /// `[database]`: the home cell.
     pub database: Database,
+    /// `[[cell]]`: further cells.
+    pub cells: Vec<Database>,
     /// `[queue]`
     pub queue: Queue,
     /// `[worker]`
@@ -66,6 +68,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             database: Database::default(),
+            cells: Vec::new(),
             queue: Queue::default(),
             worker: Worker::default(),
             streams: BTreeMap::from([
@@ -114,6 +117,17 @@ impl Settings {
         settings.secrets.key =
             Some(secret::Secret::new("dGVzdCBrZXkgb2YgMzIgYnl0ZXMsIG5vIHNlY3JldCE="));
         settings
+    }
+
+    /// Every cell, the home cell first.
+    pub fn all_cells(&self) -> impl Iterator<Item = &Database> {
+        std::iter::once(&self.database).chain(&self.cells)
+    }
+
+    /// The cells that a daemon with these settings serves.
+    pub fn served_cells(&self) -> impl Iterator<Item = &Database> {
+        let chosen = &self.worker.cells;
+        self.all_cells().filter(move |cell| chosen.is_empty() || chosen.contains(&cell.cell))
     }
 
     /// The policy of a stream; one that is not configured follows `bulk`.

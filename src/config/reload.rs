@@ -132,6 +132,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
 fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     differing([
         ("database", old.database != new.database),
+        ("cell", old.cells != new.cells),
         ("queue", old.queue != new.queue),
         ("worker", old.worker != new.worker),
         ("dns", old.dns != new.dns),
@@ -150,6 +151,7 @@ fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static st
 fn merged(running: &Settings, new: Settings) -> Settings {
     Settings {
         database: running.database.clone(),
+        cells: running.cells.clone(),
         queue: running.queue.clone(),
         worker: running.worker.clone(),
         dns: running.dns.clone(),

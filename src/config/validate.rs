@@ -25,8 +25,11 @@ pub(super) struct Outside {
 pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Settings {
     let root = Reader::new(document, notes);
     let shipped = Settings::default();
+    let database = Database::read(root.section("database"), outside.database_password);
+    let cells = entries(&root, "cell", |section| Database::read_cell(section, &database));
     let settings = Settings {
-        database: Database::read(root.section("database"), outside.database_password),
+        cells: cells.unwrap_or_default(),
+        database,
         queue: Queue::read(root.section("queue")),
         worker: Worker::read(root.section("worker")),
         streams: streams(&root, shipped.streams),
@@ -52,6 +55,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
     root.end();
     let check = Check { settings: &settings, document, notes };
     check.names();
+    check.cells();
     check.references();
     check.throttles();
     check.times();
@@ -125,6 +129,39 @@ impl Check<'_> {
                     let message = format!("{domain} belongs to a mailbox provider already");
                     self.fault(&format!("mailbox_provider[{n}]"), &message);
                 }
+            }
+        }
+    }
+
+    /// Each cell is told apart by name, number and address.
+    fn cells(&self) {
+        let settings = self.settings;
+        for (n, cell) in settings.cells.iter().enumerate() {
+            for earlier in settings.all_cells().take(n + 1) {
+                let same = |key: &str, what: &str| {
+                    let message = format!("{what} is that of the cell {:?} already", earlier.cell);
+                    self.fault(&format!("cell[{n}].{key}"), &message);
+                };
+                if earlier.cell == cell.cell {
+                    same("name", &format!("{:?}", cell.cell));
+                }
+                if earlier.number == cell.number {
+                    same("number", &cell.number.to_string());
+                }
+                if earlier.url == cell.url {
+                    same("url", "this database");
+                }
+            }
+        }
+        let known: Vec<&str> = settings.all_cells().map(|cell| &*cell.cell).collect();
+        for name in &settings.worker.cells {
+            if !known.contains(&name.as_str()) {
+                let hint = super::fault::perhaps(name, known.iter().copied());
+                let message = format!(
+                    "expected the name of a cell ({}), found {name:?}{hint}",
+                    known.join(", ")
+                );
+                self.fault("worker.cells", &message);
             }
         }
     }

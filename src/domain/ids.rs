@@ -96,6 +96,12 @@ macro_rules! written_id {
             pub const fn get(self) -> i64 {
                 self.0
             }
+
+            /// The cell that minted it. Its row may have moved since, and an id from before
+            /// there were cells may name any: where to look first, no more.
+            pub const fn minted_in(self) -> CellNumber {
+                CellNumber(((self.0 >> 16) & 63) as u8)
+            }
         }
 
         impl fmt::Display for $name {
@@ -131,6 +137,10 @@ macro_rules! written_id {
     };
 }
 
+numeric_id!(
+    /// A cell, 0 to 63: one database with the whole schema.
+    CellNumber(u8)
+);
 numeric_id!(
     /// One customer of the installation.
     TenantId(i64)
@@ -224,6 +234,12 @@ mod tests {
         fn no_text_makes_the_parser_panic(text in ".*") {
             let _ = text.parse::<MessageId>();
         }
+    }
+
+    #[test]
+    fn an_id_names_the_cell_that_minted_it() {
+        let id = (218_000_000_000_i64 << 22) | (37 << 16) | 65_535;
+        assert_eq!(MessageId::new(id).minted_in(), CellNumber::new(37));
     }
 
     #[test]

@@ -21,16 +21,16 @@ const SPARING: u32 = 100;
 /// Longest time for one sample.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Samples until `stop`.
-pub async fn run(pool: PgPool, stop: CancellationToken) {
+/// Samples one cell until `stop`.
+pub async fn run(pool: PgPool, cell: String, stop: CancellationToken) {
     let mut walk_from = Instant::now();
     loop {
         let sampled = async {
-            depths(&pool).await?;
-            watch(&pool).await?;
+            depths(&pool, &cell).await?;
+            watch(&pool, &cell).await?;
             if Instant::now() >= walk_from {
                 let started = Instant::now();
-                ages(&pool).await?;
+                ages(&pool, &cell).await?;
                 walk_from = started + started.elapsed() * SPARING;
             }
             Ok::<(), sqlx::Error>(())
@@ -45,46 +45,52 @@ pub async fn run(pool: PgPool, stop: CancellationToken) {
     }
 }
 
-async fn depths(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn depths(pool: &PgPool, cell: &str) -> Result<(), sqlx::Error> {
     for row in sqlx::query(include_str!("sql/depth.sql")).fetch_all(pool).await? {
         let state: String = row.try_get("state")?;
         let rows: i64 = row.try_get("rows")?;
         let dead: i64 = row.try_get("dead")?;
-        gauge!("postrider_queue_depth", "state" => state.clone()).set(rows as f64);
-        gauge!("postrider_dead_rows", "state" => state).set(dead as f64);
+        gauge!("postrider_queue_depth", "cell" => cell.to_owned(), "state" => state.clone())
+            .set(rows as f64);
+        gauge!("postrider_dead_rows", "cell" => cell.to_owned(), "state" => state).set(dead as f64);
     }
     Ok(())
 }
 
-async fn ages(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn ages(pool: &PgPool, cell: &str) -> Result<(), sqlx::Error> {
     let mut most = 0.0_f64;
     for row in sqlx::query(include_str!("sql/oldest.sql")).fetch_all(pool).await? {
         let class: String = row.try_get("class")?;
         let seconds: f64 = row.try_get("seconds")?;
-        gauge!("postrider_queue_oldest_seconds", "class" => class).set(seconds);
+        gauge!("postrider_queue_oldest_seconds", "cell" => cell.to_owned(), "class" => class)
+            .set(seconds);
         most = most.max(row.try_get("overdue")?);
     }
-    gauge!("postrider_queue_overdue_seconds", "state" => "ready").set(most);
+    gauge!("postrider_queue_overdue_seconds", "cell" => cell.to_owned(), "state" => "ready")
+        .set(most);
     Ok(())
 }
 
-async fn watch(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn watch(pool: &PgPool, cell: &str) -> Result<(), sqlx::Error> {
     let row = sqlx::query(include_str!("sql/watch.sql")).fetch_one(pool).await?;
     for (holder, column) in [("session", "session_seconds"), ("prepared", "prepared_seconds")] {
         let seconds: f64 = row.try_get(column)?;
-        gauge!("postrider_xmin_held_seconds", "holder" => holder).set(seconds);
+        gauge!("postrider_xmin_held_seconds", "cell" => cell.to_owned(), "holder" => holder)
+            .set(seconds);
     }
     for (holder, column) in
         [("session", "session_xids"), ("prepared", "prepared_xids"), ("slot", "slot_xids")]
     {
         let transactions: i64 = row.try_get(column)?;
-        gauge!("postrider_xmin_held_transactions", "holder" => holder).set(transactions as f64);
+        gauge!("postrider_xmin_held_transactions", "cell" => cell.to_owned(), "holder" => holder)
+            .set(transactions as f64);
     }
     let overdue: f64 = row.try_get("deferred_overdue")?;
-    gauge!("postrider_queue_overdue_seconds", "state" => "deferred").set(overdue);
+    gauge!("postrider_queue_overdue_seconds", "cell" => cell.to_owned(), "state" => "deferred")
+        .set(overdue);
     let stuck: f64 = row.try_get("generation_stuck")?;
-    gauge!("postrider_generation_stuck_seconds").set(stuck);
+    gauge!("postrider_generation_stuck_seconds", "cell" => cell.to_owned()).set(stuck);
     let defaults: i64 = row.try_get("defaults_in_use")?;
-    gauge!("postrider_default_partitions_in_use").set(defaults as f64);
+    gauge!("postrider_default_partitions_in_use", "cell" => cell.to_owned()).set(defaults as f64);
     Ok(())
 }

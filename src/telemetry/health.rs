@@ -17,7 +17,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The health of one process.
 #[derive(Clone, Default)]
 pub struct Health {
-    parts: Arc<Mutex<BTreeMap<&'static str, State>>>,
+    parts: Arc<Mutex<BTreeMap<Arc<str>, State>>>,
 }
 
 #[derive(Clone)]
@@ -31,7 +31,7 @@ struct State {
 
 /// One part's voice.
 pub struct Part {
-    name: &'static str,
+    name: Arc<str>,
     term: u64,
     health: Health,
 }
@@ -53,30 +53,31 @@ impl Health {
     }
 
     /// Adds a part; it is not ready before it says so. A part of the same name is replaced.
-    pub fn part(&self, name: &'static str) -> Part {
+    pub fn part(&self, name: impl Into<Arc<str>>) -> Part {
+        let name = name.into();
         let mut parts = self.parts.lock();
-        let term = parts.get(name).map_or(0, |state| state.term + 1);
+        let term = parts.get(&name).map_or(0, |state| state.term + 1);
         let state = State { obstacle: Some("starting".into()), last_sign: None, term };
-        parts.insert(name, state);
+        parts.insert(Arc::clone(&name), state);
         Part { name, term, health: self.clone() }
     }
 
     /// Every part and whether it is ready.
-    pub fn readiness(&self) -> BTreeMap<&'static str, Report> {
+    pub fn readiness(&self) -> BTreeMap<String, Report> {
         let report = |state: &State| Report {
             ready: state.obstacle.is_none(),
             reason: state.obstacle.clone(),
         };
-        self.parts.lock().iter().map(|(name, state)| (*name, report(state))).collect()
+        self.parts.lock().iter().map(|(name, state)| (name.to_string(), report(state))).collect()
     }
 
     /// Parts that have been silent for too long; none in a live process.
-    pub fn silent(&self) -> Vec<&'static str> {
+    pub fn silent(&self) -> Vec<String> {
         let now = Instant::now();
         let silent =
             |state: &State| state.last_sign.is_some_and(|sign| now.duration_since(sign) > PATIENCE);
         let parts = self.parts.lock();
-        parts.iter().filter(|(_, state)| silent(state)).map(|(name, _)| *name).collect()
+        parts.iter().filter(|(_, state)| silent(state)).map(|(name, _)| name.to_string()).collect()
     }
 }
 
@@ -103,7 +104,7 @@ impl Part {
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut parts = self.health.parts.lock();
-        if let Some(state) = parts.get_mut(self.name).filter(|state| state.term == self.term) {
+        if let Some(state) = parts.get_mut(&self.name).filter(|state| state.term == self.term) {
             change(state);
         }
     }

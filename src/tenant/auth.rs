@@ -40,9 +40,11 @@ pub async fn authenticate(pool: &PgPool, key: &ApiKey) -> Result<Option<Caller>,
 /// `pool` must act as the operator's role.
 pub async fn scope_of_name(pool: &PgPool, name: &str) -> Result<Option<TenantScope>, sqlx::Error> {
     let id: Option<i64> =
-        sqlx::query_scalar("select tenant_id from postrider.tenant where name = $1")
-            .bind(name)
-            .fetch_optional(pool)
-            .await?;
+        sqlx::query_scalar(
+            "select tenant_id from postrider.tenant where name = $1 and residence in ('here', 'leaving')",
+        )
+        .bind(name)
+        .fetch_optional(pool)
+        .await?;
     Ok(id.map(|id| TenantScope::new(TenantId::new(id))))
 }

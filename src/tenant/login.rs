@@ -9,6 +9,7 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool};
 
 use super::isolation::TenantScope;
+use crate::domain::ids::TenantId;
 
 /// A login and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
@@ -122,6 +123,33 @@ pub async fn unbind(pool: &PgPool, scope: TenantScope, login: &str) -> Result<()
         })
         .await?;
     if freed { Ok(()) } else { Err(LoginError::NotBound { login: login.to_owned() }) }
+}
+
+/// Binds in `to` the logins that act for the tenant in `from`, where they lose the right. For
+/// a tenant that moved; repeating it changes nothing. How many there are.
+pub async fn carry_over(
+    from: &PgPool,
+    to: &PgPool,
+    tenant: TenantId,
+) -> Result<usize, sqlx::Error> {
+    let logins: Vec<String> =
+        sqlx::query_scalar("select login::text from postrider.tenant_login where tenant_id = $1")
+            .bind(tenant.get())
+            .fetch_all(from)
+            .await?;
+    for login in &logins {
+        sqlx::query(
+            "insert into postrider.tenant_login(login, tenant_id) values ($1::name, $2)
+             on conflict do nothing",
+        )
+        .bind(login)
+        .bind(tenant.get())
+        .execute(to)
+        .await?;
+        grant(&mut *to.acquire().await?, login, Grant::Give).await?;
+        grant(&mut *from.acquire().await?, login, Grant::Take).await?;
+    }
+    Ok(logins.len())
 }
 
 /// All bound logins.

@@ -77,6 +77,12 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// It is on its way to another cell.
+    #[error("the tenant {name:?} is being moved to another cell: let that finish first")]
+    Moving {
+        /// The name.
+        name: String,
+    },
     /// The tenant has no such key.
     #[error("the tenant has no key {prefix:?}: see `postrider key list`")]
     NoKey {
@@ -118,19 +124,20 @@ pub async fn change(
     weight: Option<i32>,
     time_zone: Option<TimeZone>,
 ) -> Result<Tenant, StoreError> {
-    sqlx::query_as(include_str!("sql/change.sql"))
+    let changed = sqlx::query_as(include_str!("sql/change.sql"))
         .bind(name)
         .bind(weight)
         .bind(time_zone.map(|zone| zone.to_string()))
         .fetch_optional(pool)
-        .await?
-        .ok_or_else(|| StoreError::NoTenant { name: name.to_owned() })
+        .await?;
+    found_here(pool, name, changed).await
 }
 
-/// All tenants by name.
+/// All tenants that live in this cell, by name.
 pub async fn list(pool: &PgPool) -> Result<Vec<Tenant>, StoreError> {
     Ok(sqlx::query_as(
-        "select tenant_id, name, state, weight, time_zone, created_at from postrider.tenant order by name",
+        "select tenant_id, name, state, weight, time_zone, created_at from postrider.tenant
+         where residence in ('here', 'leaving') order by name",
     )
     .fetch_all(pool)
     .await?)
@@ -142,15 +149,31 @@ pub async fn set_state(
     name: &str,
     state: TenantState,
 ) -> Result<Tenant, StoreError> {
-    sqlx::query_as(include_str!("sql/set_state.sql"))
+    let changed = sqlx::query_as(include_str!("sql/set_state.sql"))
         .bind(name)
         .bind(match state {
             TenantState::Active => "active",
             TenantState::Suspended => "suspended",
         })
         .fetch_optional(pool)
-        .await?
-        .ok_or_else(|| StoreError::NoTenant { name: name.to_owned() })
+        .await?;
+    found_here(pool, name, changed).await
+}
+
+/// What was changed, or why nothing was.
+async fn found_here(
+    pool: &PgPool,
+    name: &str,
+    changed: Option<Tenant>,
+) -> Result<Tenant, StoreError> {
+    match changed {
+        Some(tenant) => Ok(tenant),
+        // It lives here, and yet is left alone: it is leaving.
+        None => match scope(pool, name).await {
+            Ok(_) => Err(StoreError::Moving { name: name.to_owned() }),
+            Err(error) => Err(error),
+        },
+    }
 }
 
 /// The scope of the tenant that an operator names.

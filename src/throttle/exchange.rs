@@ -10,6 +10,7 @@
 //! lost too, which is at most one slab.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, histogram};
@@ -46,11 +47,11 @@ pub async fn connections(pool: &PgPool) -> Result<PgPool, sqlx::Error> {
         .await
 }
 
-/// The exchange of one session.
+/// The exchange of one process.
 #[derive(Debug)]
 pub struct Exchange {
     pool: PgPool,
-    session: i64,
+    session: Arc<AtomicI64>,
     core: Arc<Core>,
     offset: Mutex<Offset>,
     counted: Counted,
@@ -79,8 +80,9 @@ struct Answer {
 }
 
 impl Exchange {
-    /// For a limiter that is [shared](Limiter::shared), over [`connections`].
-    pub fn new(pool: PgPool, session: i64, limiter: &Limiter) -> Self {
+    /// For a limiter that is [shared](Limiter::shared), over [`connections`], as whatever
+    /// `session` says at the moment.
+    pub fn new(pool: PgPool, session: Arc<AtomicI64>, limiter: &Limiter) -> Self {
         let core = Arc::clone(limiter.core());
         Self { pool, session, core, offset: Mutex::default(), counted: Counted::register() }
     }
@@ -130,7 +132,8 @@ impl Exchange {
                 }
             }
         }
-        let leave = sqlx::query(include_str!("sql/leave.sql")).bind(self.session);
+        let leave =
+            sqlx::query(include_str!("sql/leave.sql")).bind(self.session.load(Ordering::Relaxed));
         if let Err(error) = leave.execute(&self.pool).await {
             tracing::debug!(%error, "could not give up the slots; they pass on in three seconds");
         }
@@ -191,7 +194,7 @@ impl Exchange {
             batch.seats.iter().map(|one| pick(one) as i32).collect::<Vec<i32>>()
         };
         let query = sqlx::query(include_str!("sql/exchange.sql"))
-            .bind(self.session)
+            .bind(self.session.load(Ordering::Relaxed))
             .bind(AHEAD)
             .bind(keys)
             .bind(batch.rates.iter().map(|one| one.nth as i16).collect::<Vec<i16>>())

@@ -1,4 +1,5 @@
-//! The parts of the delivery side, put together in start order.
+//! The parts of the delivery side of one cell, put together in start order. What cells share
+//! is in [`super::shared`].
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,28 +23,23 @@ use super::quiet::QuietTimes;
 use super::render::Rendering;
 use super::runner;
 use super::settle::Settler;
+use super::shared::{Shared, Standing};
 use super::shutdown::Stopping;
 use super::signals::Signals;
 use super::slots::Slots;
 use super::waits::Snapshot;
 use super::writing::Writing;
-use crate::config::Settings;
+use crate::config::{Database, Settings};
 use crate::domain::clock::Clock;
 use crate::queue::session::{Beat, Session};
 use crate::queue::{deadline, upkeep, wake};
-use crate::route::planner::Planner;
-use crate::smtp::deliver::Smtp;
 use crate::telemetry::health::Part;
-use crate::throttle::exchange::{self, Exchange};
-use crate::throttle::limiter::Limiter;
-use crate::throttle::overrides;
 
 /// A running delivery side.
 pub struct Running {
     pub(super) pool: PgPool,
     pub(super) session: Arc<Session>,
     pub(super) slots: Arc<Slots>,
-    pub(super) smtp: Arc<Smtp>,
     pub(super) stopping: Stopping,
     pub(super) stop_claims: CancellationToken,
     pub(super) stop_all: CancellationToken,
@@ -74,26 +70,39 @@ pub enum StartError {
     Key(#[from] crate::tenant::seal::SealError),
 }
 
+/// The cell that a delivery side works for.
+#[derive(Debug, Clone)]
+pub struct Workplace {
+    /// Its connections, which act as the worker's role.
+    pub pool: PgPool,
+    /// How it is configured.
+    pub database: Database,
+    /// Whether its sessions exchange the limits.
+    pub standing: Standing,
+}
+
 impl Running {
     /// Starts everything that claims and delivers, under a new session named `worker`. `clock`
     /// tells quiet hours.
     pub async fn start(
-        pool: PgPool,
-        settings: watch::Receiver<Arc<Settings>>,
+        at: &Workplace,
+        shared: &Arc<Shared>,
         worker: &str,
         health: Part,
         clock: Clock,
     ) -> Result<Self, StartError> {
+        let pool = at.pool.clone();
+        let settings = shared.applied.clone();
         let now = Arc::clone(&settings.borrow());
         upkeep::publish_settings(&pool, &now).await?;
         upkeep::make_partitions(&pool).await?;
         let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
-        let limiter = Arc::new(Limiter::shared(&now.throttles));
-        let limits = exchange::connections(&pool).await?;
-        overrides::look(&limits, &limiter).await?;
-        let planner = Arc::new(Planner::new(&now)?);
-        let smtp = Arc::new(Smtp::new(&now.smtp)?);
-        let slots = Slots::new(now.worker.concurrency, now.worker.tenant_concurrency);
+        if at.standing == Standing::Home {
+            shared.at_home(&pool, session.id()).await?;
+        }
+        let limiter = Arc::clone(&shared.limiter);
+        let planner = Arc::clone(&shared.planner);
+        let slots = shared.slots(&now);
         let stopping = Stopping::default();
         let writing = Writing::default();
         let quiet = Arc::new(QuietTimes::new(&now, clock));
@@ -104,7 +113,7 @@ impl Running {
             Arc::clone(&session),
             Arc::clone(&held),
             stopping.clone(),
-            now.database.answer_deadline(),
+            at.database.answer_deadline(),
         );
         let intent_writer = tokio::spawn(intent_writer.run(stop_all.clone()));
         let ready = Ready {
@@ -118,7 +127,7 @@ impl Running {
             planning: Planning::new(Arc::clone(&planner), pool.clone()),
             admission: Admission { limiter: Arc::clone(&limiter), ready: ready.clone() },
             intending: Intending::new(intents, ready),
-            carrier: Carrier { smtp: Arc::clone(&smtp) },
+            carrier: Carrier { smtp: Arc::clone(&shared.smtp) },
             policies: Policies::new(&now),
         });
 
@@ -130,23 +139,20 @@ impl Running {
             now.queue.settle_batch,
             now.queue.settle_delay,
             writing.clone(),
-            now.database.answer_deadline(),
+            at.database.answer_deadline(),
         );
         let settler = tokio::spawn(settler.run(settle_until));
         let (outbox, inbox) = mpsc::channel(now.worker.concurrency.max(1) as usize);
         let workers = tokio::spawn(runner::run(inbox, Arc::clone(&pipeline), settlements));
 
         let woken = Arc::new(Notify::new());
-        if !now.database.transaction_pooler {
+        if !at.database.transaction_pooler {
             // Behind a pooler in transaction mode LISTEN does not last; polling does.
             wake::listen(pool.clone(), &woken);
         }
         let stop_claims = CancellationToken::new();
         let fenced = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let exchange = Exchange::new(limits.clone(), session.id().get(), &limiter);
-        tasks.spawn(exchange.run(stop_all.clone()));
-        tasks.spawn(overrides::follow(limits, Arc::clone(&limiter), stop_all.clone()));
         tasks.spawn(beats(
             pool.clone(),
             Arc::clone(&session),
@@ -157,14 +163,8 @@ impl Running {
         let (taken_over, in_force) = watch::channel(Arc::clone(&now));
         tasks.spawn(follow(
             taken_over,
-            Reloadable {
-                pool: pool.clone(),
-                limiter: Arc::clone(&limiter),
-                planner: Arc::clone(&planner),
-                smtp: Arc::clone(&smtp),
-                pipeline,
-            },
-            settings.clone(),
+            Reloadable { pool: pool.clone(), pipeline },
+            settings,
             stop_all.clone(),
         ));
         tasks.spawn(held::release_strays(
@@ -199,12 +199,12 @@ impl Running {
             waits,
         };
         let pump = tokio::spawn(pump.run(stop_claims.clone()));
-        tracing::info!(session = session.id().get(), worker, "delivering");
+        let cell = &*at.database.cell;
+        tracing::info!(session = session.id().get(), worker, cell, "delivering");
         Ok(Self {
             pool,
             session,
             slots,
-            smtp,
             stopping,
             stop_claims,
             stop_all,
@@ -255,8 +255,8 @@ impl Running {
     }
 }
 
-/// Shows that the session lives.
-async fn beats(
+/// Shows that the session lives. Ends when it was fenced, or with `stop`.
+pub(super) async fn beats(
     pool: PgPool,
     session: Arc<Session>,
     interval: Duration,
@@ -288,9 +288,6 @@ async fn beats(
 /// What takes changed settings over while it runs.
 struct Reloadable {
     pool: PgPool,
-    limiter: Arc<Limiter>,
-    planner: Arc<Planner>,
-    smtp: Arc<Smtp>,
     pipeline: Arc<Pipeline>,
 }
 
@@ -306,11 +303,6 @@ async fn follow(
             changed = settings.changed() => if changed.is_err() { return },
         }
         let now = Arc::clone(&settings.borrow_and_update());
-        parts.limiter.apply(&now.throttles);
-        if let Err(error) = parts.planner.apply(&now) {
-            tracing::error!(%error, "the old routes stay in force");
-        }
-        parts.smtp.apply(&now.smtp);
         parts.pipeline.policies.apply(&now);
         parts.pipeline.quiet.apply(&now);
         parts.pipeline.rendering.apply(&now);

@@ -163,7 +163,7 @@ impl Pump {
             self.obey(view, orders).await?;
         }
         let free = self.slots.free();
-        metrics::in_hand(self.slots.used());
+        metrics::in_hand(self.slots.used_by_all());
         let now = Instant::now();
         if free < self.slots.quarter() {
             view.full = Some(now);

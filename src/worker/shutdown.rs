@@ -12,9 +12,6 @@ use super::daemon::Running;
 /// Time for the last batch of settlements after the deadline for deliveries.
 const LAST_WRITE: Duration = Duration::from_secs(5);
 
-/// Time for taking leave of the peers.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// Set when the process stops: what has not begun is given back.
 #[derive(Debug, Clone, Default)]
 pub struct Stopping(Arc<AtomicBool>);
@@ -59,8 +56,6 @@ impl Running {
                 "deliveries were still under way at the deadline; they are in doubt"
             );
         }
-        // Says QUIT on the parked connections; a peer that does not listen is not waited for.
-        let _polite = tokio::time::timeout(FAREWELL, self.smtp.drain()).await;
         let last = Instant::now() + LAST_WRITE;
         // Nobody waits for this receiver to change any more if the settler has ended.
         let _ = self.settle_deadline.send(Some(last));

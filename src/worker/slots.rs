@@ -15,6 +15,8 @@ pub struct Slots {
     limit: usize,
     tenant_limit: usize,
     used: AtomicUsize,
+    /// Of all cells of this process together.
+    total: Arc<AtomicUsize>,
     by_tenant: Mutex<HashMap<TenantId, Arc<AtomicUsize>>>,
     freed: Notify,
 }
@@ -29,7 +31,13 @@ pub struct Slot {
 impl Slots {
     /// Room for `limit` jobs, of which one tenant may have `tenant_limit`.
     pub fn new(limit: u32, tenant_limit: u32) -> Arc<Self> {
+        Self::beside(limit, tenant_limit, Arc::default())
+    }
+
+    /// The same beside the slots of other cells, which count into the same `total`.
+    pub fn beside(limit: u32, tenant_limit: u32, total: Arc<AtomicUsize>) -> Arc<Self> {
         Arc::new(Self {
+            total,
             limit: limit as usize,
             tenant_limit: tenant_limit as usize,
             used: AtomicUsize::new(0),
@@ -41,6 +49,11 @@ impl Slots {
     /// Jobs in hand.
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Jobs in hand of the whole process.
+    pub fn used_by_all(&self) -> usize {
+        self.total.load(Ordering::Relaxed)
     }
 
     /// Jobs that may be in hand.
@@ -62,6 +75,7 @@ impl Slots {
     /// Takes a slot. Only the claimer does, after it has looked at [`Self::free`].
     pub fn take(self: &Arc<Self>, tenant: TenantId) -> Slot {
         self.used.fetch_add(1, Ordering::Relaxed);
+        self.total.fetch_add(1, Ordering::Relaxed);
         let count = Arc::clone(self.by_tenant.lock().entry(tenant).or_default());
         count.fetch_add(1, Ordering::Relaxed);
         Slot { slots: Arc::clone(self), tenant: count }
@@ -89,6 +103,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.tenant.fetch_sub(1, Ordering::Relaxed);
         self.slots.used.fetch_sub(1, Ordering::Relaxed);
+        self.slots.total.fetch_sub(1, Ordering::Relaxed);
         self.slots.freed.notify_one();
     }
 }

@@ -107,7 +107,7 @@ max_connections_per_host = 50
 
     /// Starts a daemon and waits until it is ready.
     pub async fn daemon(&self, config: &PathBuf) -> Daemon {
-        let mut daemon = self.launch(config, &[]);
+        let mut daemon = self.start(config);
         let started = Instant::now();
         while !daemon.answers("readyz").await {
             if let Some(status) = daemon.child.try_wait().expect("ask for the child") {
@@ -117,6 +117,11 @@ max_connections_per_host = 50
             pause().await;
         }
         daemon
+    }
+
+    /// Starts a daemon.
+    pub fn start(&self, config: &PathBuf) -> Daemon {
+        self.launch(config, &[])
     }
 
     /// Starts a daemon with these variables in its environment and does not wait for it.
@@ -298,6 +303,15 @@ impl Daemon {
     /// What it logged.
     pub fn words(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What `/readyz` says, whether it is ready or not.
+    pub async fn readiness(&self) -> String {
+        let url = format!("http://{}/readyz", self.probes);
+        match reqwest::get(url).await {
+            Ok(answer) => answer.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        }
     }
 
     async fn answers(&self, path: &str) -> bool {

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod builders;
+pub mod cells;
 pub mod command;
 pub mod installation;
 pub mod letters;

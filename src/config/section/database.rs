@@ -1,13 +1,25 @@
-//! `[database]`: where the queue lives.
+//! `[database]` and `[[cell]]`: where the queue lives.
+//!
+//! Each is one cell: the whole schema in one database. `[database]` is the home cell, which
+//! also holds the directory of tenants; `[[cell]]` are further ones.
 
 use std::time::Duration;
 
 use crate::config::reader::Reader;
 use crate::config::secret::Secret;
+use crate::config::word::{NAME, is_name};
 
-/// The database and how the three binaries use it.
+/// Highest number of a cell: an id has six bits for it.
+const LAST_CELL: u8 = 63;
+
+/// A database and how the three binaries use it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Database {
+    /// The cell's name: `database.cell` (`main`), or `name` of a `[[cell]]`.
+    pub cell: String,
+    /// The number that ids minted there carry, 0 to 63: `database.cell_number` (0), or
+    /// `number` of a `[[cell]]`. The database keeps it for good.
+    pub number: u8,
     /// `postgres://…` without a password in it where possible.
     pub url: Secret,
     /// The password: `POSTRIDER_DATABASE_PASSWORD`, else from `password_file`, else the
@@ -33,6 +45,8 @@ pub struct Database {
 impl Default for Database {
     fn default() -> Self {
         Self {
+            cell: "main".into(),
+            number: 0,
             url: Secret::new("postgres:///postrider"),
             password: None,
             worker_role: "postrider_worker".into(),
@@ -53,8 +67,30 @@ impl Database {
         self.acquire_timeout + self.statement_timeout + Duration::from_secs(1)
     }
 
+    /// The home cell.
     pub(in crate::config) fn read(section: Reader<'_>, outside: Option<Secret>) -> Self {
         let default = Self::default();
+        let cell = section.checked("cell", NAME, is_name).unwrap_or_else(|| default.cell.clone());
+        let number = section.integer("cell_number", default.number, 0..=LAST_CELL);
+        Self { cell, number, ..Self::read_rest(section, outside, default) }
+    }
+
+    /// A further cell; what it leaves out is as in the home cell.
+    pub(in crate::config) fn read_cell(section: Reader<'_>, home: &Self) -> Self {
+        let cell = section.required("name", NAME, is_name).unwrap_or_default();
+        let number = section.optional_integer("number", 0..=LAST_CELL);
+        if number.is_none() && !section.has("number") {
+            section
+                .fault("number", "missing; expected a number from 0 to 63 that no other cell has");
+        }
+        if !section.has("url") {
+            section.fault("url", "missing; expected a URL like postgres://user@host:5432/name");
+        }
+        let default = Self { password: None, ..home.clone() };
+        Self { cell, number: number.unwrap_or(0), ..Self::read_rest(section, None, default) }
+    }
+
+    fn read_rest(section: Reader<'_>, outside: Option<Secret>, default: Self) -> Self {
         let second = Duration::from_secs(1);
         let url = section
             .concealed("url", "a URL like postgres://user@host:5432/name", is_postgres_url)
@@ -64,7 +100,7 @@ impl Database {
                     section.fault(
                         "url",
                         "a password does not belong in this file; write it to a file with mode 0600 \
-                         and name that in database.password_file",
+                         and name that in password_file",
                     );
                 }
                 !exposed
@@ -74,6 +110,8 @@ impl Database {
             section.checked(key, expected, is_role).unwrap_or(default)
         };
         let database = Self {
+            cell: default.cell,
+            number: default.number,
             url: url.map_or(default.url, Secret::new),
             password: section.secret("password", "password_file").or(outside),
             worker_role: role("worker_role", default.worker_role),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::reader::Reader;
+use crate::config::word::{NAME, is_name};
 
 /// How much the daemon does at once and how it stops.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,8 @@ pub struct Worker {
     pub shutdown_deadline: Duration,
     /// Compiled messages kept in memory, in bytes of their content (64 MiB).
     pub message_cache_bytes: u64,
+    /// Cells this daemon serves, by name (empty: all of them). `concurrency` is divided among them.
+    pub cells: Vec<String>,
 }
 
 impl Default for Worker {
@@ -24,6 +27,7 @@ impl Default for Worker {
             tenant_concurrency: 256,
             shutdown_deadline: Duration::from_secs(25),
             message_cache_bytes: 64 << 20,
+            cells: Vec::new(),
         }
     }
 }
@@ -49,6 +53,9 @@ impl Worker {
                 default.message_cache_bytes,
                 1 << 20..=64 << 30,
             ),
+            cells: section
+                .list("cells", NAME, |name| is_name(name).then(|| name.to_owned()))
+                .unwrap_or(default.cells),
         };
         section.end();
         worker

@@ -3,17 +3,22 @@
 //! Every replica gives the same answer, because it comes from the database. It is made anew
 //! at most once a second, and so seldom that making it takes no more than a tenth of the
 //! time; whoever asks in between gets the last one. The gauges show the same numbers.
+//!
+//! A daemon that serves several cells answers for each; as every daemon has an equal part of
+//! its room for each, the number of replicas is that of the cell which needs most.
 
 mod gauges;
 pub mod replicas;
 pub mod report;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
 use sqlx::PgPool;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +42,7 @@ const EVERY: Duration = Duration::from_secs(10);
 pub struct Scaler {
     pool: PgPool,
     settings: watch::Receiver<Arc<Settings>>,
+    cell: String,
     last: Mutex<Option<Made>>,
 }
 
@@ -46,23 +52,14 @@ struct Made {
 }
 
 impl Scaler {
-    /// `pool` acts as the daemon's role.
-    pub fn new(pool: PgPool, settings: watch::Receiver<Arc<Settings>>) -> Arc<Self> {
-        Arc::new(Self { pool, settings, last: Mutex::new(None) })
-    }
-
-    /// Answers on `/scale` from now on.
-    pub fn serve_on(self: &Arc<Self>, pages: &Pages) {
-        let scaler = Arc::clone(self);
-        pages.put("/scale", move || {
-            let scaler = Arc::clone(&scaler);
-            Box::pin(async move { scaler.answer().await })
-        });
+    /// Of one cell; `pool` acts as the daemon's role.
+    pub fn new(pool: PgPool, settings: watch::Receiver<Arc<Settings>>, cell: String) -> Arc<Self> {
+        Arc::new(Self { pool, settings, cell, last: Mutex::new(None) })
     }
 
     /// Sets the gauges until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut gauges = Gauges::default();
+        let mut gauges = Gauges::new(self.cell.clone());
         loop {
             match self.report().await {
                 Ok(report) => gauges.set(&report),
@@ -95,15 +92,42 @@ impl Scaler {
         *last = Some(Made { good_until, report: Arc::clone(&report) });
         Ok(report)
     }
+}
 
-    async fn answer(&self) -> Response {
-        match self.report().await {
-            Ok(report) => Json(&*report).into_response(),
-            Err(error) => {
-                tracing::warn!(%error, "could not answer /scale");
-                let text = "the database does not answer; keep the replicas that there are\n";
-                (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-            }
+/// Answers on `/scale` from now on.
+pub fn serve(scalers: Vec<Arc<Scaler>>, pages: &Pages) {
+    let scalers: Arc<[Arc<Scaler>]> = scalers.into();
+    pages.put("/scale", move || {
+        let scalers = Arc::clone(&scalers);
+        Box::pin(async move { answer(&scalers).await })
+    });
+}
+
+/// Of one cell its report. Of several each under its name, and the most that one of those that
+/// answer needs: for one that does not, nothing can be sent.
+async fn answer(scalers: &[Arc<Scaler>]) -> Response {
+    let reports = join_all(scalers.iter().map(|scaler| scaler.report())).await;
+    let replicas = reports.iter().flatten().map(|report| &report.replicas);
+    let Some(most) = replicas.max_by_key(|replicas| replicas.suggested).cloned() else {
+        for error in reports.iter().filter_map(|report| report.as_ref().err()) {
+            tracing::warn!(%error, "could not answer /scale");
         }
+        let text = "the database does not answer; keep the replicas that there are\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    };
+    if let [Ok(only)] = &reports[..] {
+        return Json(&**only).into_response();
     }
+    let mut cells = BTreeMap::new();
+    for (scaler, report) in scalers.iter().zip(reports) {
+        let said = match report {
+            Ok(report) => serde_json::json!(&*report),
+            Err(error) => {
+                tracing::warn!(cell = scaler.cell, %error, "cannot tell on /scale how it stands");
+                serde_json::json!({"error": "the database does not answer"})
+            }
+        };
+        cells.insert(scaler.cell.clone(), said);
+    }
+    Json(serde_json::json!({"replicas": most, "cells": cells})).into_response()
 }

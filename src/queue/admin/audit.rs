@@ -80,6 +80,20 @@ impl Audit {
     pub const fn adds_up(&self) -> bool {
         self.offenders == 0
     }
+
+    /// Together with another cell's; at most `most` offenders are named.
+    #[must_use]
+    pub fn plus(mut self, other: Self, most: i64) -> Self {
+        self.messages += other.messages;
+        self.accepted += other.accepted;
+        self.ended += other.ended;
+        self.dead += other.dead;
+        self.waiting += other.waiting;
+        self.offenders += other.offenders;
+        self.detail.extend(other.detail);
+        self.detail.truncate(usize::try_from(most).unwrap_or(usize::MAX));
+        self
+    }
 }
 
 impl Offender {

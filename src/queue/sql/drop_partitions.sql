@@ -4,5 +4,6 @@ with old as (
   select now() - make_interval(secs => $1) as before, now() - make_interval(secs => $2) as history_before
 )
 select case when exists (select 1 from postrider.old_partitions(before, history_before))
-       then postrider.drop_partitions(before, history_before, postrider.oldest_needed()) end
+       then postrider.drop_partitions(before, history_before,
+         least(postrider.oldest_needed(), postrider.oldest_in_transit())) end
 from old

@@ -1,7 +1,7 @@
 -- $1 name  $2 state. The block keeps the claimers off what already waits; it goes
 -- with the suspension, so a pause that an operator set meanwhile must be set again.
 with changed as (
-  update postrider.tenant set state = $2 where name = $1
+  update postrider.tenant set state = $2 where name = $1 and residence = 'here'
   returning tenant_id, name, state, weight, time_zone, created_at
 ), blocked as (
   insert into postrider.block(scope, key, until, reason)

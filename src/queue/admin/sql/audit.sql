@@ -1,10 +1,13 @@
 -- Every message whose deliveries do not add up. $1 tenant or null  $2 message or null  $3 most rows
 --
 -- A delivery is in exactly one place: an end in attempt (kinds 1 to 5), dead_letter,
--- ready, lease or deferred. So for each message
+-- ready, lease or deferred (or in transit, counted as the place it comes from). So for each message
 --   accepted = job rows = ended + dead + ready + leased + deferred
 -- and no delivery is in two places, in none, or waits without its job row.
-with place as (
+-- A tenant on the move is looked at where it lives; what is in transit waits.
+with elsewhere as materialized (
+  select tenant_id from postrider.tenant where residence in ('left', 'gone', 'arriving')
+), place as (
   select job_id, 1 as ended, 0 as dead, 0 as ready, 0 as leased, 0 as deferred, message_id, tenant_id
   from postrider.attempt
   where kind between 1 and 5 and ($1::bigint is null or tenant_id = $1) and ($2::bigint is null or message_id = $2)
@@ -23,6 +26,13 @@ with place as (
   select job_id, 0, 0, 0, 0, 1, null, tenant_id from postrider.deferred
   where ($1::bigint is null or tenant_id = $1)
     and ($2::bigint is null or job_id in (select j.job_id from postrider.job j where j.message_id = $2))
+  union all
+  select job_id, 0, (place = 'dead')::int, (place = 'ready')::int, 0, (place = 'deferred')::int,
+         (held ->> 'message_id')::bigint, tenant_id
+  from postrider.transit
+  where ($1::bigint is null or tenant_id = $1)
+    and ($2::bigint is null or job_id in (select j.job_id from postrider.job j where j.message_id = $2)
+      or (held ->> 'message_id')::bigint = $2)
 ), delivery as (
   select job_id, max(message_id) as message_id, max(tenant_id) as tenant_id,
          sum(ended)::int as ended, sum(dead)::int as dead, sum(ready)::int as ready,
@@ -58,6 +68,8 @@ with place as (
          coalesce(deferred, 0) as deferred, coalesce(ended_twice, 0) as ended_twice,
          coalesce(doubled, 0) as doubled, coalesce(lost, 0) as lost, coalesce(homeless, 0) as homeless, example
   from message m full join sums s using (message_id)
+  where coalesce(m.tenant_id, s.tenant_id) is null
+     or coalesce(m.tenant_id, s.tenant_id) not in (select tenant_id from elsewhere)
 ), offence as (
   select * from judged
   where doubled > 0 or homeless > 0

@@ -1,0 +1,1 @@
+select count(*) from postrider.{table} where tenant_id = $1

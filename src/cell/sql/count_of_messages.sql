@@ -1,0 +1,1 @@
+select count(*) from postrider.message m join postrider.{table} x using (message_id) where m.tenant_id = $1

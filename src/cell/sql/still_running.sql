@@ -1,0 +1,3 @@
+-- Which of the transactions $1 have not ended.
+select count(distinct virtualtransaction) from pg_locks
+where locktype = 'virtualxid' and mode = 'ExclusiveLock' and granted and virtualtransaction = any ($1)
