@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-compare faults stop fmt lint
+.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-compare faults score-bounces stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -39,6 +39,9 @@ bench-upload: setup ## Many recipients as NDJSON: seconds and memory (--recipien
 
 bench-compare: setup ## The queue beside apalis-postgres and awa (fetches and builds them)
 	@bench/compare.sh $(ARGS)
+
+score-bounces: ## Score the reading of bounces on labelled mails (DIR=folder, ARGS="--misses")
+	@cargo run --locked --quiet --profile quick --bin postrider -- report score $(DIR) $(ARGS)
 
 stop: ## Stop what a killed run left behind
 	@scripts/stop.sh

@@ -10,6 +10,7 @@ pub mod config;
 
 pub mod telemetry;
 
+pub mod feedback;
 pub mod message;
 pub mod tenant;
 
@@ -18,6 +19,7 @@ pub mod route;
 pub mod throttle;
 
 pub mod cell;
+pub mod inbound;
 pub mod sink;
 pub mod smtp;
 

@@ -72,8 +72,22 @@ fn opens_example(line: &str) -> bool {
 #[test]
 fn every_commented_key_shows_its_default() {
     let text = fs::read_to_string(project("config/postrider.toml")).expect("read");
-    let examples =
-        ["password_file", "address", "key_file", "sources", "servers", "api_listen", "cells"];
+    let examples = [
+        "password_file",
+        "address",
+        "key_file",
+        "sources",
+        "servers",
+        "api_listen",
+        "cells",
+        "return_path_domain",
+        "smtp_listen",
+        "lmtp_listen",
+        "hostname",
+        "tls_certificate",
+        "tls_key",
+        "complaint_address",
+    ];
     let mut in_example = false;
     let mut uncommented = String::new();
     for line in text.lines() {

@@ -13,10 +13,10 @@ const SHELVES: [&[&str]; 9] = [
     &["domain"],
     &["config"],
     &["telemetry"],
-    &["message"],
+    &["message", "feedback"],
     &["tenant"],
     &["queue", "throttle", "route", "bounce", "event"],
-    &["smtp", "provider", "sink", "cell"],
+    &["smtp", "provider", "sink", "cell", "inbound"],
     &["worker", "maintenance", "api", "cli"],
     &["boot"],
 ];

@@ -23,6 +23,7 @@ pub mod migrate;
 pub mod order;
 pub mod print;
 pub mod queue;
+pub mod report;
 pub mod send;
 pub mod show;
 pub mod sink;
@@ -103,6 +104,7 @@ enum One {
     Why(why::Args),
     DeadLetter(dead_letter::Args),
     Doubt(doubt::Args),
+    Report(report::Args),
     Suppression(suppression::Args),
     Audit(audit::Args),
     Throttle(throttle::Args),
@@ -161,6 +163,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Why(args) => why::run(args, context).await,
         One::DeadLetter(args) => dead_letter::run(args, context).await,
         One::Doubt(args) => doubt::run(args, context).await,
+        One::Report(args) => report::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
         One::Audit(args) => audit::run(args, context).await,
         One::Throttle(args) => throttle::run(args, context).await,

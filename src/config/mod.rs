@@ -15,9 +15,9 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
-    Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
-    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
+    Alarm, Api, Auth, Database, Dns, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat,
+    MailboxProviderRule, Queue, Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule,
+    Scale, Secrets, Smtp, Source, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -51,6 +51,10 @@ pub struct Settings {
     pub dns: Dns,
     /// `[api]`
     pub api: Api,
+    /// `[feedback]`
+    pub feedback: Feedback,
+    /// `[inbound]`
+    pub inbound: Inbound,
     /// `[scale]`
     pub scale: Scale,
     /// `[telemetry]`
@@ -83,6 +87,8 @@ impl Default for Settings {
             smtp: Smtp::default(),
             dns: Dns::default(),
             api: Api::default(),
+            feedback: Feedback::default(),
+            inbound: Inbound::default(),
             scale: Scale::default(),
             telemetry: Telemetry::default(),
             log: Log::default(),

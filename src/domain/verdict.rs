@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::bounce_class::Class;
+
 /// The step of a delivery at which something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -171,50 +173,6 @@ impl Reach {
             Self::Host => "host",
             Self::Source => "source",
             Self::Destination => "destination",
-        }
-    }
-}
-
-/// What kind of refusal it is: the one taxonomy for replies, reports and callbacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// The mailbox does not exist or is disabled for good.
-    AddressBad,
-    /// The domain does not exist or takes no mail.
-    DomainBad,
-    /// The mailbox is full.
-    MailboxFull,
-    /// Refused for policy or reputation.
-    Policy,
-    /// Asked to slow down.
-    Throttled,
-    /// Refused for what the mail contains.
-    Content,
-    /// Authentication or configuration between us and the peer.
-    Configuration,
-    /// Network, timeouts, greylisting, overload: passes by itself.
-    Transient,
-    /// The mail is too large.
-    Size,
-    /// None of the rules knows it.
-    Unknown,
-}
-
-impl Class {
-    /// The name used in logs, metrics and the attempt history.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AddressBad => "address_bad",
-            Self::DomainBad => "domain_bad",
-            Self::MailboxFull => "mailbox_full",
-            Self::Policy => "policy",
-            Self::Throttled => "throttled",
-            Self::Content => "content",
-            Self::Configuration => "configuration",
-            Self::Transient => "transient",
-            Self::Size => "size",
-            Self::Unknown => "unknown",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
+use lettre::address::Envelope;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
@@ -106,6 +107,9 @@ async fn send(alarm: &Alarm, condition: &str, text: &str) -> Result<(), AlarmErr
             auth.password.expose().to_owned(),
         ));
     }
-    relay.build().send(message).await?;
+    // The null sender: nobody answers a notice, and no bounce of it makes another.
+    let to = message.envelope().to().to_vec();
+    let envelope = Envelope::new(None, to)?;
+    relay.build().send_raw(&envelope, &message.formatted()).await?;
     Ok(())
 }

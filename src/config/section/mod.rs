@@ -3,6 +3,8 @@
 
 mod api;
 mod database;
+mod feedback;
+mod inbound;
 mod queue;
 mod quiet;
 mod route;
@@ -15,6 +17,8 @@ mod worker;
 
 pub use api::{Api, Secrets};
 pub use database::Database;
+pub use feedback::Feedback;
+pub use inbound::{Inbound, InboundTls};
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
 pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Source, TlsMode};
