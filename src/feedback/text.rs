@@ -202,8 +202,12 @@ fn sections(lines: &[&str], recipients: &[String]) -> Vec<Section> {
             || (trimmed.starts_with('<') && trimmed.contains(">..."));
         if let Some(section) = head(line, &all).filter(|_| is_end).and_then(|n| all.get_mut(n)) {
             let lines = session.get(begin..=at).unwrap_or_default();
+            // What the other side said, then what was made of it; the rest only adds to it.
+            let replies = lines.iter().filter(|line| line.trim_start().starts_with("<<<"));
+            let rest = lines.iter().filter(|line| !line.trim_start().starts_with("<<<"));
+            let ordered = replies.chain(std::iter::once(line)).chain(rest);
             section.text =
-                lines.iter().fold(std::mem::take(&mut section.text), |text, line| add(text, line));
+                ordered.fold(std::mem::take(&mut section.text), |text, line| add(text, line));
             section.stage = section.stage.or_else(|| transcript_stage(lines));
             begin = at + 1;
         }
