@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::effect::{Effect, Read, read};
-use crate::cell::{Cell, find};
+use crate::cell::Cell;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::DeliveryId;
@@ -138,14 +138,16 @@ impl Reports {
     /// Applies a report where its delivery lives now. Not in one transaction with the note that
     /// it was dealt with, which is in this cell: repeated, it changes nothing.
     async fn apply_elsewhere(&self, one: &Read) -> Result<(), sqlx::Error> {
+        let effects: Vec<&Effect> = one.effects.iter().collect();
         let mut suppressed = Vec::new();
-        if let Some(delivery) = one.delivery()
-            && let Some((cell, _)) = find::delivery(&self.others, delivery).await?
-        {
+        for cell in &self.others {
             let mut transaction = cell.pool.begin().await?;
-            let applied = apply(&mut transaction, &one.effects.iter().collect::<Vec<_>>()).await?;
+            let applied = apply(&mut transaction, &effects).await?;
             transaction.commit().await?;
-            suppressed = applied.iter().filter(|one| one.here).map(|one| one.suppressed).collect();
+            if applied.iter().any(|one| one.here) {
+                suppressed = applied.iter().map(|one| one.suppressed).collect();
+                break;
+            }
         }
         let done = vec![one.done(&suppressed)];
         let mut connection = self.cell.pool.acquire().await?;
