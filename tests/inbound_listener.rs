@@ -153,8 +153,9 @@ async fn a_report_is_stored_before_it_is_acknowledged() {
         )
     );
     assert_eq!((stored[1].0.as_str(), stored[1].1), ("complaint", None));
-    // The session goes on, and another mail is another row.
-    client.begin("RSET", &[]).await;
+    client.begin("RSET", &[&back]).await;
+    assert!(client.say("another\r\n.").await.starts_with("250 "), "the session goes on");
+    assert_eq!(house.stored().await.len(), 3);
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ fn report_lines(text: &str) -> Vec<&str> {
     let mut said_something = false;
     for line in text.lines().take(MAX_LINES) {
         let low = line.trim().to_lowercase();
+        let low = ruled(low);
         let ends = known.ends.iter().any(|end| low.starts_with(end.as_str()))
             && !known.not_ends.iter().any(|no| low.starts_with(no.as_str()));
         if ends && said_something {
@@ -68,6 +69,12 @@ fn report_lines(text: &str) -> Vec<&str> {
         lines.push(line);
     }
     lines
+}
+
+/// A line that begins with a rule of dashes or the like, with a rule of one length.
+fn ruled(line: String) -> String {
+    let rest = line.trim_start_matches(|c: char| "-*=_ ".contains(c));
+    if line.len() - rest.len() >= 3 && !line.starts_with(' ') { format!("--- {rest}") } else { line }
 }
 
 fn recipients(lines: &[&str], not: &[String]) -> Vec<String> {

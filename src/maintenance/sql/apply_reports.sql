@@ -10,7 +10,7 @@ with f as materialized (
 ), j as materialized (
   select f.report_id, f.job_id, f.code, f.detail, f.suppress, j.tenant_id, j.message_id, j.recipient as address,
          t.residence = 'here' as here,
-         f.recipient is null or lower(j.recipient) = f.recipient or lower(j.recipient) = f.original as same
+         coalesce(f.recipient is null or lower(j.recipient) = f.recipient or lower(j.recipient) = f.original, false) as same
   from f join postrider.job j using (job_id) join postrider.tenant t using (tenant_id)
 ), history as (
   insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, in_doubt, code, detail)
