@@ -230,7 +230,7 @@ fn main_cf(package: &Path, home: &Path, sink: SocketAddr) -> String {
          inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\n\
          myhostname = mail.bench.example\nmydestination =\nalias_maps =\nalias_database =\n\
          relayhost = [127.0.0.1]:{port}\nsmtp_dns_support_level = disabled\n\
-         smtp_tls_security_level = none\nsmtpd_data_restrictions = static:HOLD\n\
+         smtp_tls_security_level = none\nsmtpd_data_restrictions = check_client_access static:HOLD\n\
          smtpd_relay_restrictions = permit_mynetworks, reject\n\
          default_process_limit = 200\nqmgr_message_active_limit = 50000\n\
          qmgr_message_recipient_limit = 50000\n\
@@ -243,7 +243,7 @@ fn main_cf(package: &Path, home: &Path, sink: SocketAddr) -> String {
 fn master_cf(smtp: SocketAddr) -> String {
     format!(
         "{smtp} inet n - n - - smtpd\n\
-         cleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
+         pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
          rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\n\
          defer unix - - n - 0 bounce\ntrace unix - - n - 0 bounce\nverify unix - - n - 1 verify\n\
          flush unix n - n 1000? 0 flush\nproxymap unix - - n - - proxymap\n\
