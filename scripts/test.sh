@@ -39,9 +39,18 @@ shipped_configurations() {
 
 units() {
     # Unknown keys only warn, so any word of complaint is a failure.
-    local said
-    said=$(systemd-analyze verify --man=no systemd/*.service 2>&1 | grep -v 'is not executable' || true)
+    local said unit
+    said=$(systemd-analyze verify --man=no systemd/*.service systemd/*.socket systemd/*.slice 2>&1 |
+        grep -v 'is not executable' || true)
     [ -z "$said" ] || { printf '%s\n' "$said" >&2; return 1; }
+    # The exposure in tenths.
+    for unit in systemd/*.service; do
+        systemd-analyze security --offline=true --threshold=15 --no-pager "$unit" | tail -n 1
+        systemd-analyze security --offline=true --threshold=15 --no-pager "$unit" >/dev/null
+    done
+    if systemd-sysusers --help 2>/dev/null | grep -q dry-run; then
+        systemd-sysusers --dry-run "$PWD/systemd/postrider.sysusers.conf" >/dev/null 2>&1
+    fi
 }
 
 step "what is needed" scripts/setup.sh

@@ -23,6 +23,7 @@ pub mod migrate;
 pub mod order;
 pub mod print;
 pub mod queue;
+pub mod reload;
 pub mod send;
 pub mod show;
 pub mod sink;
@@ -109,6 +110,7 @@ enum One {
     Actions(actions::Args),
     Migrate(migrate::Args),
     Config(config::Args),
+    Reload(reload::Args),
     /// Show the version of this program and of the schema it needs
     #[command(after_help = "Example:\n  postrider version --json")]
     Version,
@@ -133,6 +135,7 @@ pub async fn run(cli: Cli, lent: Lent) -> ExitCode {
             match answer.verdict() {
                 Verdict::Fine => ExitCode::SUCCESS,
                 Verdict::Bad => ExitCode::from(1),
+                Verdict::Code(code) => ExitCode::from(code),
             }
         }
         Err(error) => {
@@ -167,6 +170,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Actions(args) => actions::run(args, context).await,
         One::Migrate(args) => migrate::run(args, context).await,
         One::Config(args) => config::run(args, context),
+        One::Reload(args) => reload::run(args, context).await,
         One::Version => version::run(),
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! Secrets come from files named in the configuration, from systemd credentials
 //! (`postrider.key`, `postrider.database-password`) or from `POSTRIDER_KEY` and
-//! `POSTRIDER_DATABASE_PASSWORD`; never from the configuration itself.
+//! `POSTRIDER_DATABASE_PASSWORD`; never from the configuration itself. A file named without a
+//! folder is first looked for among the credentials, so that a relay's password can be one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -81,7 +82,8 @@ impl Loader {
     /// Reads and checks everything anew.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let folder = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        let notes = Notes { folder: folder.to_path_buf(), ..Notes::default() };
+        let credentials = self.environment.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let notes = Notes { folder: folder.to_path_buf(), credentials, ..Notes::default() };
         let mut document = self.document().map_err(|faults| ConfigError { faults })?;
         for (name, value) in self.environment.iter().filter(|(name, _)| name.starts_with(OVERRIDE))
         {

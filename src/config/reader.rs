@@ -23,6 +23,8 @@ pub(super) struct Notes {
     pub(super) warnings: RefCell<Vec<Fault>>,
     /// Paths of secrets are relative to the configuration's folder.
     pub(super) folder: PathBuf,
+    /// Where the service manager put the credentials it loaded, if it did.
+    pub(super) credentials: Option<PathBuf>,
 }
 
 impl Notes {
@@ -32,6 +34,13 @@ impl Notes {
 
     pub(super) fn warn(&self, place: Place, message: String) {
         self.warnings.borrow_mut().push(Fault { place, message });
+    }
+
+    /// The credential of this name, if `file` is a bare name and there is one.
+    fn credential(&self, file: &Path) -> Option<PathBuf> {
+        let bare = file.file_name() == Some(file.as_os_str());
+        let found = self.credentials.as_ref().filter(|_| bare)?.join(file);
+        found.exists().then_some(found)
     }
 }
 
@@ -325,11 +334,14 @@ impl<'d> Reader<'d> {
         self.read_secret(file_key, Path::new(&file?))
     }
 
-    /// A secret from a file; one that others can read earns a warning.
+    /// A secret from a credential of that name, else from a file; one that others can read earns
+    /// a warning (of a credential the folder is closed, and an ACL shows as a group's bit).
     fn read_secret(&self, key: &'static str, file: &Path) -> Option<Secret> {
-        match Secret::read(&self.notes.folder.join(file)) {
+        let credential = self.notes.credential(file);
+        let path = credential.clone().unwrap_or_else(|| self.notes.folder.join(file));
+        match Secret::read(&path) {
             Ok((secret, exposed)) => {
-                if let Some(mode) = exposed {
+                if let Some(mode) = exposed.filter(|_| credential.is_none()) {
                     let message = format!(
                         "{}: {} can be read by others (mode {mode:04o}); run: chmod 600 {}",
                         self.name(key),

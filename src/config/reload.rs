@@ -45,6 +45,59 @@ impl ReloadOutcome {
             Self::NeedsRestart { .. } => "needs_restart",
         }
     }
+
+    /// What is told to whoever asked for the reload.
+    pub fn told(&self) -> Told {
+        let owned = |keys: &[&str]| keys.iter().map(ToString::to_string).collect();
+        let mut told = Told { outcome: self.as_str().to_owned(), ..Told::default() };
+        match self {
+            Self::Unchanged => {}
+            Self::Applied { changed } => told.changed = owned(changed),
+            Self::Refused(error) => {
+                told.faults = error.faults.iter().map(ToString::to_string).collect();
+            }
+            Self::NeedsRestart { changed, keys } => {
+                (told.changed, told.keys) = (owned(changed), owned(keys));
+            }
+        }
+        told
+    }
+}
+
+/// A [`ReloadOutcome`] in words, as it goes over the wire.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Told {
+    /// `applied`, `unchanged`, `refused` or `needs_restart`.
+    pub outcome: String,
+    /// Sections and keys with new values.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// Sections and keys that keep their old value until a restart.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// What is wrong, with file and line.
+    #[serde(default)]
+    pub faults: Vec<String>,
+}
+
+impl Told {
+    /// Of a configuration that was refused.
+    pub fn refused(error: &ConfigError) -> Self {
+        ReloadOutcome::Refused(error.clone()).told()
+    }
+
+    /// One line of it.
+    pub fn line(&self) -> String {
+        let mut line = self.outcome.clone();
+        for (what, list) in
+            [("changed", &self.changed), ("restart for", &self.keys), ("at fault", &self.faults)]
+        {
+            if !list.is_empty() {
+                line.push_str(&format!("; {what}: {}", list.join(", ")));
+            }
+        }
+        line
+    }
 }
 
 /// Holds the running settings and replaces them.

@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod health;
+pub mod manager;
 pub mod metrics;
 pub mod pages;
 pub mod pool;
