@@ -111,6 +111,10 @@ pub struct Reloader {
 impl Reloader {
     /// Publishes `initial` and remembers where to read it again.
     pub fn new(loader: Loader, initial: Settings) -> (Self, watch::Receiver<Arc<Settings>>) {
+        // What never happened is shown as 0: only what grew from something can be noticed.
+        for outcome in ["applied", "unchanged", "refused", "needs_restart"] {
+            counted(outcome, 0);
+        }
         let (settings, watching) = watch::channel(Arc::new(initial));
         (Self { loader, settings, turn: Mutex::new(()) }, watching)
     }
@@ -127,8 +131,7 @@ impl Reloader {
             }
             Err(error) => ReloadOutcome::Refused(error),
         };
-        metrics::counter!("postrider_config_reloads_total", "outcome" => outcome.as_str())
-            .increment(1);
+        counted(outcome.as_str(), 1);
         report(&outcome);
         outcome
     }
@@ -146,6 +149,10 @@ impl Reloader {
             (_, false) => ReloadOutcome::NeedsRestart { changed, keys },
         }
     }
+}
+
+fn counted(outcome: &'static str, by: u64) {
+    metrics::counter!("postrider_config_reloads_total", "outcome" => outcome).increment(by);
 }
 
 fn report(outcome: &ReloadOutcome) {

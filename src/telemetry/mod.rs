@@ -11,3 +11,4 @@ pub mod pages;
 pub mod pool;
 pub mod server;
 pub mod tracing;
+mod usage;

@@ -52,6 +52,7 @@ pub async fn serve(
 }
 
 async fn scrape(State(probes): State<Probes>) -> Response {
+    super::usage::sample();
     let format = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (format, probes.metrics.render()).into_response()
 }
