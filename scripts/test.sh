@@ -53,6 +53,17 @@ units() {
     fi
 }
 
+promtool() {
+    local program=$target/tools/usr/bin/promtool
+    [ -x "$program" ] || program=$(command -v promtool)
+    "$program" "$@"
+}
+
+rules() {
+    promtool check config config/prometheus/prometheus.yml
+    promtool test rules config/prometheus/tests/*.yml
+}
+
 step "what is needed" scripts/setup.sh
 step "format" cargo fmt --check
 step "lint" cargo clippy --locked --all-targets "${features[@]}" -- -D warnings
@@ -66,6 +77,11 @@ elif command -v systemd-analyze >/dev/null; then
     step "systemd units" units
 else
     skip "systemd units" "there is no systemd-analyze"
+fi
+if [ -x "$target/tools/usr/bin/promtool" ] || command -v promtool >/dev/null; then
+    step "rules of Prometheus" rules
+else
+    skip "rules of Prometheus" "there is no promtool"
 fi
 step "faults, a few cases" cargo bench --locked --profile dev --bench faults -- --short
 if [ -x bench/smoke.sh ]; then
