@@ -172,6 +172,20 @@ fn report(outcome: &ReloadOutcome) {
     }
 }
 
+/// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
+pub fn applies_live(key: &str) -> bool {
+    const SECTIONS: [&str; 9] = [
+        "stream", "mailbox_provider", "throttle", "route", "rule", "source", "smtp", "scale", "alarm",
+    ];
+    let section = key.split(['.', '[']).next().unwrap_or(key);
+    SECTIONS.contains(&section) || key == "log.level"
+}
+
+/// What differs between two configurations: what would apply at once, what needs a restart.
+pub fn differences(old: &Settings, new: &Settings) -> (Vec<&'static str>, Vec<&'static str>) {
+    (live(old, new), fixed(old, new))
+}
+
 /// What changed and applies at once.
 fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
     differing([
@@ -220,5 +234,25 @@ fn merged(running: &Settings, new: Settings) -> Settings {
         secrets: running.secrets.clone(),
         log: Log { level: new.log.level.clone(), format: running.log.format },
         ..new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_applies_live_is_said_of_each_section() {
+        let names: [fn(&Settings, &Settings) -> Vec<&'static str>; 2] = [live, fixed];
+        let (one, mut other) = (Settings::default(), Settings::for_testing());
+        other.log.level = "debug".into();
+        other.scale.max_replicas += 1;
+        other.smtp.max_connections += 1;
+        other.streams.clear();
+        let [live, fixed] = names.map(|differing| differing(&one, &other));
+        assert!(live.len() >= 5 && fixed.len() >= 5, "{live:?} {fixed:?}");
+        assert!(live.iter().all(|key| applies_live(key)), "{live:?}");
+        assert!(!fixed.iter().any(|key| applies_live(key)), "{fixed:?}");
+        assert!(applies_live("route[3].port") && !applies_live("log.format"));
     }
 }
