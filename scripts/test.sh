@@ -40,7 +40,7 @@ shipped_configurations() {
 units() {
     # Unknown keys only warn, so any word of complaint is a failure.
     local said unit
-    said=$(systemd-analyze verify --man=no systemd/*.service systemd/*.socket systemd/*.slice 2>&1 |
+    said=$(systemd-analyze verify --man=no systemd/*.service systemd/*.socket systemd/*.slice systemd/*.timer 2>&1 |
         grep -v 'is not executable' || true)
     [ -z "$said" ] || { printf '%s\n' "$said" >&2; return 1; }
     # The exposure in tenths.

@@ -22,8 +22,7 @@ fn grade<'f>(findings: &'f [Value], area: &str, words: &str) -> &'f str {
     let found = findings.iter().find(|finding| {
         finding["area"] == area && finding["seen"].as_str().is_some_and(|seen| seen.contains(words))
     });
-    found
-        .unwrap_or_else(|| panic!("{area}: {words} in {findings:#?}"))["grade"]
+    found.unwrap_or_else(|| panic!("{area}: {words} in {findings:#?}"))["grade"]
         .as_str()
         .expect("a grade")
 }
@@ -32,13 +31,24 @@ fn grade<'f>(findings: &'f [Value], area: &str, words: &str) -> &'f str {
 async fn what_is_wrong_is_named_with_what_to_do() {
     let home = Installation::new(None).await;
     builders::tenant(&home.owner, "acme").await;
-    let added = home.postrider(&["domain", "add", "--tenant", "acme", "--algorithm", "ed25519", "acme.test", "--json"]);
+    let added = home.postrider(&[
+        "domain",
+        "add",
+        "--tenant",
+        "acme",
+        "--algorithm",
+        "ed25519",
+        "acme.test",
+        "--json",
+    ]);
     let added: Value = serde_json::from_str(&added.out).expect("JSON");
     let key = &added["domain"]["keys"][0];
-    let (selector, record) = (key["selector"].as_str().expect("one"), key["record"].as_str().expect("one"));
+    let (selector, record) =
+        (key["selector"].as_str().expect("one"), key["record"].as_str().expect("one"));
     let place = format!("{selector}._domainkey.acme.test");
 
-    let zone = || Zone::new().mx("one.test", 300, 10, "mx.one.test").a("mail.one.test", [192, 0, 2, 25]);
+    let zone =
+        || Zone::new().mx("one.test", 300, 10, "mx.one.test").a("mail.one.test", [192, 0, 2, 25]);
     let bad = zone()
         .txt(&place, "v=DKIM1; k=ed25519; p=somebodyelses")
         .txt("acme.test", "v=spf1 ip4:192.0.2.7 -all")

@@ -140,7 +140,9 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     let accepted = checked.call("post /v1/messages", post("/v1/messages", &full)).await;
     let id = accepted["id"].as_str().expect("an id").to_owned();
     checked.call("post /v1/messages", post("/v1/messages", &json!({"from": 1}))).await;
-    checked.call("post /v1/messages", post("/v1/messages", &message("other", &["a@example.org"]))).await;
+    checked
+        .call("post /v1/messages", post("/v1/messages", &message("other", &["a@example.org"])))
+        .await;
     let nobody = Request::post("/v1/messages").body(Body::empty()).expect("a request");
     checked.call("post /v1/messages", nobody).await;
 
@@ -156,7 +158,9 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     checked.call("get /v1/messages/{id}/deliveries", get(&format!("{page}?limit=0"))).await;
     let delivery = deliveries["deliveries"][0]["id"].as_str().expect("an id").to_owned();
     checked.call("get /v1/deliveries/{id}", get(&format!("/v1/deliveries/{delivery}"))).await;
-    checked.call("get /v1/deliveries/{id}/why", get(&format!("/v1/deliveries/{delivery}/why"))).await;
+    checked
+        .call("get /v1/deliveries/{id}/why", get(&format!("/v1/deliveries/{delivery}/why")))
+        .await;
     checked.call("get /v1/messages/{id}/why", get(&format!("/v1/messages/{id}/why"))).await;
     let reason = json!({"reason": "wrong prices"});
     for verb in ["pause", "resume", "cancel"] {
@@ -171,7 +175,9 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
         checked.call(&format!("post /v1/streams/{{stream}}/{verb}"), post(&missing, &reason)).await;
     }
     let cancel = request(Method::POST, &format!("/v1/messages/{id}/cancel"), key);
-    checked.call("post /v1/messages/{id}/cancel", cancel.body(Body::empty()).expect("a request")).await;
+    checked
+        .call("post /v1/messages/{id}/cancel", cancel.body(Body::empty()).expect("a request"))
+        .await;
     for open in ["/v1/openapi.json", "/livez", "/readyz"] {
         checked.call(&format!("get {open}"), get(open)).await;
     }

@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,12 @@ fn free_address() -> SocketAddr {
 }
 
 /// Prometheus as shipped, but scraping these addresses every second.
-fn start(program: &PathBuf, folder: &TempDir, daemon: SocketAddr, api: SocketAddr) -> (Running, SocketAddr) {
+fn start(
+    program: &Path,
+    folder: &TempDir,
+    daemon: SocketAddr,
+    api: SocketAddr,
+) -> (Running, SocketAddr) {
     let shipped_config = fs::read_to_string(shipped("prometheus/prometheus.yml")).expect("read");
     assert!(shipped_config.contains("127.0.0.1:9025") && shipped_config.contains("127.0.0.1:9026"));
     let config = shipped_config
@@ -120,9 +125,8 @@ async fn every_panel_shows_something() {
         assert!(begun.elapsed() < PATIENCE, "nothing is shown by {left:#?}\n{last:#?}");
         // Something to look at, of both streams.
         turn += 1;
-        let to: Vec<Value> = (0..40)
-            .map(|n| json!({"to": format!("r{turn}-{n}@example.org")}))
-            .collect();
+        let to: Vec<Value> =
+            (0..40).map(|n| json!({"to": format!("r{turn}-{n}@example.org")})).collect();
         let message = json!({"from": "a@acme.example", "subject": "s", "text": "t",
             "stream": if turn % 2 == 0 { "bulk" } else { "transactional" }, "recipients": to});
         // Refused while it starts; asked again with the next turn.

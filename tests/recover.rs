@@ -100,4 +100,7 @@ async fn a_restored_database_sends_nothing_again_unasked() {
     tool(&restored_url, &["audit"]);
     assert_eq!(daemon.terminate().await, Some(0));
     pool.close().await;
+    drop(place);
+    let gone = sqlx::AssertSqlSafe(format!("drop database if exists {restored} with (force)"));
+    sqlx::raw_sql(gone).execute(&mut admin).await.expect("drop");
 }

@@ -5,7 +5,7 @@ mod support;
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Manager {
     }
 }
 
-fn reload(daemon: &Daemon, config: &PathBuf) -> (i32, String) {
+fn reload(daemon: &Daemon, config: &Path) -> (i32, String) {
     let at = daemon.probes().to_string();
     let mut command = bare(&["reload", "--at", &at, "--config"]);
     let ran = ran(&command.arg(config).output().expect("run"));
@@ -126,9 +126,10 @@ async fn a_reload_ends_in_a_named_outcome() {
 }
 
 /// An API that was passed `socket`, as a service manager would.
-fn api_on(socket: &TcpListener, config: &PathBuf, manager: &Manager) -> Child {
+fn api_on(socket: &TcpListener, config: &Path, manager: &Manager) -> Child {
     let socket: OwnedFd = socket.try_clone().expect("one more").into();
-    let run = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" --config \"$1\"";
+    let run =
+        "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" --config \"$1\"";
     Command::new("/bin/sh")
         .args(["-c", run, env!("CARGO_BIN_EXE_postrider-api")])
         .arg(config)

@@ -12,9 +12,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
-use super::{
-    Api, access, health, lookup, message, openapi, recipients, stream, unsubscribe, why,
-};
+use super::{Api, access, health, lookup, message, openapi, recipients, stream, unsubscribe, why};
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
 const DEADLINE: Duration = Duration::from_secs(120);

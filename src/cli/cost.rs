@@ -158,7 +158,8 @@ async fn measured(address: SocketAddr) -> Result<f64, CliError> {
 
 fn cpu_us(metrics: &str) -> Option<f64> {
     let value = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
-    let cpu = metrics.lines().find(|line| line.starts_with("postrider_cpu_seconds ")).and_then(value)?;
+    let cpu =
+        metrics.lines().find(|line| line.starts_with("postrider_cpu_seconds ")).and_then(value)?;
     let delivered: f64 = metrics
         .lines()
         .filter(|line| line.starts_with("postrider_endings_total{"))

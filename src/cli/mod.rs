@@ -27,6 +27,7 @@ pub mod print;
 pub mod queue;
 pub mod recover;
 pub mod reload;
+pub mod scale;
 pub mod send;
 pub mod show;
 pub mod sink;
@@ -117,6 +118,7 @@ enum One {
     Config(config::Args),
     Reload(reload::Args),
     Recover(recover::Args),
+    Scale(scale::Args),
     /// Show the version of this program and of the schema it needs
     #[command(after_help = "Example:\n  postrider version --json")]
     Version,
@@ -180,6 +182,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Config(args) => config::run(args, context),
         One::Reload(args) => reload::run(args, context).await,
         One::Recover(args) => recover::run(args, context).await,
+        One::Scale(args) => scale::run(args, context).await,
         One::Version => version::run(),
     }
 }

@@ -56,7 +56,8 @@ pub fn load(
 
 /// Every key that the sections ask for when they read this text.
 pub(super) fn survey_of(text: &str) -> Result<Vec<Asked>, ConfigError> {
-    let document = Node::parse("the shipped file", text).map_err(|faults| ConfigError { faults })?;
+    let document =
+        Node::parse("the shipped file", text).map_err(|faults| ConfigError { faults })?;
     let notes = Notes { asked: Some(RefCell::default()), ..Notes::default() };
     validate::settings(&document, Outside::default(), &notes);
     Ok(notes.asked.unwrap_or_default().into_inner())

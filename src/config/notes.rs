@@ -30,7 +30,7 @@ impl Notes {
     }
 
     /// The default of the key that was asked for last.
-    pub(super) fn default(&self, default: impl Display) {
+    pub(super) fn default_is(&self, default: impl Display) {
         if let Some(asked) = &self.asked
             && let Some(last) = asked.borrow_mut().last_mut()
         {

@@ -187,7 +187,7 @@ impl<'d> Reader<'d> {
             Value::Variable(text) => text.parse().ok(),
             _ => None,
         });
-        self.notes.default(default);
+        self.notes.default_is(default);
         value.unwrap_or(default)
     }
 
@@ -196,7 +196,7 @@ impl<'d> Reader<'d> {
         T: TryFrom<i64> + PartialOrd + Display,
     {
         let value = self.optional_integer(key, range);
-        self.notes.default(&default);
+        self.notes.default_is(&default);
         value.unwrap_or(default)
     }
 
@@ -229,7 +229,7 @@ impl<'d> Reader<'d> {
             };
             range.contains(&number).then_some(number)
         });
-        self.notes.default(default);
+        self.notes.default_is(default);
         value.unwrap_or(default)
     }
 
@@ -244,7 +244,7 @@ impl<'d> Reader<'d> {
         let value = self.value(key, expected, |node| {
             node.text().and_then(unit::duration).filter(|duration| range.contains(duration))
         });
-        self.notes.default(format_args!("\"{}\"", unit::written(default)));
+        self.notes.default_is(format_args!("\"{}\"", unit::written(default)));
         value.unwrap_or(default)
     }
 
@@ -258,14 +258,14 @@ impl<'d> Reader<'d> {
             };
             size.filter(|size| range.contains(size))
         });
-        self.notes.default(format_args!("\"{}\"", unit::written_size(default)));
+        self.notes.default_is(format_args!("\"{}\"", unit::written_size(default)));
         value.unwrap_or(default)
     }
 
     pub(super) fn address(&self, key: &'static str, default: SocketAddr) -> SocketAddr {
         let expected = "an address and port like 127.0.0.1:8025";
         let value = self.value(key, expected, |node| node.text()?.parse().ok());
-        self.notes.default(format_args!("\"{default}\""));
+        self.notes.default_is(format_args!("\"{default}\""));
         value.unwrap_or(default)
     }
 

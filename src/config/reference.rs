@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn words_defaults_and_examples_are_told_apart() {
-        let told = read("[a]\n# What it is.\n# one = 1\n# two = 2   # beside\n\n# [[b]]\n# three = 3\n");
+        let told =
+            read("[a]\n# What it is.\n# one = 1\n# two = 2   # beside\n\n# [[b]]\n# three = 3\n");
         let facts: Vec<_> = told
             .entries
             .iter()
@@ -213,6 +214,9 @@ mod tests {
             ("b[]", "three", None, ""),
         ];
         assert_eq!(facts, expected);
-        assert_eq!(told.text, "[a]\n# What it is.\none = 1\ntwo = 2   # beside\n\n[[b]]\nthree = 3\n");
+        assert_eq!(
+            told.text,
+            "[a]\n# What it is.\none = 1\ntwo = 2   # beside\n\n[[b]]\nthree = 3\n"
+        );
     }
 }

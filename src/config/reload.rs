@@ -5,6 +5,7 @@
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -93,7 +94,7 @@ impl Told {
             [("changed", &self.changed), ("restart for", &self.keys), ("at fault", &self.faults)]
         {
             if !list.is_empty() {
-                line.push_str(&format!("; {what}: {}", list.join(", ")));
+                let _ = write!(line, "; {what}: {}", list.join(", "));
             }
         }
         line
@@ -175,7 +176,15 @@ fn report(outcome: &ReloadOutcome) {
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
     const SECTIONS: [&str; 9] = [
-        "stream", "mailbox_provider", "throttle", "route", "rule", "source", "smtp", "scale", "alarm",
+        "stream",
+        "mailbox_provider",
+        "throttle",
+        "route",
+        "rule",
+        "source",
+        "smtp",
+        "scale",
+        "alarm",
     ];
     let section = key.split(['.', '[']).next().unwrap_or(key);
     SECTIONS.contains(&section) || key == "log.level"

@@ -106,7 +106,8 @@ mod tests {
 
     async fn request(address: SocketAddr, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.expect("connect");
-        let request = format!("{method} {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("ask");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answer");

@@ -77,7 +77,12 @@ const fn of_anybody(
     summary: &'static str,
     back: Back,
 ) -> Operation {
-    Operation { caller: Caller::Anybody, back, problems: &[], ..of_tenant(method, path, id, summary) }
+    Operation {
+        caller: Caller::Anybody,
+        back,
+        problems: &[],
+        ..of_tenant(method, path, id, summary)
+    }
 }
 
 /// Every operation, in the order of docs/api.md.
@@ -141,9 +146,20 @@ const OPERATIONS: &[Operation] = &[
         sent: Sent::Json("StreamOrder"),
         back: Back::Json("StreamCancelled"),
         problems: &["400", "404", "409", "415", "422", "503"],
-        ..of_tenant("post", "/v1/streams/{stream}/cancel", "cancelStream", "Call a stream's mail back")
+        ..of_tenant(
+            "post",
+            "/v1/streams/{stream}/cancel",
+            "cancelStream",
+            "Call a stream's mail back",
+        )
     },
-    of_anybody("get", "/u/{token}", "unsubscribeAsk", "The unsubscribe page; changes nothing", Back::Page),
+    of_anybody(
+        "get",
+        "/u/{token}",
+        "unsubscribeAsk",
+        "The unsubscribe page; changes nothing",
+        Back::Page,
+    ),
     of_anybody("post", "/u/{token}", "unsubscribe", "Unsubscribe (RFC 8058)", Back::Page),
     of_anybody("get", "/v1/openapi.json", "openapi", "This document", Back::Json("OpenApi")),
     of_anybody("get", "/livez", "livez", "Whether the process answers", Back::Text),

@@ -23,7 +23,11 @@ const SKEW: f64 = 2.0;
 const SETTINGS: [(&str, &str, &str); 4] = [
     ("fsync", "on", "what was acknowledged is lost in a crash otherwise"),
     ("full_page_writes", "on", "a crash can leave broken pages otherwise"),
-    ("synchronous_commit", "on", "a 202 and an intent must be durable (remote_apply and remote_write are, too)"),
+    (
+        "synchronous_commit",
+        "on",
+        "a 202 and an intent must be durable (remote_apply and remote_write are, too)",
+    ),
     ("autovacuum", "on", "tables grow without end otherwise"),
 ];
 
@@ -61,10 +65,8 @@ async fn look_at(cell: &Cell, settings: &Settings) -> Result<Vec<Finding>, sqlx:
         findings.push(Finding::fault("database", error.to_string(), "docs/sharding.md"));
     }
     for (setting, wanted, why) in SETTINGS {
-        let found: String = sqlx::query_scalar("select current_setting($1)")
-            .bind(setting)
-            .fetch_one(pool)
-            .await?;
+        let found: String =
+            sqlx::query_scalar("select current_setting($1)").bind(setting).fetch_one(pool).await?;
         let durable = setting == "synchronous_commit" && found.starts_with("remote_");
         if found != wanted && !durable {
             let seen = format!("cell {name}: {setting} is {found}: {why}");
@@ -107,7 +109,11 @@ async fn clock(pool: &PgPool, name: &str) -> Result<Vec<Finding>, sqlx::Error> {
     let theirs: DateTime<Utc> =
         sqlx::query_scalar("select clock_timestamp()").fetch_one(pool).await?;
     let after: DateTime<Utc> = Clock::System.now().into();
-    let off = if theirs < before { before - theirs } else { (theirs - after).max(chrono::TimeDelta::zero()) };
+    let off = if theirs < before {
+        before - theirs
+    } else {
+        (theirs - after).max(chrono::TimeDelta::zero())
+    };
     let seconds = off.num_milliseconds() as f64 / 1_000.0;
     Ok(if seconds > SKEW {
         let seen = format!("cell {name}: its clock and this machine's differ by {seconds:.1} s");
@@ -157,7 +163,8 @@ async fn roles(
         ));
     }
     if findings.is_empty() {
-        findings.push(Finding::fine("privileges", format!("cell {name}: roles are as they should be")));
+        findings
+            .push(Finding::fine("privileges", format!("cell {name}: roles are as they should be")));
     }
     Ok(findings)
 }
@@ -196,7 +203,9 @@ async fn held(pool: &PgPool, name: &str) -> Result<Vec<Finding>, sqlx::Error> {
     .fetch_one(pool)
     .await?;
     let mut findings = Vec::new();
-    for (what, column) in [("an open transaction", "session"), ("a prepared transaction", "prepared")] {
+    for (what, column) in
+        [("an open transaction", "session"), ("a prepared transaction", "prepared")]
+    {
         let seconds: f64 = row.try_get(column)?;
         if seconds > OLD_TRANSACTION {
             findings.push(Finding::odd(

@@ -43,11 +43,12 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     let loaded = context.loader().load()?;
     let settings = context.settings()?;
-    let mut findings = Vec::new();
-    findings.push(Finding::fine("configuration", "it is sound"));
-    findings.extend(loaded.warnings.iter().map(|warning| {
-        Finding::odd("configuration", warning.to_string(), "see docs/config.md")
-    }));
+    let mut findings = vec![Finding::fine("configuration", "it is sound")];
+    findings.extend(
+        loaded.warnings.iter().map(|warning| {
+            Finding::odd("configuration", warning.to_string(), "see docs/config.md")
+        }),
+    );
     if settings.secrets.key.is_none() {
         findings.push(Finding::odd(
             "configuration",

@@ -113,7 +113,8 @@ async fn egress(source: &Source, route: &str, host: &str, port: u16, names: &Nam
         Ok(address) => Ok(vec![address]),
         Err(_) => names.addresses(host).await,
     };
-    let fits = |address: &IpAddr| source.address.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
+    let fits =
+        |address: &IpAddr| source.address.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
     let address = match address {
         Ok(addresses) => addresses.into_iter().find(fits),
         Err(error) => {

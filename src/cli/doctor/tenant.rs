@@ -111,7 +111,10 @@ async fn dmarc(domain: &SendingDomain, names: &Names) -> Finding {
             None => Finding::fault(
                 "dmarc",
                 format!("{place} is not published: large receivers want it of whoever sends much"),
-                format!("begin with: {place} TXT \"v=DMARC1; p=none; rua=mailto:postmaster@{}\"", domain.domain),
+                format!(
+                    "begin with: {place} TXT \"v=DMARC1; p=none; rua=mailto:postmaster@{}\"",
+                    domain.domain
+                ),
             ),
         },
         Err(error) => Finding::odd("dmarc", format!("{place}: {error}"), "try again"),
@@ -130,9 +133,11 @@ mod tests {
     #[test]
     fn a_record_that_names_the_source_or_leads_elsewhere_may_cover_it() {
         let source = Source { address: "192.0.2.25".parse().ok(), ..Source::default() };
-        for covers in
-            ["v=spf1 ip4:192.0.2.25 -all", "v=spf1 include:x.example -all", "v=spf1 ip4:192.0.2.0/24 -all"]
-        {
+        for covers in [
+            "v=spf1 ip4:192.0.2.25 -all",
+            "v=spf1 include:x.example -all",
+            "v=spf1 ip4:192.0.2.0/24 -all",
+        ] {
             assert!(may_cover(covers, &source), "{covers}");
         }
         assert!(!may_cover("v=spf1 ip4:192.0.2.7 -all", &source));

@@ -61,7 +61,8 @@ pub async fn hold(
     let sessions = together(pool, move |conn| {
         async move {
             order.record(conn).await?;
-            let fenced = "update postrider.worker_session set state = 'fenced' where state <> 'fenced'";
+            let fenced =
+                "update postrider.worker_session set state = 'fenced' where state <> 'fenced'";
             Ok::<_, sqlx::Error>(sqlx::query(fenced).execute(&mut *conn).await?.rows_affected())
         }
         .boxed()
