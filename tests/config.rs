@@ -347,6 +347,26 @@ fn secrets_come_from_files_credentials_and_their_own_variables() {
     assert_eq!(settings.database.password.expect("variable").expose(), "by-variable");
 }
 
+#[test]
+fn a_secret_named_without_a_folder_is_a_credential_where_there_is_one() {
+    let (folder, path) = written(
+        "[[route]]\nname = \"out\"\nkind = \"relay\"\nhost = \"smtp.example.net\"\n\
+         port = 587\ntls = \"verified\"\nusername = \"us\"\npassword_file = \"out-password\"\n",
+    );
+    fs::write(folder.path().join("out-password"), "beside the file").expect("write");
+    let credentials = tempfile::tempdir().expect("folder");
+    let password = || {
+        let directory = credentials.path().to_str().expect("UTF-8");
+        let environment = variables(&[("CREDENTIALS_DIRECTORY", directory)]);
+        let settings = load(Some(&path), environment).expect("sound");
+        let auth = settings.routes[0].auth.as_ref().expect("a login");
+        auth.password.expose().to_owned()
+    };
+    assert_eq!(password(), "beside the file");
+    fs::write(credentials.path().join("out-password"), "handed over").expect("write");
+    assert_eq!(password(), "handed over");
+}
+
 // --- limits ---
 
 #[test]

@@ -1,10 +1,13 @@
 //! Settings: plain, checked values. Knows no feature; each feature builds
 //! itself from its section.
 
+pub mod asked;
 mod document;
 pub mod fault;
 pub mod load;
+mod notes;
 mod reader;
+pub mod reference;
 pub mod reload;
 pub mod secret;
 pub mod section;

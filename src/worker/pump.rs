@@ -106,7 +106,13 @@ impl Pump {
             tokio::pin!(eased);
             eased.as_mut().enable();
             // Cut off, it leaves at most leases that nobody knows of: those are given back.
-            let answer = self.settings.borrow().database.answer_deadline();
+            let (answer, rest) = {
+                let settings = self.settings.borrow();
+                let rest = (settings.queue.poll_interval + settings.queue.beat_interval) * 2;
+                (settings.database.answer_deadline(), rest)
+            };
+            // A turn and a rest are bounded, so a pump that says nothing for longer hangs.
+            self.health.alive(answer + rest);
             match deadline::within(answer, self.turn(&mut view)).await {
                 Ok(next) => {
                     trouble = TROUBLE_FIRST;
