@@ -2,7 +2,8 @@
 //! cut, every letter comes to one end, and the end is true.
 //!
 //! Letters are sent several at a time over few connections, so that envelopes go out behind
-//! bodies; the peer answers at random. A failing case prints its seed's script.
+//! bodies; the peer answers at random, but never without being asked: whoever does that can
+//! make any client that pipelines take one answer for another. A failing case is printed.
 
 mod support;
 
@@ -31,7 +32,6 @@ fn act() -> impl Strategy<Value = Act> {
         1 => reply("503 5.5.1 bad sequence"),
         1 => reply("250-two\r\n250 lines"),
         1 => reply("250-changes\r\n550 its mind"),
-        1 => reply("250 ok\r\n250 and one more"),
         1 => reply(""),
         1 => "[ -~\\x00-\\x1f]{0,40}".prop_map(|noise| Act::reply(&noise)),
         1 => Just(Act::Drop),
@@ -129,7 +129,7 @@ async fn run(
 
 /// A peer that says too little is waited for only so long.
 fn quick() -> config::Smtp {
-    let short = std::time::Duration::from_millis(60);
+    let short = std::time::Duration::from_secs(5);
     config::Smtp {
         banner_timeout: short,
         ehlo_timeout: short,
