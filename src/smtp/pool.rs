@@ -5,6 +5,8 @@
 //! is only ever reused for the same source, host, TLS and login. There is no
 //! NOOP: a parked connection that the peer closed is found by looking at the
 //! socket, or by the mail that fails on it, which its owner then sends afresh.
+//! Who waits for a host stands in a [line](super::line) too, and may be handed a
+//! connection over which its envelope has gone out already.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,14 +16,21 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::Connection;
+use super::line::Line;
 use super::metrics::Metrics;
 use super::session;
 use super::slots::{Slot, Slots};
 use crate::config::{Auth, Source, TlsMode};
+use crate::message::letter::Letter;
 use crate::route::plan::Hop;
+
+mod waiting;
+
+use waiting::Waited;
+pub use waiting::{Hand, Waiting};
 
 /// What two mails must agree in to share a connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +68,8 @@ pub enum Unavailable {
 pub enum Loan {
     /// A connection that was parked.
     Parked(Box<Lent>),
+    /// A connection over which this letter's envelope has gone out.
+    Begun(Box<Lent>),
     /// Leave to open a fresh one.
     Fresh(Leave),
 }
@@ -105,6 +116,7 @@ struct State {
 struct Host {
     slots: Slots,
     parked: Vec<Parked>,
+    line: Line<Key, Box<Lent>>,
 }
 
 /// Longest wait for a connection slot.
@@ -133,17 +145,43 @@ impl Pool {
         self.0.state.lock().idle_timeout = idle_timeout;
     }
 
-    /// Lends a connection to a host, parked or yet to be opened; waits for
-    /// [`PATIENCE`] if all of `max_connections` are in use.
-    pub async fn lend(&self, key: Key, max_connections: u32) -> Result<Loan, Unavailable> {
-        let slots = self.slots_of(key.address, max_connections)?;
-        let both = async { Some((slots.take().await?, self.0.total.take().await?)) };
-        let (host, total) = match timeout(PATIENCE, both).await {
-            Ok(Some(both)) => both,
-            Ok(None) => return Err(Unavailable::Draining),
-            Err(_) => return Err(Unavailable::Busy),
+    /// Lends a connection for a letter to a host: parked, yet to be opened, or one over
+    /// which the letter was begun. Waits for [`PATIENCE`] if all of `max_connections` are in use.
+    pub async fn lend(
+        &self,
+        key: Key,
+        max_connections: u32,
+        letter: &Letter,
+    ) -> Result<Loan, Unavailable> {
+        let give_up = Instant::now() + PATIENCE;
+        let (host, total) = loop {
+            let slots = self.slots_of(key.address, max_connections)?;
+            if let Some(host) = slots.try_take()
+                && let Some(total) = self.0.total.try_take()
+            {
+                break (host, total);
+            }
+            let waited = self.wait_in_line(&key, &slots, letter);
+            match timeout_at(give_up, waited).await {
+                Ok(Ok(Waited::Slots(host, total))) => break (host, total),
+                Ok(Ok(Waited::Handed(lent))) => return Ok(Loan::Begun(lent)),
+                Ok(Ok(Waited::Again)) => {}
+                Ok(Err(unavailable)) => return Err(unavailable),
+                Err(_elapsed) => return Err(Unavailable::Busy),
+            }
         };
-        let mut leave = Leave { host, total, pool: Arc::clone(&self.0), key };
+        self.loan(Leave { host, total, pool: Arc::clone(&self.0), key })
+    }
+
+    /// Lends a connection to a host if one can be had at once.
+    pub fn lend_now(&self, key: Key, max_connections: u32) -> Option<Loan> {
+        let host = self.slots_of(key.address, max_connections).ok()?.try_take()?;
+        let total = self.0.total.try_take()?;
+        self.loan(Leave { host, total, pool: Arc::clone(&self.0), key }).ok()
+    }
+
+    /// A parked connection of the leave's key that still stands, or the leave.
+    fn loan(&self, mut leave: Leave) -> Result<Loan, Unavailable> {
         while let Some(connection) = leave.unpark()? {
             let mut lent = Box::new(leave.fill(connection));
             lent.reused = true;
@@ -176,10 +214,11 @@ impl Pool {
             state.sweeping = true;
             tokio::spawn(sweep(Arc::downgrade(&self.0)));
         }
-        let host = state
-            .hosts
-            .entry(address)
-            .or_insert_with(|| Host { slots: Slots::new(number), parked: Vec::new() });
+        let host = state.hosts.entry(address).or_insert_with(|| Host {
+            slots: Slots::new(number),
+            parked: Vec::new(),
+            line: Line::new(),
+        });
         if host.slots.number() != number.max(1) as usize {
             host.slots.resize(number);
         }
