@@ -368,7 +368,9 @@ fn a_secret_named_without_a_folder_is_a_credential_where_there_is_one() {
         let directory = credentials.path().to_str().expect("UTF-8");
         let environment = variables(&[("CREDENTIALS_DIRECTORY", directory)]);
         let settings = load(Some(&path), environment).expect("sound");
-        let auth = settings.routes[0].auth.as_ref().expect("a login");
+        let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
+            panic!("no login")
+        };
         auth.password.expose().to_owned()
     };
     assert_eq!(password(), "beside the file");
