@@ -366,8 +366,8 @@ fn a_secret_named_without_a_folder_is_a_credential_where_there_is_one() {
     let credentials = tempfile::tempdir().expect("folder");
     let password = || {
         let directory = credentials.path().to_str().expect("UTF-8");
-        let environment = variables(&[("CREDENTIALS_DIRECTORY", directory)]);
-        let settings = load(Some(&path), environment).expect("sound");
+        let given = [("CREDENTIALS_DIRECTORY", directory)];
+        let settings = load(Some(&path), variables(&given)).expect("sound");
         let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
             panic!("no login")
         };
