@@ -8,7 +8,7 @@
 //! Who waits for a host stands in a [line](super::line) too, and may be handed a
 //! connection over which its envelope has gone out already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
@@ -108,6 +108,9 @@ struct Shared {
 struct State {
     hosts: HashMap<SocketAddr, Host>,
     parked: usize,
+    /// Where connections were parked and when, the oldest first. Some have been lent again or
+    /// closed since: the search for the oldest must not look at every host.
+    order: VecDeque<(Instant, SocketAddr)>,
     idle_timeout: Duration,
     draining: bool,
     sweeping: bool,
@@ -122,6 +125,9 @@ struct Host {
 /// Longest wait for a connection slot.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Entries in the order of parking before it is tidied.
+const MANY_PARKED: usize = 1_024;
+
 /// Longest wait for the answer to QUIT.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -131,6 +137,7 @@ impl Pool {
         let state = State {
             hosts: HashMap::new(),
             parked: 0,
+            order: VecDeque::new(),
             idle_timeout,
             draining: false,
             sweeping: false,
@@ -226,6 +233,22 @@ impl Pool {
     }
 }
 
+impl State {
+    /// Forgets what is not at rest any more, once that is most of the order.
+    fn tidy(&mut self) {
+        let Self { hosts, parked, order, .. } = self;
+        if order.len() <= parked.saturating_mul(4).max(MANY_PARKED) {
+            return;
+        }
+        order.retain(|(since, address)| {
+            let host = hosts.get(address);
+            host.is_some_and(|host| {
+                host.parked.binary_search_by_key(since, |parked| parked.since).is_ok()
+            })
+        });
+    }
+}
+
 impl Leave {
     /// Makes use of the leave.
     pub fn fill(self, connection: Connection) -> Lent {
@@ -239,7 +262,7 @@ impl Leave {
         if state.draining {
             return Err(Unavailable::Draining);
         }
-        let State { hosts, parked, .. } = &mut *state;
+        let State { hosts, parked, order, .. } = &mut *state;
         let Some(host) = hosts.get_mut(&self.key.address) else { return Ok(None) };
         // The last parked first: the others may then grow old and be closed.
         if let Some(at) = host.parked.iter().rposition(|parked| parked.key == self.key) {
@@ -253,13 +276,13 @@ impl Leave {
             evicted.push(host.parked.remove(0));
         }
         while *parked > 0 && *parked + self.pool.total.in_use() > self.pool.total.number() {
-            let oldest = hosts
-                .values_mut()
-                .filter(|host| !host.parked.is_empty())
-                .min_by_key(|host| host.parked[0].since);
-            let Some(host) = oldest else { break };
-            *parked -= 1;
-            evicted.push(host.parked.remove(0));
+            let Some((since, address)) = order.pop_front() else { break };
+            if let Some(host) = hosts.get_mut(&address)
+                && host.parked.first().is_some_and(|parked| parked.since == since)
+            {
+                *parked -= 1;
+                evicted.push(host.parked.remove(0));
+            }
         }
         drop(state);
         // Closed here, outside the lock.
@@ -293,8 +316,11 @@ impl Lent {
         }
         connection.slim_down();
         if let Some(host) = state.hosts.get_mut(&key.address) {
-            host.parked.push(Parked { connection, key, since: Instant::now() });
+            let (since, address) = (Instant::now(), key.address);
+            host.parked.push(Parked { connection, key, since });
             state.parked += 1;
+            state.order.push_back((since, address));
+            state.tidy();
         }
         // While locked, so that nobody sees the connection counted twice.
         drop((slot, total));
