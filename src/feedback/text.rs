@@ -74,7 +74,11 @@ fn report_lines(text: &str) -> Vec<&str> {
 /// A line that begins with a rule of dashes or the like, with a rule of one length.
 fn ruled(line: String) -> String {
     let rest = line.trim_start_matches(|c: char| "-*=_ ".contains(c));
-    if line.len() - rest.len() >= 3 && !line.starts_with(' ') { format!("--- {rest}") } else { line }
+    if line.len() - rest.len() >= 3 && !line.starts_with(' ') {
+        format!("--- {rest}")
+    } else {
+        line
+    }
 }
 
 fn recipients(lines: &[&str], not: &[String]) -> Vec<String> {
