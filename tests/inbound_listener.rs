@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 const NOW: u64 = 1_795_000_000;
 
 struct House {
-    db: TestDb,
+    _db: TestDb,
     owner: PgPool,
     smtp: SocketAddr,
     lmtp: SocketAddr,
@@ -55,7 +55,7 @@ impl House {
         let stop = CancellationToken::new();
         tokio::spawn(listener.run(stop.clone()));
         let key = ReturnKey::derive(&settings.secrets.key_bytes().expect("a key"));
-        Self { db, owner, smtp: addresses[0], lmtp: addresses[1], key, full, stop }
+        Self { _db: db, owner, smtp: addresses[0], lmtp: addresses[1], key, full, stop }
     }
 
     fn address(&self, purpose: Purpose) -> String {
@@ -75,7 +75,6 @@ impl House {
 impl Drop for House {
     fn drop(&mut self) {
         self.stop.cancel();
-        let _kept_until_now = &self.db;
     }
 }
 

@@ -6,6 +6,8 @@
 //! `message/rfc822` is one part and never descended into: it is the evidence, not the report.
 //! Transfer encodings and character sets of a leaf are mail-parser's matter.
 
+use std::borrow::Cow;
+
 use mail_parser::MessageParser;
 use memchr::memmem;
 
@@ -142,7 +144,7 @@ impl Part<'_> {
         }
         MessageParser::default()
             .parse(whole)
-            .and_then(|mail| mail.body_text(0).map(|text| text.into_owned()))
+            .and_then(|mail| mail.body_text(0).map(Cow::into_owned))
             .filter(|text| !text.trim().is_empty())
             .unwrap_or_else(raw)
     }
@@ -168,7 +170,7 @@ impl Part<'_> {
                 mail.extend_from_slice(self.content.get(..MAX_TEXT).unwrap_or(self.content));
                 MessageParser::default()
                     .parse(&mail)
-                    .and_then(|mail| mail.body_text(0).map(|text| text.into_owned()))
+                    .and_then(|mail| mail.body_text(0).map(Cow::into_owned))
                     .unwrap_or_default()
             }
             _ => {
