@@ -74,11 +74,14 @@ struct File {
     rule: Vec<Rule>,
 }
 
+/// The pieces of which all must be in a text, by their number in the searcher.
+type Word = Vec<usize>;
+
 /// The rules and their words in one searcher.
 struct Book {
     rules: Vec<Rule>,
     /// Of each rule: its words and its `unless`, each as the pieces that must all be there.
-    pieces: Vec<(Vec<Vec<usize>>, Vec<Vec<usize>>)>,
+    pieces: Vec<(Vec<Word>, Vec<Word>)>,
     search: Option<AhoCorasick>,
     known: usize,
 }
@@ -114,7 +117,7 @@ pub fn judge_text(text: &str) -> Judgement {
 impl Book {
     fn new(rules: Vec<Rule>) -> Self {
         let mut distinct: Vec<String> = Vec::new();
-        let mut pieces = |words: &[String]| -> Vec<Vec<usize>> {
+        let mut pieces = |words: &[String]| -> Vec<Word> {
             let mut index = |piece: &str| {
                 distinct.iter().position(|known| known == piece).unwrap_or_else(|| {
                     distinct.push(piece.to_owned());
@@ -137,7 +140,7 @@ impl Book {
                 *seen = true;
             }
         }
-        let has = |words: &[Vec<usize>]| {
+        let has = |words: &[Word]| {
             words.iter().any(|all| all.iter().all(|piece| seen.get(*piece) == Some(&true)))
         };
         let before_recipient =

@@ -192,7 +192,7 @@ fn sections(lines: &[&str], recipients: &[String]) -> Vec<Section> {
             |line: &&str| address::normal(line).contains(&only.recipient) || is_transcript(line);
         let begins = lines.iter().position(|line| any(&formats().begins, &line.to_lowercase()));
         let from = begins.unwrap_or_default();
-        let at = lines.iter().skip(from).position(|line| named(line)).map_or(from, |at| from + at);
+        let at = lines.iter().skip(from).position(named).map_or(from, |at| from + at);
         only.text = lines.iter().skip(at).fold(String::new(), |text, line| add(text, line));
         only.stage = transcript_stage(lines).or_else(|| stage_of(&only.text.to_lowercase()));
         return all;
