@@ -1,6 +1,8 @@
 //! What is read from mails that come back: the standard's own examples in spirit, the ways of
 //! common servers, and mails that are no reports. All samples are our own.
 
+use std::fmt::Write;
+
 use postrider::domain::bounce_class::{Class, Hardness};
 use postrider::feedback::report::{Action, Finding, Kind, Report};
 use postrider::feedback::understand;
@@ -214,7 +216,8 @@ fn hostile_mails_are_read_within_bounds() {
     let nested = {
         let mut mail = String::from("From: MAILER-DAEMON@x.example\n");
         for n in 0..5_000 {
-            mail.push_str(&format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n"));
+            writeln!(mail, "Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}")
+                .expect("write");
         }
         mail
     };
@@ -238,10 +241,12 @@ fn hostile_mails_are_read_within_bounds() {
         "From: MAILER-DAEMON@x.example\nSubject: failure notice\n\ncould not be delivered\n{}",
         "@".repeat(4_000_000)
     );
-    let addresses = format!(
-        "From: MAILER-DAEMON@x.example\nSubject: failure notice\n\ncould not be delivered\n{}",
-        (0..100_000).map(|n| format!("<a{n}@b.example>: 550 user unknown\n")).collect::<String>()
+    let mut addresses = String::from(
+        "From: MAILER-DAEMON@x.example\nSubject: failure notice\n\ncould not be delivered\n",
     );
+    for n in 0..100_000 {
+        writeln!(addresses, "<a{n}@b.example>: 550 user unknown").expect("write");
+    }
     let encoded = format!(
         "From: MAILER-DAEMON@x.example\nSubject: {}\n\nx",
         "=?utf-8?q?=41?= ".repeat(200_000)

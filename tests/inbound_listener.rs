@@ -79,7 +79,7 @@ impl Drop for House {
 }
 
 fn delivery() -> DeliveryId {
-    DeliveryId::new((((NOW - 1_577_836_800 - 60) * 1_000) << 22) as i64 | 5)
+    DeliveryId::new((((NOW - 1_577_836_800 - 60) * 1_000) << 22) as i64 | 0x5)
 }
 
 /// A client that sends lines and reads replies.

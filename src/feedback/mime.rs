@@ -228,6 +228,8 @@ impl Header {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
 
     fn kinds(mail: &str) -> Vec<String> {
@@ -264,7 +266,7 @@ mod tests {
     fn depth_and_number_are_bounded() {
         let mut mail = String::new();
         for n in 0..200 {
-            mail.push_str(&format!("Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}\n"));
+            writeln!(mail, "Content-Type: multipart/mixed; boundary=b{n}\n\n--b{n}").unwrap();
         }
         assert_eq!(kinds(&mail).len(), 1);
         let many =

@@ -193,7 +193,7 @@ mod tests {
     const NOW: u64 = 1_795_000_000;
 
     fn minted(at: u64) -> DeliveryId {
-        DeliveryId::new((((at - BEGIN) * 1_000) << 22) as i64 | 77)
+        DeliveryId::new((((at - BEGIN) * 1_000) << 22) as i64 | 0x4d)
     }
 
     fn key() -> ReturnKey {
