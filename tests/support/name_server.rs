@@ -1,7 +1,7 @@
 //! A name server of our own on a port of the loopback: authoritative for the
 //! zone `test.`, it counts what it is asked, fails under `servfail.test.` and
 //! says nothing under `silent.test.`.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test's support")]
+#![allow(dead_code, clippy::unwrap_used, unreachable_pub, reason = "a test's support")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
