@@ -66,11 +66,13 @@ if ! programs=$(postgres_programs); then
     install_postgres
     programs=$(postgres_programs) || fail "installed Postgres, but found no initdb, pg_ctl and postgres"
 fi
-# For the proof under faults and for the checks of rules and dashboards: unpacked and not
-# installed, since a package would start a service. What needs them says so and is not run where
-# they are missing.
+# For the proof under faults, the tests against real receivers, and the checks of rules and
+# dashboards: unpacked and not installed, since a package would start a service. What needs them
+# says so.
 tools=${CARGO_TARGET_DIR:-target}/tools
-packages=(pgbouncer libfaketime libc-ares2 libcares2 prometheus)
+packages=(pgbouncer libfaketime libc-ares2 libcares2 prometheus
+    postfix exim4-daemon-light exim4-base libidn12 libgnutls-dane0 libunbound8 libnss-wrapper
+    python3-aiosmtpd python3-attr python3-public)
 if [ "$(cat "$tools/tried" 2>/dev/null)" != "${packages[*]}" ] &&
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     mkdir -p "$tools/download"

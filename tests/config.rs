@@ -72,8 +72,17 @@ fn opens_example(line: &str) -> bool {
 #[test]
 fn every_commented_key_shows_its_default() {
     let text = fs::read_to_string(project("config/postrider.toml")).expect("read");
-    let examples =
-        ["password_file", "address", "key_file", "sources", "servers", "api_listen", "cells"];
+    let examples = [
+        "password_file",
+        "address",
+        "key_file",
+        "sources",
+        "servers",
+        "api_listen",
+        "cells",
+        "proxy",
+        "warm_up",
+    ];
     let mut in_example = false;
     let mut uncommented = String::new();
     for line in text.lines() {
@@ -357,9 +366,11 @@ fn a_secret_named_without_a_folder_is_a_credential_where_there_is_one() {
     let credentials = tempfile::tempdir().expect("folder");
     let password = || {
         let directory = credentials.path().to_str().expect("UTF-8");
-        let environment = variables(&[("CREDENTIALS_DIRECTORY", directory)]);
-        let settings = load(Some(&path), environment).expect("sound");
-        let auth = settings.routes[0].auth.as_ref().expect("a login");
+        let given = [("CREDENTIALS_DIRECTORY", directory)];
+        let settings = load(Some(&path), variables(&given)).expect("sound");
+        let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
+            panic!("no login")
+        };
         auth.password.expose().to_owned()
     };
     assert_eq!(password(), "beside the file");

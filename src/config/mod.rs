@@ -18,9 +18,9 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
-    Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
-    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
+    Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Pool, Proxy,
+    Queue, Quiet, QuietHours, QuietZone, Ramp, Retry, Route, RouteKind, RouteRule, Scale, Secrets,
+    Smtp, Source, Stage, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, WarmUp, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -48,6 +48,8 @@ pub struct Settings {
     pub rules: Vec<RouteRule>,
     /// `[[source]]`; at least one.
     pub sources: Vec<Source>,
+    /// `[[pool]]`: sources that rules choose.
+    pub pools: Vec<Pool>,
     /// `[smtp]`
     pub smtp: Smtp,
     /// `[dns]`
@@ -83,6 +85,7 @@ impl Default for Settings {
             routes: vec![Route::default()],
             rules: Vec::new(),
             sources: vec![Source::default()],
+            pools: Vec::new(),
             smtp: Smtp::default(),
             dns: Dns::default(),
             api: Api::default(),

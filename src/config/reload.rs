@@ -204,6 +204,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("route", old.routes != new.routes),
         ("rule", old.rules != new.rules),
         ("source", old.sources != new.sources),
+        ("pool", old.pools != new.pools),
         ("smtp", old.smtp != new.smtp),
         ("scale", old.scale != new.scale),
         ("alarm", old.alarm != new.alarm),

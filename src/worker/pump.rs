@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
 use super::metrics;
-use super::pick::Pick;
+use super::pick::{Grant, Pick};
 use super::pipeline::Claim;
 use super::quiet::QuietTimes;
 use super::runner::Parcel;
@@ -289,7 +289,8 @@ impl Pump {
                 view.after.entry(lane).or_default()[generation.index()] = Some(latest - LOOK_BACK);
             }
             for job in claimed.jobs {
-                let Some(permit) = open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
+                let Some(Grant { permit, choice }) =
+                    open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
                 else {
                     tracing::error!(delivery = %job.id, "a claim brought more than was asked for; left to the rescue");
                     continue;
@@ -300,7 +301,7 @@ impl Pump {
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
                     lane: Arc::clone(&state.lane),
-                    choice: Arc::clone(&state.choice),
+                    choice,
                     permit,
                     job,
                 });

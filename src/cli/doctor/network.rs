@@ -72,21 +72,18 @@ async fn identity(source: &Source, names: &Names) -> Vec<Finding> {
         )];
     }
     let mut findings = Vec::new();
-    let seen: Vec<IpAddr> = match source.address {
-        // Behind a translation of addresses the outer one is not known here.
-        Some(address) if is_public(address) => vec![address],
-        _ => addresses.clone(),
-    };
-    if let Some(address) = source.address.filter(|address| is_public(*address))
-        && !addresses.contains(&address)
-    {
+    // Behind a translation of addresses the outer one is not known here.
+    let ours: Vec<IpAddr> =
+        source.addresses.iter().copied().filter(|address| is_public(*address)).collect();
+    for address in ours.iter().filter(|address| !addresses.contains(address)) {
         findings.push(Finding::fault(
             "source",
             format!("{name}: {ehlo} does not lead to {address}"),
             format!("publish {address} for {ehlo}, or name the source as its address is called"),
         ));
     }
-    for address in seen {
+    let seen = if ours.is_empty() { &addresses } else { &ours };
+    for address in seen.iter().copied() {
         match names.reverse(address).await {
             Ok(found) if found.iter().any(|host| host.eq_ignore_ascii_case(ehlo)) => {
                 findings.push(Finding::fine("source", format!("{name}: {address} is {ehlo}")));
@@ -113,8 +110,8 @@ async fn egress(source: &Source, route: &str, host: &str, port: u16, names: &Nam
         Ok(address) => Ok(vec![address]),
         Err(_) => names.addresses(host).await,
     };
-    let fits =
-        |address: &IpAddr| source.address.is_none_or(|own| own.is_ipv4() == address.is_ipv4());
+    let own = |to: &IpAddr| source.addresses.iter().find(|own| own.is_ipv4() == to.is_ipv4());
+    let fits = |to: &IpAddr| source.addresses.is_empty() || own(to).is_some();
     let address = match address {
         Ok(addresses) => addresses.into_iter().find(fits),
         Err(error) => {
@@ -124,7 +121,9 @@ async fn egress(source: &Source, route: &str, host: &str, port: u16, names: &Nam
     let Some(address) = address else {
         return Finding::fault("egress", format!("{way}: no address"), "the host's name");
     };
-    match tokio::time::timeout(PATIENCE, greeting(source.address, (address, port).into())).await {
+    match tokio::time::timeout(PATIENCE, greeting(own(&address).copied(), (address, port).into()))
+        .await
+    {
         Ok(Ok(greeting)) if greeting.starts_with('2') => {
             Finding::fine("egress", format!("{way}: {}", greeting.trim()))
         }

@@ -96,9 +96,10 @@ async fn spf(domain: &SendingDomain, sources: &[Source], names: &Names) -> Findi
 /// Whether the record may speak of the source: names it, or leads elsewhere.
 fn may_cover(record: &str, source: &Source) -> bool {
     let elsewhere = ["include:", "redirect=", "exists:", " a ", " mx", "ptr"];
-    let named = match source.address {
-        Some(address) => record.contains(&address.to_string()),
-        None => record.contains(&format!("a:{}", source.ehlo)),
+    let named = if source.addresses.is_empty() {
+        record.contains(&format!("a:{}", source.ehlo))
+    } else {
+        source.addresses.iter().all(|address| record.contains(&address.to_string()))
     };
     named || elsewhere.iter().any(|term| record.contains(term)) || record.contains('/')
 }
@@ -132,7 +133,8 @@ mod tests {
 
     #[test]
     fn a_record_that_names_the_source_or_leads_elsewhere_may_cover_it() {
-        let source = Source { address: "192.0.2.25".parse().ok(), ..Source::default() };
+        let source =
+            Source { addresses: "192.0.2.25".parse().into_iter().collect(), ..Source::default() };
         for covers in [
             "v=spf1 ip4:192.0.2.25 -all",
             "v=spf1 include:x.example -all",
