@@ -126,6 +126,8 @@ fn read(shipped: &str) -> Told {
     let (mut section, mut example) = (String::new(), false);
     let mut words: Vec<&str> = Vec::new();
     let mut group: Vec<&str> = Vec::new();
+    // Keys of the table at hand: a key may be shown in two ways.
+    let mut seen: Vec<&str> = Vec::new();
     for line in shipped.lines() {
         let (bare, commented) = match line.strip_prefix("# ") {
             Some(rest) => (rest, true),
@@ -135,6 +137,7 @@ fn read(shipped: &str) -> Told {
             (section, example) = (name, commented);
             words.clear();
             group.clear();
+            seen.clear();
             told.text.push_str(bare);
         } else if let Some((key, value, beside)) = setting(bare) {
             // One comment may stand before several keys.
@@ -155,7 +158,10 @@ fn read(shipped: &str) -> Told {
                     words: all,
                 });
             }
-            told.text.push_str(bare);
+            if !seen.contains(&key) {
+                seen.push(key);
+                told.text.push_str(bare);
+            }
         } else {
             match line.strip_prefix('#') {
                 Some(comment) if !comment.trim().is_empty() => words.push(comment.trim()),

@@ -175,13 +175,14 @@ fn report(outcome: &ReloadOutcome) {
 
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
-    const SECTIONS: [&str; 9] = [
+    const SECTIONS: [&str; 10] = [
         "stream",
         "mailbox_provider",
         "throttle",
         "route",
         "rule",
         "source",
+        "pool",
         "smtp",
         "scale",
         "alarm",

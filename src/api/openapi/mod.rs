@@ -96,6 +96,7 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         sent: Sent::Lines("Recipient"),
+        status: "202",
         back: Back::Json("Appended"),
         problems: &["400", "404", "409", "415", "422", "503"],
         ..of_tenant(
