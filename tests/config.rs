@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use postrider::config::load::{Loader, load};
 use postrider::config::reload::{ReloadOutcome, Reloader};
-use postrider::config::{ConfigError, RouteKind, Settings, ThrottleScope};
+use postrider::config::secret::Secret;
+use postrider::config::{ConfigError, Proof, RouteKind, Settings, ThrottleScope};
 use tempfile::TempDir;
 
 fn project(path: &str) -> PathBuf {
@@ -74,6 +75,7 @@ fn every_commented_key_shows_its_default() {
     let text = fs::read_to_string(project("config/postrider.toml")).expect("read");
     let examples =
         ["password_file", "address", "key_file", "sources", "servers", "api_listen", "cells"];
+    let relays = ["roots_file", "token_file", "client_certificate_file", "client_key_file"];
     let mut in_example = false;
     let mut uncommented = String::new();
     for line in text.lines() {
@@ -85,7 +87,9 @@ fn every_commented_key_shows_its_default() {
         };
         let key = bare.split_once(" = ").map(|(key, _)| key);
         let is_key = key.is_some_and(|key| {
-            key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && !examples.contains(&key)
+            key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                && !examples.contains(&key)
+                && !relays.contains(&key)
         });
         uncommented.push_str(if is_key && !in_example { bare } else { line });
         uncommented.push('\n');
@@ -123,7 +127,8 @@ fn every_commented_example_is_sound() {
     let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
         panic!("a relay with a login");
     };
-    assert_eq!(auth.password.expose(), "x");
+    assert_eq!(auth.proof, Proof::Password(Secret::new("x")));
+    assert!(settings.tls_report.is_some_and(|report| report.stream == "tls-report"));
 }
 
 #[test]
@@ -242,7 +247,7 @@ fn what_cannot_work_is_refused() {
         ("kind='relay'\nhost=\"a\\r\\nb\"\n", "route[0].host: expected the relay's host name"),
         (
             "kind='relay'\nhost='a.b'\nusername='u'\n",
-            "expected username and password_file together",
+            "expected username and password_file or token_file together",
         ),
         (
             "kind='relay'\nhost='a.b'\nusername='u'\npassword='hunter2'\n",

@@ -15,9 +15,10 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
-    Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
-    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
+    Alarm, Api, Auth, ClientCertificate, Database, Dns, Dnssec, FurtherRate, Log, LogFormat,
+    MailboxProviderRule, NoProof, Proof, Queue, Quiet, QuietHours, QuietZone, Retry, Route,
+    RouteKind, RouteRule, Scale, Secrets, Smtp, Source, Stream, Telemetry, ThrottleRule,
+    ThrottleScope, TlsMode, TlsPolicies, TlsReport, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -49,6 +50,10 @@ pub struct Settings {
     pub smtp: Smtp,
     /// `[dns]`
     pub dns: Dns,
+    /// `[tls]`
+    pub tls: TlsPolicies,
+    /// `[tls_report]`; absent when nothing is reported.
+    pub tls_report: Option<TlsReport>,
     /// `[api]`
     pub api: Api,
     /// `[scale]`
@@ -82,6 +87,8 @@ impl Default for Settings {
             sources: vec![Source::default()],
             smtp: Smtp::default(),
             dns: Dns::default(),
+            tls: TlsPolicies::default(),
+            tls_report: None,
             api: Api::default(),
             scale: Scale::default(),
             telemetry: Telemetry::default(),

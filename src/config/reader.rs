@@ -8,13 +8,14 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::{Node, Table, Value};
 use super::fault::{Fault, Place, perhaps};
-use super::secret::Secret;
 use super::unit;
+
+mod files;
 
 /// What all readers of one document write to.
 #[derive(Debug, Default)]
@@ -305,46 +306,6 @@ impl<'d> Reader<'d> {
             _ => self.wrong(key, node, format_args!("a list, each {expected}")),
         }
         Some(list)
-    }
-
-    // --- secrets ---------------------------------------------------------------
-
-    /// A secret that the environment may hold under `key`, and that a file named by
-    /// `file_key` may hold; in the configuration itself it is refused.
-    pub(super) fn secret(&self, key: &'static str, file_key: &'static str) -> Option<Secret> {
-        let file = self.text(file_key);
-        if let Some(node) = self.node(key) {
-            if let Value::Variable(text) = &node.value {
-                return Some(Secret::new(text.as_str()));
-            }
-            self.fault(key, format_args!(
-                "secrets do not belong in this file; write it to a file with mode 0600 and name that in {file_key}"
-            ));
-            return None;
-        }
-        self.read_secret(file_key, Path::new(&file?))
-    }
-
-    /// A secret from a file; one that others can read earns a warning.
-    fn read_secret(&self, key: &'static str, file: &Path) -> Option<Secret> {
-        match Secret::read(&self.notes.folder.join(file)) {
-            Ok((secret, exposed)) => {
-                if let Some(mode) = exposed {
-                    let message = format!(
-                        "{}: {} can be read by others (mode {mode:04o}); run: chmod 600 {}",
-                        self.name(key),
-                        file.display(),
-                        file.display()
-                    );
-                    self.notes.warn(self.place_of(key), message);
-                }
-                Some(secret)
-            }
-            Err(error) => {
-                self.fault(key, format_args!("cannot read {}: {error}", file.display()));
-                None
-            }
-        }
     }
 
     // --- notes -----------------------------------------------------------------

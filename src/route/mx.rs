@@ -34,7 +34,7 @@ const SHORTEST_ABSENCE: Duration = Duration::from_secs(30);
 /// Finds exchangers and remembers them.
 #[derive(Debug)]
 pub(super) struct MxLookup {
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     private: Private,
     known: Cache<Result<Arc<Exchangers>, Verdict>>,
 }
@@ -52,13 +52,20 @@ pub(super) struct Exchanger {
     preference: u16,
     pub(super) host: Arc<str>,
     pub(super) addresses: Addresses,
+    /// Whether DNSSEC proves that it is the domain's, and where it is.
+    pub(super) authentic: bool,
 }
 
 impl MxLookup {
     pub(super) fn new(dns: &Dns) -> Result<Self, ResolverError> {
         let private = if dns.allow_private_addresses { Private::Allowed } else { Private::Refused };
-        let resolver = Resolver::new(dns, HostsFile::Ignored)?;
+        let resolver = Arc::new(Resolver::new(dns, HostsFile::Ignored)?);
         Ok(Self { resolver, private, known: Cache::new(MAX_DOMAINS) })
+    }
+
+    /// What it asks.
+    pub(super) fn resolver(&self) -> &Arc<Resolver> {
+        &self.resolver
     }
 
     /// The exchangers of a domain (lower-case A-labels).
@@ -74,7 +81,7 @@ impl MxLookup {
     }
 
     async fn look(&self, domain: &str) -> Result<Found<Exchangers>, (Verdict, Duration)> {
-        let Found { records, lifetime } = match self.resolver.mx(domain).await {
+        let Found { records, lifetime, authentic } = match self.resolver.mx(domain).await {
             Ok(found) => found,
             // Without MX the domain itself is the exchanger.
             Err(Miss::NoRecord(_)) => return self.implicit(domain).await,
@@ -86,14 +93,16 @@ impl MxLookup {
             let text = format!("{domain} takes no mail (null MX, RFC 7505)");
             return Err((undeliverable(text, Finality::Final), lifetime));
         }
-        self.locate(domain, best(records), lifetime).await
+        let hosts = best(records);
+        self.locate(domain, Found { records: hosts, lifetime, authentic }).await
     }
 
     async fn implicit(&self, domain: &str) -> Result<Found<Exchangers>, (Verdict, Duration)> {
         match self.resolver.addresses(&absolute(domain)).await {
             Ok(found) => {
-                let lifetime = found.lifetime;
-                self.usable(domain, vec![(0, domain.to_owned(), Ok(found))], lifetime)
+                let Found { lifetime, authentic, .. } = found;
+                let records = vec![(0, domain.to_owned(), Ok(found))];
+                self.usable(domain, Found { records, lifetime, authentic })
             }
             Err(miss @ (Miss::NoName(_) | Miss::NoRecord(_))) => {
                 let text = format!("{domain} has no MX and no address");
@@ -106,23 +115,23 @@ impl MxLookup {
     async fn locate(
         &self,
         domain: &str,
-        hosts: Vec<(u16, String)>,
-        lifetime: Duration,
+        hosts: Found<Vec<(u16, String)>>,
     ) -> Result<Found<Exchangers>, (Verdict, Duration)> {
-        let located = join_all(hosts.into_iter().map(|(preference, host)| async move {
+        let Found { records, lifetime, authentic } = hosts;
+        let located = join_all(records.into_iter().map(|(preference, host)| async move {
             let addresses = self.resolver.addresses(&absolute(&host)).await;
             (preference, host, addresses)
         }));
-        self.usable(domain, located.await, lifetime)
+        self.usable(domain, Found { records: located.await, lifetime, authentic })
     }
 
     /// Keeps what can be sent to. If nothing is left, the most hopeful reason is told.
     fn usable(
         &self,
         domain: &str,
-        located: Vec<(u16, String, Result<Found<Addresses>, Miss>)>,
-        mut lifetime: Duration,
+        located: Found<Vec<(u16, String, Result<Found<Addresses>, Miss>)>>,
     ) -> Result<Found<Exchangers>, (Verdict, Duration)> {
+        let Found { records: located, mut lifetime, authentic } = located;
         let mut exchangers = Exchangers { hosts: Vec::with_capacity(located.len()) };
         let mut room = MAX_ADDRESSES;
         let mut why = undeliverable(
@@ -145,6 +154,7 @@ impl MxLookup {
                             preference,
                             host: host.into(),
                             addresses,
+                            authentic: authentic && found.authentic,
                         });
                     } else if room > 0 && why.class != Class::Transient {
                         why = undeliverable(
@@ -165,7 +175,7 @@ impl MxLookup {
         if exchangers.hosts.is_empty() {
             Err((why, lifetime))
         } else {
-            Ok(Found { records: exchangers, lifetime })
+            Ok(Found { records: exchangers, lifetime, authentic })
         }
     }
 }

@@ -11,6 +11,7 @@
 //! hop demands is had or the hop fails; a connection that went stale in the pool
 //! costs the letter nothing. Pace, retry and suppression are decided by others.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -21,7 +22,7 @@ use super::classify::classify;
 use super::command::EhloName;
 use super::connection::Connection;
 use super::metrics::Metrics;
-use super::open::{OpenFailure, Opening};
+use super::open::{OpenFailure, Opened, Opening};
 use super::pool::{Key, Leave, Lent, Loan, PATIENCE, Pool, Unavailable};
 use super::session::{Carried, carry, unfit};
 use super::tls::{Tls, TlsFault};
@@ -31,6 +32,7 @@ use crate::domain::receipt::{Receipt, Trail};
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use crate::message::letter::Letter;
 use crate::route::plan::{Hop, RoutePlan};
+use crate::route::tls_result::{Event, Failure, Tally};
 
 /// The SMTP carrier; one for the whole daemon.
 pub struct Smtp {
@@ -39,6 +41,7 @@ pub struct Smtp {
     pool: Pool,
     broken_tls: BrokenTls,
     metrics: Metrics,
+    tally: Arc<Tally>,
 }
 
 /// One attempt, ended.
@@ -73,7 +76,15 @@ impl Smtp {
             pool: Pool::new(settings.max_connections, settings.idle_timeout, metrics.clone()),
             broken_tls: BrokenTls::default(),
             metrics,
+            tally: Arc::default(),
         }
+    }
+
+    /// From now on `tally` counts how TLS goes.
+    #[must_use]
+    pub fn counting(mut self, tally: Arc<Tally>) -> Self {
+        self.tally = tally;
+        self
     }
 
     /// Takes new settings; mails under way keep theirs.
@@ -198,6 +209,7 @@ impl Smtp {
         };
         let opened = match Connection::open(opening).await {
             Err(failure) if failure.tls_is_broken && may_fall_back && !in_clear => {
+                self.count(hop, plan.source.address, failure.tls);
                 self.broken_tls.remember(hop.address);
                 self.metrics.tls_fallback.increment(1);
                 Connection::open(Opening { tls_mode: TlsMode::None, ..opening }).await
@@ -205,8 +217,12 @@ impl Smtp {
             opened => opened,
         };
         match opened {
-            Ok(connection) => {
+            Ok(Opened { connection, from, flaw }) => {
                 self.metrics.opened.increment(1);
+                // Of a session that fell back, the one before it is counted.
+                if connection.tls().is_some() || flaw.is_some() {
+                    self.count(hop, from, flaw.or(hop.policy.trouble));
+                }
                 if connection.tls().is_some() {
                     self.metrics.tls.increment(1);
                 }
@@ -214,8 +230,33 @@ impl Smtp {
             }
             Err(failure) => {
                 self.metrics.failed.increment(1);
+                if failure.tls.is_some() {
+                    self.count(hop, plan.source.address, failure.tls);
+                }
                 Err(not_opened(failure))
             }
+        }
+    }
+}
+
+impl Smtp {
+    /// Counts a session for the report to the receiver (RFC 8460), and for operators.
+    fn count(&self, hop: &Hop, from: Option<IpAddr>, failure: Option<Failure>) {
+        let policy = &hop.policy;
+        let Some(domain) = &policy.domain else { return };
+        let result = failure.map_or("ok", Failure::as_str);
+        metrics::counter!("postrider_tls_results_total", "policy" => policy.kind(), "result" => result)
+            .increment(1);
+        if self.tally.is_wanted() {
+            self.tally.count(Event {
+                domain: Arc::clone(domain),
+                policy_type: policy.kind(),
+                policy: policy.text().into(),
+                host: Arc::clone(&hop.host),
+                from,
+                to: Some(hop.address.ip()),
+                failure,
+            });
         }
     }
 }

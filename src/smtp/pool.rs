@@ -2,7 +2,7 @@
 //!
 //! Promises: never more connections to one host, and in all, than allowed, parked
 //! ones included; whoever waits longest for a host is served first; a connection
-//! is only ever reused for the same source, host, TLS and login. There is no
+//! is only ever reused for the same source, host, TLS (with the certificates that are good) and login. There is no
 //! NOOP: a parked connection that the peer closed is found by looking at the
 //! socket, or by the mail that fails on it, which its owner then sends afresh.
 
@@ -20,7 +20,8 @@ use super::connection::Connection;
 use super::metrics::Metrics;
 use super::session;
 use super::slots::{Slot, Slots};
-use crate::config::{Auth, Source, TlsMode};
+use crate::config::{Auth, ClientCertificate, Source, TlsMode};
+use crate::route::dane::Pins;
 use crate::route::plan::Hop;
 
 /// What two mails must agree in to share a connection.
@@ -31,6 +32,8 @@ pub struct Key {
     host: Arc<str>,
     source: Arc<Source>,
     auth: Option<Arc<Auth>>,
+    certificate: Option<Arc<ClientCertificate>>,
+    pins: Option<Arc<Pins>>,
 }
 
 impl Key {
@@ -42,6 +45,8 @@ impl Key {
             host: Arc::clone(&hop.host),
             source: Arc::clone(source),
             auth: hop.auth.clone(),
+            certificate: hop.certificate.clone(),
+            pins: hop.policy.pins().cloned(),
         }
     }
 }

@@ -11,16 +11,20 @@ mod smtp;
 mod stream;
 mod telemetry;
 mod throttle;
+mod tls;
 mod worker;
 
 pub use api::{Api, Secrets};
 pub use database::Database;
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
-pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Source, TlsMode};
+pub use route::{
+    Auth, Dns, Dnssec, MailboxProviderRule, Route, RouteKind, RouteRule, Source, TlsMode,
+};
 pub use scale::Scale;
 pub use smtp::Smtp;
 pub use stream::{Retry, Stream};
 pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
 pub use throttle::{FurtherRate, ThrottleRule, ThrottleScope};
+pub use tls::{ClientCertificate, NoProof, Proof, TlsPolicies, TlsReport};
 pub use worker::Worker;
