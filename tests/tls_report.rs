@@ -12,13 +12,19 @@ mod support;
 use std::fs;
 use std::io::Read as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use authority::{Authority, pem};
 use base64::Engine as _;
 use name_server::{NameServer, Zone};
 use policy_host::PolicyHost;
 use postrider::config::{Settings, TlsReport};
+use postrider::domain::ids::DeliveryId;
 use postrider::maintenance::tls_report::{Reporter, results};
+use postrider::message::address::Address;
+use postrider::message::content::MessageContent;
+use postrider::message::render::{RenderInput, Renderer};
+use postrider::message::template::Compiled;
 use postrider::route::tls_result::{Event, Failure, Tally};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -108,6 +114,23 @@ impl World {
     }
 }
 
+/// The mail that a daemon makes of it.
+fn rendered(content: Value) -> String {
+    let content: MessageContent = serde_json::from_value(content).expect("content");
+    let compiled = Compiled::compile(&content).unwrap_or_else(|error| panic!("{error}"));
+    let input = RenderInput {
+        delivery: DeliveryId::new(1),
+        recipient: &Address::try_new("reports@collector.test").expect("an address"),
+        payload: None,
+        date: SystemTime::UNIX_EPOCH,
+        bulk: false,
+        unsubscribe: None,
+        return_path: None,
+    };
+    let letter = Renderer::default().render(&compiled, &input, &[]).expect("a letter");
+    String::from_utf8_lossy(letter.bytes()).into_owned()
+}
+
 fn unpacked(gzip: &[u8]) -> Value {
     let mut text = String::new();
     flate2::read::GzDecoder::new(gzip).read_to_string(&mut text).expect("gzip");
@@ -166,6 +189,9 @@ async fn each_collector_gets_a_days_report_once() {
     let attached = content["attachments"][0]["content"].as_str().expect("attached");
     let attached = base64::engine::general_purpose::STANDARD.decode(attached).expect("Base64");
     assert_eq!(unpacked(&attached), report);
+    let mail = rendered(content);
+    assert!(mail.contains("Content-Type: multipart/report"), "{mail}");
+    assert!(mail.contains("report-type=\"tlsrpt\""), "{mail}");
     drop(world.db);
 }
 
