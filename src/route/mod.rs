@@ -17,6 +17,7 @@ mod dns;
 pub mod https;
 pub mod mailbox_provider;
 mod mx;
+mod own;
 pub mod plan;
 pub mod planner;
 mod policies;

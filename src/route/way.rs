@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::mx::MxLookup;
+use super::own::Own;
 use super::plan::Hop;
 use super::planner::PlannerError;
 use super::policies::{Lasting, Policies};
@@ -23,7 +24,7 @@ pub(super) struct Way {
 }
 
 /// Where a route leads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Lead {
     /// To the recipient's exchangers.
     Mx { lookup: Arc<MxLookup>, policies: Option<Arc<Policies>>, port: u16 },
@@ -32,7 +33,7 @@ pub(super) enum Lead {
 }
 
 /// Where a relay is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Place {
     Address(IpAddr),
     Name(Arc<RelayLookup>),
@@ -46,6 +47,8 @@ pub(super) struct Lookups {
     pub(super) relay: Option<Arc<RelayLookup>>,
     pub(super) policies: Option<Arc<Policies>>,
     pub(super) lasting: Lasting,
+    /// By what names this host is known.
+    pub(super) own: Own,
 }
 
 impl Way {
@@ -78,6 +81,19 @@ impl Way {
         let certificate = route.client_certificate.clone().map(Arc::new);
         let name = Arc::from(route.name.as_str());
         Ok(Self { name, sources, lead, route: route.clone(), certificate })
+    }
+
+    /// The same route from other sources.
+    pub(super) fn from_pool(
+        &self,
+        names: &[String],
+        sources: &[Arc<Source>],
+    ) -> Result<Self, PlannerError> {
+        let sources = Sources::try_new(sources, names).map_err(|source_name| {
+            PlannerError::UnknownSource { route: self.route.name.clone(), source_name }
+        })?;
+        let (name, lead, route) = (self.name.clone(), self.lead.clone(), self.route.clone());
+        Ok(Self { name, sources, lead, route, certificate: self.certificate.clone() })
     }
 
     /// A hop of this route, to a host of which `policy` is known.
@@ -118,7 +134,7 @@ impl Lookups {
     fn mx(&mut self, dns: &Dns) -> Result<Arc<MxLookup>, PlannerError> {
         Ok(match &self.mx {
             Some(lookup) => lookup.clone(),
-            None => self.mx.insert(Arc::new(MxLookup::new(dns)?)).clone(),
+            None => self.mx.insert(Arc::new(MxLookup::new(dns, self.own.clone())?)).clone(),
         })
     }
 

@@ -12,6 +12,7 @@ pub mod builders;
 pub mod cells;
 pub mod certificate;
 pub mod command;
+pub mod dashboards;
 pub mod installation;
 pub mod letters;
 pub mod postgres;

@@ -30,11 +30,14 @@ impl Reader<'_> {
         self.read_secret(file_key, Path::new(&file?))
     }
 
-    /// A secret from a file; one that others can read earns a warning.
+    /// A secret from a credential of that name, else from a file; one that others can read earns
+    /// a warning (of a credential the folder is closed, and an ACL shows as a group's bit).
     fn read_secret(&self, key: &'static str, file: &Path) -> Option<Secret> {
-        match Secret::read(&self.notes.folder.join(file)) {
+        let credential = self.notes.credential(file);
+        let path = credential.clone().unwrap_or_else(|| self.notes.folder.join(file));
+        match Secret::read(&path) {
             Ok((secret, exposed)) => {
-                if let Some(mode) = exposed {
+                if let Some(mode) = exposed.filter(|_| credential.is_none()) {
                     let message = format!(
                         "{}: {} can be read by others (mode {mode:04o}); run: chmod 600 {}",
                         self.name(key),
@@ -52,9 +55,11 @@ impl Reader<'_> {
         }
     }
 
-    /// The path of a file that is read again while running; relative to the configuration's folder.
+    /// The path of a file: a credential of that name, else relative to the configuration's folder.
     pub(in crate::config) fn file(&self, key: &'static str) -> Option<PathBuf> {
-        Some(self.notes.folder.join(self.text(key)?))
+        let text = self.text(key)?;
+        let file = Path::new(&text);
+        Some(self.notes.credential(file).unwrap_or_else(|| self.notes.folder.join(file)))
     }
 
     /// The content of a file that holds no secret.

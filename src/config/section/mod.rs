@@ -8,6 +8,7 @@ mod quiet;
 mod route;
 mod scale;
 mod smtp;
+mod source;
 mod stream;
 mod telemetry;
 mod throttle;
@@ -18,11 +19,10 @@ pub use api::{Api, Secrets};
 pub use database::Database;
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
-pub use route::{
-    Auth, Dns, Dnssec, MailboxProviderRule, Route, RouteKind, RouteRule, Source, TlsMode,
-};
+pub use route::{Auth, Dns, Dnssec, MailboxProviderRule, Route, RouteKind, RouteRule, TlsMode};
 pub use scale::Scale;
 pub use smtp::Smtp;
+pub use source::{Pool, Proxy, Ramp, Source, Stage, WarmUp};
 pub use stream::{Retry, Stream};
 pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
 pub use throttle::{FurtherRate, ThrottleRule, ThrottleScope};
