@@ -12,7 +12,9 @@ use postrider::cell::Cell;
 use postrider::config::{Database, Settings};
 use postrider::domain::clock::Clock;
 use postrider::maintenance::scale::{self, Scaler};
-use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
+use postrider::maintenance::ticks::{AtHome, Ticks};
+use postrider::maintenance::tls_report::{Reporter, results};
+use postrider::maintenance::{alarm::Alarms, gauges, steady};
 use postrider::telemetry::health::{Health, Part};
 use postrider::telemetry::pages::Pages;
 use postrider::telemetry::{pool as pool_watch, server};
@@ -115,9 +117,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     scale::serve(scalers, &pages);
     if !served.iter().any(|cell| cell.number == now.database.number) {
         let home = boot::connect_when_asked(&now.database, Role::Worker).context("database")?;
+        let results = results::keep(home.clone(), shared.planner().tally(), stop.clone());
         let member = member::run(home, Arc::clone(&shared), args.name.clone(), stop.clone());
         cells.spawn(async move {
-            member.await;
+            tokio::join!(member, results);
             Ok(())
         });
     }
@@ -222,6 +225,14 @@ impl Work {
         }
     }
 
+    /// What this cell does for all, if it is the home cell.
+    fn at_home(&self) -> Option<AtHome> {
+        (self.at.standing == Standing::Home).then(|| AtHome {
+            reporter: Reporter::new(self.settings.clone()),
+            planner: Arc::clone(self.shared.planner()),
+        })
+    }
+
     /// One session, from its start to its end, with the maintenance beside it.
     async fn run(&self, mut running: Running, stop: &CancellationToken) -> anyhow::Result<()> {
         let (pool, settings) = (&self.cell.pool, &self.settings);
@@ -230,12 +241,17 @@ impl Work {
         steady::spawn(&upkeep, pool, settings, running.session(), running.woken(), &stop_upkeep);
         upkeep.spawn(gauges::run(pool.clone(), self.cell.name.to_string(), stop_upkeep.clone()));
         upkeep.spawn(Arc::clone(&self.scaler).run(stop_upkeep.clone()));
+        if self.at.standing == Standing::Home {
+            let tally = self.shared.planner().tally();
+            upkeep.spawn(results::keep(pool.clone(), tally, stop_upkeep.clone()));
+        }
         upkeep.spawn(
             Ticks {
                 pool: pool.clone(),
                 settings: settings.clone(),
                 session: running.session().id(),
                 alarms: Alarms::new(settings.clone()),
+                at_home: self.at_home(),
             }
             .run(stop_upkeep.clone()),
         );

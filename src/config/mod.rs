@@ -18,9 +18,10 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Pool, Proxy,
-    Queue, Quiet, QuietHours, QuietZone, Ramp, Retry, Route, RouteKind, RouteRule, Scale, Secrets,
-    Smtp, Source, Stage, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, WarmUp, Worker,
+    Alarm, Api, Auth, ClientCertificate, Database, Dns, Dnssec, FurtherRate, Log, LogFormat,
+    MailboxProviderRule, NoProof, Pool, Proof, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp,
+    Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source, Stage, Stream, Telemetry,
+    ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -54,6 +55,10 @@ pub struct Settings {
     pub smtp: Smtp,
     /// `[dns]`
     pub dns: Dns,
+    /// `[tls]`
+    pub tls: TlsPolicies,
+    /// `[tls_report]`; absent when nothing is reported.
+    pub tls_report: Option<TlsReport>,
     /// `[api]`
     pub api: Api,
     /// `[scale]`
@@ -88,6 +93,8 @@ impl Default for Settings {
             pools: Vec::new(),
             smtp: Smtp::default(),
             dns: Dns::default(),
+            tls: TlsPolicies::default(),
+            tls_report: None,
             api: Api::default(),
             scale: Scale::default(),
             telemetry: Telemetry::default(),

@@ -1,7 +1,7 @@
 //! Reads the configuration again and publishes what may change while running.
 //!
 //! A file with a fault changes nothing. Throttles, rules, routes, sources, streams, mailbox
-//! providers, `[smtp]`, `[scale]`, `alarm` and the log level apply at once to whoever watches; the rest
+//! providers, `[smtp]`, `[scale]`, `alarm`, `tls_report` and the log level apply at once to whoever watches; the rest
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
 
@@ -209,6 +209,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("smtp", old.smtp != new.smtp),
         ("scale", old.scale != new.scale),
         ("alarm", old.alarm != new.alarm),
+        ("tls_report", old.tls_report != new.tls_report),
         ("log.level", old.log.level != new.log.level),
     ])
 }
@@ -221,6 +222,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("queue", old.queue != new.queue),
         ("worker", old.worker != new.worker),
         ("dns", old.dns != new.dns),
+        ("tls", old.tls != new.tls),
         ("api", old.api != new.api),
         ("telemetry", old.telemetry != new.telemetry),
         ("secrets", old.secrets != new.secrets),
@@ -240,6 +242,7 @@ fn merged(running: &Settings, new: Settings) -> Settings {
         queue: running.queue.clone(),
         worker: running.worker.clone(),
         dns: running.dns.clone(),
+        tls: running.tls.clone(),
         api: running.api.clone(),
         telemetry: running.telemetry.clone(),
         secrets: running.secrets.clone(),

@@ -10,7 +10,8 @@ use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
     Alarm, Api, Database, Dns, Log, MailboxProviderRule, Pool, Queue, Route, RouteKind, RouteRule,
-    Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
+    Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, TlsPolicies,
+    TlsReport, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -47,6 +48,8 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         pools: entries(&root, "pool", Pool::read).unwrap_or_default(),
         smtp: Smtp::read(root.section("smtp")),
         dns: Dns::read(root.section("dns")),
+        tls: TlsPolicies::read(root.section("tls")),
+        tls_report: root.optional_section("tls_report").and_then(TlsReport::read),
         api: Api::read(root.section("api")),
         scale: Scale::read(root.section("scale")),
         telemetry: Telemetry::read(root.section("telemetry")),

@@ -139,6 +139,22 @@ pub const METRICS: &[Description] = &[
         &["cell"],
         "1 while this process works in the cell, 0 while it cannot.",
     ),
+    // receivers' policies on TLS
+    counter(
+        "postrider_tls_results_total",
+        &["policy", "result"],
+        "Sessions with mail exchangers, by the receiver's policy on TLS and how it went, in the words of RFC 8460.",
+    ),
+    counter(
+        "postrider_sts_fetches_total",
+        &["result"],
+        "MTA-STS policies asked for by HTTPS; result is fetched or what went wrong.",
+    ),
+    counter(
+        "postrider_tls_reports_total",
+        &["result"],
+        "Reports on TLS to receivers: sent, failed (and tried again), unwanted.",
+    ),
     // maintenance
     gauge(
         "postrider_queue_depth",

@@ -22,6 +22,7 @@ use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
+use crate::smtp::tls::Tls;
 use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
 use crate::throttle::{overrides, warm_up};
@@ -64,10 +65,12 @@ impl Shared {
     ) -> Result<Arc<Self>, StartError> {
         let now = Arc::clone(&settings.borrow());
         let (taken_over, applied) = watch::channel(Arc::clone(&now));
+        let planner = Arc::new(Planner::new(&now)?);
+        let tls = Tls::with_extra_roots(now.tls.roots.iter().cloned())?;
         let shared = Arc::new(Self {
             limiter: Arc::new(Limiter::shared(&limits(&now))),
-            planner: Arc::new(Planner::new(&now)?),
-            smtp: Arc::new(Smtp::new(&now.smtp)?),
+            smtp: Arc::new(Smtp::with_tls(&now.smtp, tls).counting(planner.tally())),
+            planner,
             applied,
             at_home: Mutex::default(),
             exchanging: TaskTracker::new(),
@@ -84,6 +87,11 @@ impl Shared {
             shared.stop.clone(),
         ));
         Ok(shared)
+    }
+
+    /// Plans routes; it knows the policies of receivers.
+    pub fn planner(&self) -> &Arc<Planner> {
+        &self.planner
     }
 
     /// Slots for one cell: an equal part of the process's.
@@ -106,6 +114,7 @@ impl Shared {
             known.store(session.get(), Ordering::Relaxed);
             return Ok(());
         }
+        self.planner.keep_policies_in(home.clone());
         let limits = exchange::connections(home).await?;
         overrides::look(&limits, &self.limiter).await?;
         let known = Arc::new(AtomicI64::new(session.get()));

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod builders;
 pub mod cells;
+pub mod certificate;
 pub mod command;
 pub mod dashboards;
 pub mod installation;
