@@ -9,6 +9,7 @@ pub mod auth;
 pub mod body;
 pub mod cells;
 pub mod error;
+pub mod events;
 pub mod health;
 pub mod limit;
 pub mod lines;
@@ -22,6 +23,8 @@ pub mod stream;
 pub mod submission;
 pub mod timekeeper;
 pub mod unsubscribe;
+pub mod webhook_body;
+pub mod webhooks;
 pub mod why;
 
 use std::sync::Arc;
@@ -34,6 +37,7 @@ use self::body::Budget;
 use self::cells::{ApiCell, Cells};
 use self::limit::Limits;
 use self::submission::Terms;
+use self::webhooks::Hooks;
 use crate::cell::Cell;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
@@ -51,6 +55,7 @@ pub struct Api {
     limits: Arc<Limits>,
     budget: Budget,
     unsubscribe: Option<TokenKey>,
+    hooks: Option<Hooks>,
     clock: Clock,
 }
 
@@ -84,6 +89,7 @@ impl Api {
             limits,
             budget: Budget::new(now.api.max_body_bytes),
             unsubscribe: key.map(|key| TokenKey::derive(&key)),
+            hooks: Hooks::new(&now),
             clock,
         })
     }

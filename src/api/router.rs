@@ -12,7 +12,9 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
-use super::{Api, access, health, lookup, message, recipients, stream, unsubscribe, why};
+use super::{
+    Api, access, events, health, lookup, message, recipients, stream, unsubscribe, webhooks, why,
+};
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -30,6 +32,15 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{stream}/resume", post(stream::resume))
         .route("/v1/streams/{stream}/cancel", post(stream::cancel))
         .route("/v1/deliveries/{id}/why", get(why::delivery))
+        .route("/v1/events", get(events::read).put(events::switch))
+        .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
+        .route(
+            "/v1/webhooks/{id}",
+            get(webhooks::show).patch(webhooks::change).delete(webhooks::remove),
+        )
+        .route("/v1/webhooks/{id}/rotate-secret", post(webhooks::rotate))
+        .route("/v1/webhooks/{id}/test", post(webhooks::test))
+        .route("/v1/webhooks/{id}/replay", post(webhooks::replay))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -17,7 +17,7 @@ pub use fault::{ConfigError, Fault, Place};
 pub use section::{
     Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
     Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
-    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
+    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -53,6 +53,8 @@ pub struct Settings {
     pub api: Api,
     /// `[scale]`
     pub scale: Scale,
+    /// `[webhook]`
+    pub webhook: Webhook,
     /// `[telemetry]`
     pub telemetry: Telemetry,
     /// `[log]`
@@ -84,6 +86,7 @@ impl Default for Settings {
             dns: Dns::default(),
             api: Api::default(),
             scale: Scale::default(),
+            webhook: Webhook::default(),
             telemetry: Telemetry::default(),
             log: Log::default(),
             secrets: Secrets::default(),
@@ -104,6 +107,11 @@ impl Settings {
         settings.sources[0].ehlo = "postrider.test".into();
         settings.dns.allow_private_addresses = true;
         settings.dns.timeout = Duration::from_secs(2);
+        settings.webhook.allow_http = true;
+        settings.webhook.allow_private_addresses = true;
+        settings.webhook.poll_interval = Duration::from_millis(20);
+        settings.webhook.first_retry = Duration::from_millis(20);
+        settings.webhook.longest_retry = Duration::from_millis(100);
         settings.api.listen = any_port;
         settings.telemetry.listen = any_port;
         settings.database.pool_size = 4;

@@ -9,7 +9,7 @@ use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
     Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Route, RouteKind, RouteRule, Scale,
-    Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
+    Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -47,6 +47,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         dns: Dns::read(root.section("dns")),
         api: Api::read(root.section("api")),
         scale: Scale::read(root.section("scale")),
+        webhook: Webhook::read(root.section("webhook")),
         telemetry: Telemetry::read(root.section("telemetry")),
         log: Log::read(root.section("log")),
         secrets: Secrets::read(root.section("secrets"), outside.key),
@@ -257,6 +258,14 @@ impl Check<'_> {
         if self.settings.worker.shutdown_deadline > queue.session_ttl + queue.rescue_delay {
             let message = "must not exceed queue.session_ttl + queue.rescue_delay";
             self.fault("worker.shutdown_deadline", message);
+        }
+        let webhook = &self.settings.webhook;
+        if webhook.give_up_after >= webhook.retention {
+            let message = "must be less than webhook.retention, or an endpoint loses events before it is given up";
+            self.fault("webhook.give_up_after", message);
+        }
+        if webhook.longest_retry < webhook.first_retry {
+            self.fault("webhook.longest_retry", "must not be below webhook.first_retry");
         }
         let scale = &self.settings.scale;
         if scale.min_replicas > scale.max_replicas {

@@ -9,9 +9,10 @@
 //! connection to a mail host.
 
 mod cache;
-mod dns;
+pub mod dns;
 pub mod mailbox_provider;
 mod mx;
+pub mod outside;
 pub mod plan;
 pub mod planner;
 mod reachable;

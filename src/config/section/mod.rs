@@ -11,6 +11,7 @@ mod smtp;
 mod stream;
 mod telemetry;
 mod throttle;
+mod webhook;
 mod worker;
 
 pub use api::{Api, Secrets};
@@ -23,4 +24,5 @@ pub use smtp::Smtp;
 pub use stream::{Retry, Stream};
 pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
 pub use throttle::{FurtherRate, ThrottleRule, ThrottleScope};
+pub use webhook::Webhook;
 pub use worker::Worker;
