@@ -110,14 +110,16 @@ async fn what_an_operator_disabled_only_an_operator_enables() {
     let api = TestApi::new().await;
     let one = api.tenant("one").await;
     let hook = Hook::new().await;
-    let made =
-        send(&api, &one, Method::POST, "/v1/webhooks", &json!({"url": hook.url()})).await;
+    let made = send(&api, &one, Method::POST, "/v1/webhooks", &json!({"url": hook.url()})).await;
     let id = made.body["id"].as_str().expect("an id").to_owned();
     let path = format!("/v1/webhooks/{id}");
     let tool = |verb: &str| facts(&api.db, &["webhook", verb, "--tenant", "one", &id]);
     assert_eq!(tool("disable")["disabled_by"], "operator");
     let held = send(&api, &one, Method::PATCH, &path, &json!({"enabled": true})).await;
-    assert_eq!((held.status, &held.body["type"]), (StatusCode::CONFLICT, &json!("urn:postrider:problem:held")));
+    assert_eq!(
+        (held.status, &held.body["type"]),
+        (StatusCode::CONFLICT, &json!("urn:postrider:problem:held"))
+    );
     assert_eq!(tool("enable")["state"], "active");
     let off = send(&api, &one, Method::PATCH, &path, &json!({"enabled": false})).await;
     assert_eq!(off.body["disabled_by"], "tenant");
@@ -125,7 +127,8 @@ async fn what_an_operator_disabled_only_an_operator_enables() {
     assert_eq!(on.body["state"], "active");
     let listed = facts(&api.db, &["webhook", "list", "--tenant", "one"]);
     assert_eq!(listed[0]["id"], id.as_str());
-    let missing = postrider(&api.db, &["webhook", "delete", "--tenant", "one", "whk_0000000000001"]);
+    let missing =
+        postrider(&api.db, &["webhook", "delete", "--tenant", "one", "whk_0000000000001"]);
     assert_eq!(missing.code, 1, "{}", missing.err);
 }
 
@@ -172,7 +175,9 @@ async fn events_are_read_page_by_page_and_as_lines() {
     let third = lines[2]["cursor"].as_str().expect("a cursor");
     let rest = api.get(&one.key, &format!("/v1/events?cursor={third}")).await;
     assert_eq!(ids(rest.body["events"].as_array().expect("events")), ids(&seen[3..]));
-    for (query, field) in [("cursor=x", "cursor"), ("limit=0", "limit"), ("type=opened", "type"), ("x=1", "query")] {
+    for (query, field) in
+        [("cursor=x", "cursor"), ("limit=0", "limit"), ("type=opened", "type"), ("x=1", "query")]
+    {
         let refused = api.get(&one.key, &format!("/v1/events?{query}")).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{query}: {refused:?}");
         assert_eq!(refused.fields(), [field]);

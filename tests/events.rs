@@ -84,11 +84,13 @@ async fn everything_that_ends_is_told_in_the_transaction_of_its_cause() {
     builders::fence_all(&owner).await;
     upkeep::rescue(&worker, 100, Duration::ZERO, 5).await.expect("rescue");
     let message = jobs[0].message;
-    sqlx::query("update postrider.deferred set expires_at = now(), due_at = now() where job_id = $1")
-        .bind(jobs[5].id.get())
-        .execute(&owner)
-        .await
-        .expect("age one");
+    sqlx::query(
+        "update postrider.deferred set expires_at = now(), due_at = now() where job_id = $1",
+    )
+    .bind(jobs[5].id.get())
+    .execute(&owner)
+    .await
+    .expect("age one");
     upkeep::promote(&worker, 100).await.expect("promote");
     let called = "select postrider.cancel_message($1, $2)";
     sqlx::query(called).bind(tenant).bind(message.get()).execute(&api).await.expect("cancel");
@@ -115,9 +117,20 @@ async fn everything_that_ends_is_told_in_the_transaction_of_its_cause() {
     assert_eq!(
         kinds(&page),
         [
-            "accepted", "bounced", "cancelled", "cancelled", "complained", "dead_lettered",
-            "deferred", "deferred", "deferred", "delivered", "expired", "suppressed",
-            "suppressed", "unsubscribed",
+            "accepted",
+            "bounced",
+            "cancelled",
+            "cancelled",
+            "complained",
+            "dead_lettered",
+            "deferred",
+            "deferred",
+            "deferred",
+            "delivered",
+            "expired",
+            "suppressed",
+            "suppressed",
+            "unsubscribed",
         ]
     );
     let of = |kind: &str| page.events.iter().find(|entry| entry.event.kind == kind).expect("one");
@@ -247,7 +260,8 @@ async fn readers_see_every_event_once_while_many_write() {
 async fn days_of_events_are_made_ahead_and_dropped() {
     let db = TestDb::new().await;
     let (owner, worker) = (db.pool(Role::Owner).await, db.pool(Role::Worker).await);
-    let days_of = "select count(*) from pg_class where relname ~ '^event_[0-9]{8}$' and relkind = 'r'";
+    let days_of =
+        "select count(*) from pg_class where relname ~ '^event_[0-9]{8}$' and relkind = 'r'";
     days::roll(&worker, Duration::from_secs(14 * 86_400)).await.expect("roll");
     assert_eq!(count(&owner, days_of).await, 9, "yesterday to a week ahead");
     sqlx::query("select postrider.ensure_event_days(now() - interval '20 days', 0, 100)")
@@ -262,11 +276,18 @@ async fn days_of_events_are_made_ahead_and_dropped() {
 async fn a_daemon_that_dies_before_the_cursor_moves_leaves_the_same_events_to_the_next() {
     let home = Installation::new(None).await;
     let tenant = builders::tenant(&home.owner, "acme").await;
-    let more = "[webhook]\nallow_http = true\nallow_private_addresses = true\npoll_interval = \"50ms\"\n";
+    let more =
+        "[webhook]\nallow_http = true\nallow_private_addresses = true\npoll_interval = \"50ms\"\n";
     let config = home.configure(more);
     let hook = Hook::new().await;
     let made = home.postrider(&[
-        "--config", config.to_str().expect("UTF-8"), "webhook", "create", "--tenant", "acme", &hook.url(),
+        "--config",
+        config.to_str().expect("UTF-8"),
+        "webhook",
+        "create",
+        "--tenant",
+        "acme",
+        &hook.url(),
     ]);
     assert_eq!(made.code, 0, "{}", made.err);
     let point = ("POSTRIDER_FAILPOINTS", "events-taken=die");
@@ -300,7 +321,13 @@ async fn mail_goes_out_beside_a_dead_endpoint_with_a_backlog() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let url = format!("http://{}/", silent.local_addr().expect("an address"));
     let made = home.postrider(&[
-        "--config", config.to_str().expect("UTF-8"), "webhook", "create", "--tenant", "acme", &url,
+        "--config",
+        config.to_str().expect("UTF-8"),
+        "webhook",
+        "create",
+        "--tenant",
+        "acme",
+        &url,
     ]);
     assert_eq!(made.code, 0, "{}", made.err);
     sqlx::query(

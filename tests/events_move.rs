@@ -41,7 +41,8 @@ async fn cursors_and_endpoints_go_along() {
     let api = two.api();
     let hook = Hook::new().await;
     let text = std::fs::read_to_string(&two.config).expect("read");
-    let more = "[webhook]\nallow_http = true\nallow_private_addresses = true\npoll_interval = \"50ms\"\n";
+    let more =
+        "[webhook]\nallow_http = true\nallow_private_addresses = true\npoll_interval = \"50ms\"\n";
     std::fs::write(&two.config, format!("{text}{more}")).expect("write");
     let made = two.facts(&["webhook", "create", "--tenant", "shop", &hook.url()]);
     let endpoint = made["id"].as_str().expect("an id").to_owned();
@@ -71,8 +72,7 @@ async fn cursors_and_endpoints_go_along() {
 
     let listed = two.facts(&["webhook", "list", "--tenant", "shop"]);
     assert_eq!((&listed[0]["id"], &listed[0]["state"]), (&json!(endpoint), &json!("active")));
-    let mut told: Vec<String> =
-        hook.taken().iter().map(|event| event["id"].to_string()).collect();
+    let mut told: Vec<String> = hook.taken().iter().map(|event| event["id"].to_string()).collect();
     let many = told.len();
     told.sort_unstable();
     told.dedup();

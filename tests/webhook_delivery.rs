@@ -194,10 +194,12 @@ async fn after_a_rotation_both_secrets_verify_until_the_old_one_retires() {
     let got = hook.got().remove(0);
     assert!(verifies(&got, &made.secret) && verifies(&got, &rotated.secret), "{got:?}");
 
-    sqlx::query("update postrider.webhook_secret set retire_at = now() where retire_at is not null")
-        .execute(&here.owner)
-        .await
-        .expect("its time is over");
+    sqlx::query(
+        "update postrider.webhook_secret set retire_at = now() where retire_at is not null",
+    )
+    .execute(&here.owner)
+    .await
+    .expect("its time is over");
     here.happens(1, 2, 1).await;
     hook.until("another event", |hook| hook.taken().len() == 2).await;
     couriers.stop().await;
@@ -216,8 +218,14 @@ async fn batches_and_kinds_come_as_asked_for() {
     let here = Listening::new().await;
     let hook = Hook::new().await;
     let kinds = Some(vec![EventKind::Bounced]);
-    let spec =
-        Spec { url: hook.url(), batch: 4, in_flight: 1, kinds, per_second: Some(1_000), ..Spec::default() };
+    let spec = Spec {
+        url: hook.url(),
+        batch: 4,
+        in_flight: 1,
+        kinds,
+        per_second: Some(1_000),
+        ..Spec::default()
+    };
     let made = here.endpoint_as(spec).await;
     for n in 1..=10 {
         here.happens(n, 1, 2).await;

@@ -16,10 +16,10 @@ use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
 use postrider::telemetry::health::{Health, Part};
 use postrider::telemetry::pages::Pages;
 use postrider::telemetry::{pool as pool_watch, server};
+use postrider::webhook::{self, courier::Gear};
 use postrider::worker::daemon::{Running, StartError, Workplace};
 use postrider::worker::member;
 use postrider::worker::shared::{Shared, Standing};
-use postrider::webhook::{self, courier::Gear};
 use tikv_jemallocator::Jemalloc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -244,11 +244,7 @@ impl Work {
             }
             .run(stop_upkeep.clone()),
         );
-        upkeep.spawn(webhook::watch(
-            pool.clone(),
-            self.cell.name.to_string(),
-            stop_upkeep.clone(),
-        ));
+        upkeep.spawn(webhook::watch(pool.clone(), self.cell.name.to_string(), stop_upkeep.clone()));
         // They stop with the claims: what is on its way has the time that deliveries have.
         let stop_couriers = CancellationToken::new();
         if let Some(couriers) = self.couriers.clone() {

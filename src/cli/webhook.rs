@@ -66,9 +66,7 @@ Examples:
         tenant: String,
     },
     /// Send an event of the type test now, and show what the endpoint answers
-    #[command(
-        after_help = "Example:\n  postrider webhook test --tenant shop whk_0S9NJSNNG001N"
-    )]
+    #[command(after_help = "Example:\n  postrider webhook test --tenant shop whk_0S9NJSNNG001N")]
     Test(One),
     /// Tell an endpoint again everything since a moment, under the same ids
     #[command(after_help = "\
@@ -82,9 +80,7 @@ Example:
         since: DateTime<Utc>,
     },
     /// Tell an endpoint again, from where it was
-    #[command(
-        after_help = "Example:\n  postrider webhook enable --tenant shop whk_0S9NJSNNG001N"
-    )]
+    #[command(after_help = "Example:\n  postrider webhook enable --tenant shop whk_0S9NJSNNG001N")]
     Enable(One),
     /// Tell an endpoint nothing more until an operator enables it
     #[command(after_help = "\
@@ -92,14 +88,10 @@ Example:
   postrider webhook disable --tenant shop whk_0S9NJSNNG001N --reason 'asked by phone'")]
     Disable(One),
     /// Give an endpoint a new secret; the one before signs beside it for a while
-    #[command(
-        after_help = "Example:\n  postrider webhook rotate --tenant shop whk_0S9NJSNNG001N"
-    )]
+    #[command(after_help = "Example:\n  postrider webhook rotate --tenant shop whk_0S9NJSNNG001N")]
     Rotate(One),
     /// Delete an endpoint
-    #[command(
-        after_help = "Example:\n  postrider webhook delete --tenant shop whk_0S9NJSNNG001N"
-    )]
+    #[command(after_help = "Example:\n  postrider webhook delete --tenant shop whk_0S9NJSNNG001N")]
     Delete(One),
 }
 
@@ -123,7 +115,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let settings = context.settings()?;
             let most = settings.webhook.in_flight;
             let spec = Spec {
-                url: sender(&settings)?.check(&url).map_err(|e| CliError::usage(e.to_string()))?.into(),
+                url: sender(&settings)?
+                    .check(&url)
+                    .map_err(|e| CliError::usage(e.to_string()))?
+                    .into(),
                 description: spec::description(&description)?,
                 kinds: spec::kinds(Some(&types))?,
                 batch: spec::bounded("--batch", batch, MOST_BATCH)?,
@@ -215,8 +210,10 @@ fn shown(made: &WithSecret) -> Result<Answer, CliError> {
 
 fn table(endpoints: &[Endpoint]) -> Table {
     let titles = ["endpoint", "url", "types", "state", "behind", "failing since", "last error"];
-    let mut table =
-        Table::new(&titles, "the tenant has no endpoints: postrider webhook create --tenant NAME URL");
+    let mut table = Table::new(
+        &titles,
+        "the tenant has no endpoints: postrider webhook create --tenant NAME URL",
+    );
     for endpoint in endpoints {
         table.row([
             endpoint.id.to_string(),

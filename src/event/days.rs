@@ -25,11 +25,12 @@ pub async fn roll(pool: &PgPool, retention: Duration) -> Result<(i32, i32), sqlx
     }
     let mut dropped = 0;
     loop {
-        let one: i32 =
-            sqlx::query_scalar("select postrider.drop_event_day(now() - make_interval(secs => $1))")
-                .bind(retention.as_secs_f64())
-                .fetch_one(pool)
-                .await?;
+        let one: i32 = sqlx::query_scalar(
+            "select postrider.drop_event_day(now() - make_interval(secs => $1))",
+        )
+        .bind(retention.as_secs_f64())
+        .fetch_one(pool)
+        .await?;
         dropped += one;
         if one == 0 {
             return Ok((made, dropped));

@@ -90,11 +90,13 @@ impl EventKind {
     }
 
     /// Reads a list of names; the fault names the first that is none.
-    pub fn read_all<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Vec<Self>, UnknownKind> {
+    pub fn read_all<'n>(
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<Vec<Self>, UnknownKind> {
         let mut kinds = Vec::new();
         for name in names {
-            let kind =
-                Self::from_name(name).ok_or_else(|| UnknownKind(name.chars().take(40).collect()))?;
+            let kind = Self::from_name(name)
+                .ok_or_else(|| UnknownKind(name.chars().take(40).collect()))?;
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }

@@ -15,7 +15,16 @@ const EPOCH_MS: i64 = 1_577_836_800_000;
 /// What of an attempt's evidence a tenant is told: how the receiver answered, and how that was
 /// understood. Our own addresses and routes stay ours.
 const TOLD: [&str; 10] = [
-    "stage", "class", "reach", "enhanced", "reply", "cause", "host", "tls", "took_ms", "learned_late",
+    "stage",
+    "class",
+    "reach",
+    "enhanced",
+    "reply",
+    "cause",
+    "host",
+    "tls",
+    "took_ms",
+    "learned_late",
 ];
 
 /// One event.

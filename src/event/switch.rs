@@ -49,8 +49,7 @@ pub async fn off<'e>(executor: impl PgExecutor<'e>, tenant: TenantId) -> Result<
 
 /// The end of the log: what is written from now on comes after it.
 pub async fn end<'e>(executor: impl PgExecutor<'e>) -> Result<Place, sqlx::Error> {
-    let xid: i64 = sqlx::query_scalar("select postrider.event_horizon() - 1")
-        .fetch_one(executor)
-        .await?;
+    let xid: i64 =
+        sqlx::query_scalar("select postrider.event_horizon() - 1").fetch_one(executor).await?;
     Ok(Place { xid, event: i64::MAX })
 }

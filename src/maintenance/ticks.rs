@@ -136,8 +136,7 @@ impl Ticks {
                         .await;
                 while upkeep::prune(&self.pool, PRUNE_ROWS).await? >= PRUNE_ROWS as u64 {}
                 upkeep::forget_sessions(&self.pool).await?;
-                let (events_made, events_dropped) =
-                    days::roll(&self.pool, kept).await?;
+                let (events_made, events_dropped) = days::roll(&self.pool, kept).await?;
                 let (made, dropped) = rolled?;
                 let (made, dropped) = (made + events_made, dropped + events_dropped);
                 tracing::info!(made, dropped, "partitions rolled");

@@ -74,7 +74,8 @@ mod tests {
     use crate::route::outside::Inward;
 
     fn fault(text: &str, settings: &Webhook) -> Option<UrlFault> {
-        let inward = if settings.allow_private_addresses { Inward::Allowed } else { Inward::Refused };
+        let inward =
+            if settings.allow_private_addresses { Inward::Allowed } else { Inward::Refused };
         let dns = Dns { servers: vec![SocketAddr::from(([127, 0, 0, 1], 53))], ..Dns::default() };
         check(text, settings, &Outside::new(&dns, inward).expect("a resolver")).err()
     }
@@ -82,7 +83,9 @@ mod tests {
     #[tokio::test]
     async fn only_https_to_the_outside_is_taken_unless_allowed() {
         let strict = Webhook::default();
-        for good in ["https://hooks.example.com/x?y=1", "https://8.8.8.8/", "https://a.example:8443"] {
+        for good in
+            ["https://hooks.example.com/x?y=1", "https://8.8.8.8/", "https://a.example:8443"]
+        {
             assert_eq!(fault(good, &strict), None, "{good}");
         }
         for inward in [

@@ -38,10 +38,7 @@ mod tests {
     fn events_of_one_delivery_follow_each_other() {
         let keys = [Some(1), Some(2), Some(1), None, Some(2), Some(1)];
         let waves = arrange(&keys, 1);
-        assert_eq!(
-            waves,
-            [vec![vec![0], vec![1], vec![3]], vec![vec![2], vec![4]], vec![vec![5]]]
-        );
+        assert_eq!(waves, [vec![vec![0], vec![1], vec![3]], vec![vec![2], vec![4]], vec![vec![5]]]);
         assert_eq!(arrange(&keys, 6), [[[0, 1, 2, 3, 4, 5]]]);
     }
 

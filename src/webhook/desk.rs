@@ -16,10 +16,10 @@ use super::endpoint::{self, Endpoint};
 use super::secret::WebhookSecret;
 use super::sender::Sender;
 use super::spec::{Change, Spec};
+use super::store;
 use super::trial::{self, Target, Trial};
 use crate::config::Webhook;
 use crate::domain::ids::{TenantId, WebhookId};
-use crate::event::kind::EventKind;
 use crate::event::{log, switch};
 use crate::queue::admin::action::{self, Action};
 use crate::tenant::isolation::TenantScope;
@@ -98,12 +98,14 @@ impl Desk {
             .within(move |conn| {
                 async move {
                     let tenant = desk.tenant_id();
-                    let number = desk.insert(conn, &spec, most).await?;
-                    let id = number.ok_or(DeskError::TooMany(most))?;
+                    switch::on(&mut *conn, tenant).await?;
+                    let end = switch::end(&mut *conn).await?;
+                    let made = store::insert(conn, tenant, &spec, end, most).await?;
+                    let id = made.ok_or(DeskError::TooMany(most))?;
                     let sealed = secret.seal(&key, tenant, id)?;
-                    insert_secret(conn, tenant, id, sealed).await?;
+                    store::insert_secret(conn, tenant, id, sealed).await?;
                     desk.record(conn, "webhook create", id, json!({"url": spec.url})).await?;
-                    one(conn, tenant, id).await
+                    store::one(conn, tenant, id).await
                 }
                 .boxed()
             })
@@ -114,14 +116,16 @@ impl Desk {
     /// All endpoints.
     pub async fn list(&self) -> Result<Vec<Endpoint>, DeskError> {
         let tenant = self.tenant_id();
-        self.within(move |conn| async move { Ok(endpoint::show(conn, tenant, None).await?) }.boxed())
-            .await
+        self.within(move |conn| {
+            async move { Ok(endpoint::show(conn, tenant, None).await?) }.boxed()
+        })
+        .await
     }
 
     /// One of them.
     pub async fn show(&self, id: WebhookId) -> Result<Endpoint, DeskError> {
         let tenant = self.tenant_id();
-        self.within(move |conn| one(conn, tenant, id).boxed()).await
+        self.within(move |conn| store::one(conn, tenant, id).boxed()).await
     }
 
     /// Changes what is given.
@@ -129,46 +133,20 @@ impl Desk {
         let desk = self.clone();
         self.within(move |conn| {
             async move {
-                let disabled_by: Option<Option<String>> = sqlx::query_scalar(
-                    "select disabled_by from postrider.webhook
-                     where tenant_id = $1 and webhook_id = $2 for update",
-                )
-                .bind(desk.tenant_id().get())
-                .bind(id.get())
-                .fetch_optional(&mut *conn)
-                .await?;
-                let disabled_by = disabled_by.ok_or(DeskError::Missing)?;
+                let tenant = desk.tenant_id();
+                let disabled_by = store::disabled_by(conn, tenant, id).await?;
                 let held = disabled_by.as_deref() == Some("operator");
                 if held && desk.hand == Hand::Tenant && change.enabled.is_some() {
                     return Err(DeskError::HeldByOperator);
                 }
-                let Change { url, description, kinds, batch, in_flight, per_second, enabled } =
-                    &change;
-                sqlx::query(include_str!("sql/change.sql"))
-                    .bind(desk.tenant_id().get())
-                    .bind(id.get())
-                    .bind(url.as_deref())
-                    .bind(description.as_deref())
-                    .bind(kinds.is_some())
-                    .bind(kinds.as_ref().and_then(|kinds| numbers(kinds.as_deref())))
-                    .bind(batch.map(i32::from))
-                    .bind(in_flight.map(i32::from))
-                    .bind(per_second.is_some())
-                    .bind(per_second.flatten().map(i32::from))
-                    .bind(enabled)
-                    .bind(match desk.hand {
-                        Hand::Tenant => "tenant",
-                        Hand::Operator => "operator",
-                    })
-                    .execute(&mut *conn)
-                    .await?;
-                let action = match enabled {
+                store::change(conn, tenant, id, &change, desk.hand).await?;
+                let action = match change.enabled {
                     Some(true) => "webhook enable",
                     Some(false) => "webhook disable",
                     None => "webhook change",
                 };
-                desk.record(conn, action, id, json!({"url": url})).await?;
-                one(conn, desk.tenant_id(), id).await
+                desk.record(conn, action, id, json!({"url": change.url})).await?;
+                store::one(conn, tenant, id).await
             }
             .boxed()
         })
@@ -180,14 +158,7 @@ impl Desk {
         let desk = self.clone();
         self.within(move |conn| {
             async move {
-                let done = sqlx::query(
-                    "delete from postrider.webhook where tenant_id = $1 and webhook_id = $2",
-                )
-                .bind(desk.tenant_id().get())
-                .bind(id.get())
-                .execute(&mut *conn)
-                .await?;
-                if done.rows_affected() == 0 {
+                if !store::remove(conn, desk.tenant_id(), id).await? {
                     return Err(DeskError::Missing);
                 }
                 desk.record(conn, "webhook delete", id, Value::Null).await
@@ -210,13 +181,9 @@ impl Desk {
         let endpoint = self
             .within(move |conn| {
                 async move {
-                    let endpoint = one(conn, desk.tenant_id(), id).await?;
-                    sqlx::query(include_str!("sql/retire.sql"))
-                        .bind(id.get())
-                        .bind(overlap.as_secs_f64())
-                        .execute(&mut *conn)
-                        .await?;
-                    insert_secret(conn, desk.tenant_id(), id, sealed).await?;
+                    let endpoint = store::one(conn, desk.tenant_id(), id).await?;
+                    store::retire_secrets(conn, id, overlap).await?;
+                    store::insert_secret(conn, desk.tenant_id(), id, sealed).await?;
                     desk.record(conn, "webhook rotate", id, Value::Null).await?;
                     Ok(endpoint)
                 }
@@ -237,14 +204,8 @@ impl Desk {
             async move {
                 let tenant = desk.tenant_id();
                 let place = log::place_since(&mut *conn, tenant, since).await?;
-                sqlx::query(include_str!("sql/replay.sql"))
-                    .bind(tenant.get())
-                    .bind(id.get())
-                    .bind(place.xid)
-                    .bind(place.event)
-                    .execute(&mut *conn)
-                    .await?;
-                let endpoint = one(conn, tenant, id).await?;
+                store::set_back(conn, tenant, id, place).await?;
+                let endpoint = store::one(conn, tenant, id).await?;
                 desk.record(conn, "webhook replay", id, json!({"since": since})).await?;
                 Ok(endpoint)
             }
@@ -270,32 +231,6 @@ impl Desk {
 
     const fn tenant_id(&self) -> TenantId {
         self.scope.tenant()
-    }
-
-    /// The row of a new endpoint; `None` when the tenant has as many as it may.
-    async fn insert(
-        &self,
-        conn: &mut PgConnection,
-        spec: &Spec,
-        most: u16,
-    ) -> Result<Option<WebhookId>, sqlx::Error> {
-        let tenant = self.tenant_id();
-        switch::on(&mut *conn, tenant).await?;
-        let end = switch::end(&mut *conn).await?;
-        let id: Option<i64> = sqlx::query_scalar(include_str!("sql/create.sql"))
-            .bind(tenant.get())
-            .bind(&spec.url)
-            .bind(&spec.description)
-            .bind(numbers(spec.kinds.as_deref()))
-            .bind(i32::from(spec.batch))
-            .bind(i32::from(spec.in_flight))
-            .bind(spec.per_second.map(i32::from))
-            .bind(end.xid)
-            .bind(end.event)
-            .bind(i64::from(most))
-            .fetch_optional(conn)
-            .await?;
-        Ok(id.map(WebhookId::new))
     }
 
     async fn record(
@@ -327,7 +262,9 @@ impl Desk {
 /// What a scope runs: an error of the database undoes the transaction.
 fn lifted<T, F>(
     work: F,
-) -> impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<Result<T, DeskError>, sqlx::Error>>
+) -> impl for<'c> FnOnce(
+    &'c mut PgConnection,
+) -> BoxFuture<'c, Result<Result<T, DeskError>, sqlx::Error>>
 + Send
 + 'static
 where
@@ -343,33 +280,4 @@ where
         }
         .boxed()
     }
-}
-
-async fn one(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    id: WebhookId,
-) -> Result<Endpoint, DeskError> {
-    endpoint::show(conn, tenant, Some(id)).await?.pop().ok_or(DeskError::Missing)
-}
-
-async fn insert_secret(
-    conn: &mut PgConnection,
-    tenant: TenantId,
-    id: WebhookId,
-    sealed: Vec<u8>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into postrider.webhook_secret(tenant_id, webhook_id, sealed) values ($1, $2, $3)",
-    )
-    .bind(tenant.get())
-    .bind(id.get())
-    .bind(sealed)
-    .execute(conn)
-    .await
-    .map(drop)
-}
-
-fn numbers(kinds: Option<&[EventKind]>) -> Option<Vec<i16>> {
-    kinds.map(|kinds| kinds.iter().map(|kind| kind.number()).collect())
 }

@@ -150,7 +150,11 @@ impl Lease {
     }
 
     /// What is due to be told again, `most` at most.
-    pub(super) async fn retries(&self, pool: &PgPool, most: i64) -> Result<Vec<Retry>, sqlx::Error> {
+    pub(super) async fn retries(
+        &self,
+        pool: &PgPool,
+        most: i64,
+    ) -> Result<Vec<Retry>, sqlx::Error> {
         let rows = sqlx::query(include_str!("sql/retries.sql"))
             .bind(self.webhook.get())
             .bind(most)

@@ -29,7 +29,8 @@ pub async fn watch(pool: PgPool, cell: String, stop: CancellationToken) {
 
 async fn sample(pool: &PgPool, cell: &str) -> Result<(), sqlx::Error> {
     let row = sqlx::query(include_str!("sql/watch.sql")).fetch_one(pool).await?;
-    for (state, column) in [("active", "active"), ("failing", "failing"), ("disabled", "disabled")] {
+    for (state, column) in [("active", "active"), ("failing", "failing"), ("disabled", "disabled")]
+    {
         let endpoints: i64 = row.try_get(column)?;
         gauge!("postrider_webhook_endpoints", "cell" => cell.to_owned(), "state" => state)
             .set(endpoints as f64);

@@ -23,6 +23,7 @@ pub mod sender;
 mod sign;
 pub mod spec;
 mod standing;
+mod store;
 mod trial;
 mod turn;
 

@@ -85,7 +85,8 @@ pub fn bounded(field: &'static str, number: u64, most: u16) -> Result<u16, SpecF
 /// A text for people.
 pub fn description(text: &str) -> Result<String, SpecFault> {
     if text.chars().count() > LONGEST_DESCRIPTION || text.chars().any(char::is_control) {
-        let reason = format!("expected {LONGEST_DESCRIPTION} characters without line breaks at most");
+        let reason =
+            format!("expected {LONGEST_DESCRIPTION} characters without line breaks at most");
         return Err(SpecFault::new("description", reason));
     }
     Ok(text.to_owned())

@@ -172,7 +172,8 @@ mod tests {
             ],
         );
         assert_eq!((report.mood, report.at), (Mood::Good, place(9)));
-        let again: Vec<_> = report.again.iter().map(|one| (one.place, one.wait.is_zero())).collect();
+        let again: Vec<_> =
+            report.again.iter().map(|one| (one.place, one.wait.is_zero())).collect();
         assert_eq!(again, [(place(1), false), (place(3), true), (place(4), true)]);
     }
 

@@ -72,7 +72,8 @@ pub(super) async fn try_target(
     sealer: &Sealer,
     target: &Target,
 ) -> Result<Trial, SealError> {
-    let open = |sealed: &Vec<u8>| WebhookSecret::open(sealer, target.tenant, target.webhook, sealed);
+    let open =
+        |sealed: &Vec<u8>| WebhookSecret::open(sealer, target.tenant, target.webhook, sealed);
     let secrets: Vec<WebhookSecret> = target.sealed.iter().map(open).collect::<Result<_, _>>()?;
     let event = Event::test(target.webhook, sender.now_ms());
     let started = Instant::now();

@@ -53,14 +53,12 @@ impl Turns {
     pub(super) async fn run(&self, lease: Lease) -> Result<Ended, sqlx::Error> {
         let until = Instant::now() + LONGEST;
         let page = self.page(&lease).await?;
-        let jobs: Vec<i64> = page
-            .events
-            .iter()
-            .filter_map(|entry| Some(entry.event.delivery?.get()))
-            .collect();
+        let jobs: Vec<i64> =
+            page.events.iter().filter_map(|entry| Some(entry.event.delivery?.get())).collect();
         let (behind, full) = lease.behind(&self.pool, &jobs).await?;
         // Its list of retries is full: nothing new until some of them are over.
-        let page = if full { Page { events: Vec::new(), end: lease.at, more: false } } else { page };
+        let page =
+            if full { Page { events: Vec::new(), end: lease.at, more: false } } else { page };
         let retries = if lease.failures == 0 || page.events.is_empty() {
             lease.retries(&self.pool, lease.in_flight as i64 * 4).await?
         } else {
@@ -117,12 +115,10 @@ impl Turns {
         log::read(&self.pool, lease.tenant, lease.at, lease.kinds.as_deref(), most as i64).await
     }
 
-    fn secrets(
-        &self,
-        lease: &Lease,
-    ) -> Result<Vec<WebhookSecret>, crate::tenant::seal::SealError> {
-        let open =
-            |sealed: &Vec<u8>| WebhookSecret::open(&self.sealer, lease.tenant, lease.webhook, sealed);
+    fn secrets(&self, lease: &Lease) -> Result<Vec<WebhookSecret>, crate::tenant::seal::SealError> {
+        let open = |sealed: &Vec<u8>| {
+            WebhookSecret::open(&self.sealer, lease.tenant, lease.webhook, sealed)
+        };
         lease.secrets.iter().map(open).collect()
     }
 

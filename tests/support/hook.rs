@@ -65,7 +65,9 @@ impl Hook {
     }
 
     /// Answers with what `script` says.
-    pub async fn answering(script: impl Fn(&[Value], usize) -> u16 + Send + Sync + 'static) -> Self {
+    pub async fn answering(
+        script: impl Fn(&[Value], usize) -> u16 + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let got = Arc::new(Mutex::new(Vec::new()));

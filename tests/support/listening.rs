@@ -79,7 +79,10 @@ impl Listening {
 
     /// An endpoint.
     pub async fn endpoint_as(&self, spec: Spec) -> WithSecret {
-        self.desk.create(spec, &self.settings.webhook, &self.sealer).await.expect("make an endpoint")
+        self.desk
+            .create(spec, &self.settings.webhook, &self.sealer)
+            .await
+            .expect("make an endpoint")
     }
 
     /// Starts couriers with a session of their own.

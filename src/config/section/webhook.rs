@@ -77,7 +77,11 @@ impl Webhook {
             ),
             first_retry: section.duration("first_retry", default.first_retry, milli..=hour),
             longest_retry: section.duration("longest_retry", default.longest_retry, milli..=day),
-            give_up_after: section.duration("give_up_after", default.give_up_after, second..=day * 300),
+            give_up_after: section.duration(
+                "give_up_after",
+                default.give_up_after,
+                second..=day * 300,
+            ),
             rotation_overlap: section.duration(
                 "rotation_overlap",
                 default.rotation_overlap,
