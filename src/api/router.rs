@@ -13,7 +13,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
 use super::{
-    Api, access, events, health, lookup, message, recipients, stream, unsubscribe, webhooks, why,
+    Api, access, events, health, lookup, message, openapi, recipients, stream, unsubscribe,
+    webhooks as hooks, why,
 };
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
@@ -33,15 +34,13 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{stream}/cancel", post(stream::cancel))
         .route("/v1/deliveries/{id}/why", get(why::delivery))
         .route("/v1/events", get(events::read).put(events::switch))
-        .route("/v1/webhooks", get(webhooks::list).post(webhooks::create))
-        .route(
-            "/v1/webhooks/{id}",
-            get(webhooks::show).patch(webhooks::change).delete(webhooks::remove),
-        )
-        .route("/v1/webhooks/{id}/rotate-secret", post(webhooks::rotate))
-        .route("/v1/webhooks/{id}/test", post(webhooks::test))
-        .route("/v1/webhooks/{id}/replay", post(webhooks::replay))
+        .route("/v1/webhooks", get(hooks::list).post(hooks::create))
+        .route("/v1/webhooks/{id}", get(hooks::show).patch(hooks::change).delete(hooks::remove))
+        .route("/v1/webhooks/{id}/rotate-secret", post(hooks::rotate))
+        .route("/v1/webhooks/{id}/test", post(hooks::test))
+        .route("/v1/webhooks/{id}/replay", post(hooks::replay))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
+        .route("/v1/openapi.json", get(openapi::show))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .layer(from_fn(deadline));

@@ -52,6 +52,12 @@ pub struct Listed {
     webhooks: Vec<Endpoint>,
 }
 
+/// An endpoint that is no more.
+#[derive(Debug, Serialize)]
+pub struct Deleted {
+    deleted: WebhookId,
+}
+
 /// An endpoint with its new secret.
 #[derive(Debug, Serialize)]
 pub struct Shown {
@@ -104,9 +110,13 @@ pub async fn change(
 }
 
 /// `DELETE /v1/webhooks/{id}`
-pub async fn remove(caller: Authenticated, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    desk(&caller).remove(endpoint_id(&id)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub async fn remove(
+    caller: Authenticated,
+    Path(id): Path<String>,
+) -> Result<Json<Deleted>, Problem> {
+    let deleted = endpoint_id(&id)?;
+    desk(&caller).remove(deleted).await?;
+    Ok(Json(Deleted { deleted }))
 }
 
 /// `POST /v1/webhooks/{id}/rotate-secret`

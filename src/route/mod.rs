@@ -13,6 +13,7 @@ pub mod dns;
 pub mod mailbox_provider;
 mod mx;
 pub mod outside;
+mod own;
 pub mod plan;
 pub mod planner;
 mod reachable;
