@@ -9,7 +9,7 @@
 //! connection to a mail host.
 
 mod cache;
-pub mod dns;
+mod dns;
 pub mod mailbox_provider;
 mod mx;
 pub mod outside;

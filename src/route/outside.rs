@@ -6,7 +6,8 @@
 
 use std::net::IpAddr;
 
-use super::dns::{HostsFile, Miss, Resolver, ResolverError, absolute};
+pub use super::dns::ResolverError;
+use super::dns::{HostsFile, Miss, Resolver, absolute};
 use super::reachable::{Private, is_reachable};
 use crate::config::Dns;
 

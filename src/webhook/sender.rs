@@ -18,8 +18,7 @@ use super::secret::WebhookSecret;
 use super::sign;
 use crate::config::{Settings, Webhook};
 use crate::domain::clock::Clock;
-use crate::route::dns::ResolverError;
-use crate::route::outside::{Inward, Outside};
+use crate::route::outside::{Inward, Outside, ResolverError};
 
 /// Bytes of an answer that are read: whoever sends more loses the connection, nothing else.
 const LONGEST_ANSWER: usize = 16 << 10;
