@@ -13,6 +13,7 @@ pub mod telemetry;
 pub mod message;
 pub mod tenant;
 
+pub mod event;
 pub mod queue;
 pub mod route;
 pub mod throttle;
@@ -20,6 +21,7 @@ pub mod throttle;
 pub mod cell;
 pub mod sink;
 pub mod smtp;
+pub mod webhook;
 
 pub mod api;
 pub mod cli;

@@ -18,6 +18,7 @@ use postrider::maintenance::{alarm::Alarms, gauges, steady};
 use postrider::telemetry::health::{Health, Part};
 use postrider::telemetry::pages::Pages;
 use postrider::telemetry::{pool as pool_watch, server};
+use postrider::webhook::{self, courier::Gear};
 use postrider::worker::daemon::{Running, StartError, Workplace};
 use postrider::worker::member;
 use postrider::worker::shared::{Shared, Standing};
@@ -82,6 +83,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     ));
 
     let shared = Shared::start(boot.settings(), served.len()).context("starting")?;
+    let couriers = Gear::new(&now)
+        .inspect_err(|error| tracing::warn!(%error, "events are kept, and told to no endpoint"))
+        .ok();
     let mut cells = JoinSet::new();
     let mut scalers = Vec::new();
     for (database, part) in served.iter().zip(starting) {
@@ -107,6 +111,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             cell,
             company,
             shared: Arc::clone(&shared),
+            couriers: couriers.clone(),
             scaler,
             settings: settings.clone(),
             health: health.clone(),
@@ -163,6 +168,7 @@ struct Work {
     cell: Cell,
     company: Company,
     shared: Arc<Shared>,
+    couriers: Option<Gear>,
     scaler: Arc<Scaler>,
     settings: watch::Receiver<Arc<Settings>>,
     health: Health,
@@ -255,15 +261,24 @@ impl Work {
             }
             .run(stop_upkeep.clone()),
         );
+        upkeep.spawn(webhook::watch(pool.clone(), self.cell.name.to_string(), stop_upkeep.clone()));
+        // They stop with the claims: what is on its way has the time that deliveries have.
+        let stop_couriers = CancellationToken::new();
+        if let Some(couriers) = self.couriers.clone() {
+            let session = running.session().id();
+            upkeep.spawn(couriers.run(pool.clone(), session, stop_couriers.clone()));
+        }
         let fenced = running.fenced();
         tokio::select! {
             () = stop.cancelled() => tracing::info!("stopping: no new claims, finishing what is in hand"),
             () = fenced.cancelled() => {}
             part = running.broken() => {
+                stop_couriers.cancel();
                 running.give_up().await.context("giving up the session")?;
                 anyhow::bail!("{part} of cell {} ended by itself; see the log", self.cell.name);
             }
         }
+        stop_couriers.cancel();
         let deadline = Arc::clone(&settings.borrow()).worker.shutdown_deadline;
         let stopped = running.stop(deadline).await;
         stop_upkeep.cancel();

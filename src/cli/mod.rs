@@ -36,6 +36,7 @@ pub mod tenant;
 pub mod tenant_move;
 pub mod throttle;
 pub mod version;
+pub mod webhook;
 pub mod why;
 
 use std::path::PathBuf;
@@ -109,6 +110,7 @@ enum One {
     DeadLetter(dead_letter::Args),
     Doubt(doubt::Args),
     Suppression(suppression::Args),
+    Webhook(Box<webhook::Args>),
     Audit(audit::Args),
     Throttle(throttle::Args),
     Actions(actions::Args),
@@ -173,6 +175,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::DeadLetter(args) => dead_letter::run(args, context).await,
         One::Doubt(args) => doubt::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
+        One::Webhook(args) => webhook::run(*args, context).await,
         One::Audit(args) => audit::run(args, context).await,
         One::Throttle(args) => throttle::run(args, context).await,
         One::Actions(args) => actions::run(args, context).await,

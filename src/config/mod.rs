@@ -18,10 +18,7 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, ClientCertificate, Database, Dns, Dnssec, FurtherRate, Log, LogFormat,
-    MailboxProviderRule, NoProof, Pool, Proof, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp,
-    Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source, Stage, Stream, Telemetry,
-    ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Worker,
+    Alarm, Api, Auth, ClientCertificate, Database, Dns, Dnssec, FurtherRate, Log, LogFormat, MailboxProviderRule, NoProof, Pool, Proof, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source, Stage, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -63,6 +60,8 @@ pub struct Settings {
     pub api: Api,
     /// `[scale]`
     pub scale: Scale,
+    /// `[webhook]`
+    pub webhook: Webhook,
     /// `[telemetry]`
     pub telemetry: Telemetry,
     /// `[log]`
@@ -97,6 +96,7 @@ impl Default for Settings {
             tls_report: None,
             api: Api::default(),
             scale: Scale::default(),
+            webhook: Webhook::default(),
             telemetry: Telemetry::default(),
             log: Log::default(),
             secrets: Secrets::default(),
@@ -117,6 +117,11 @@ impl Settings {
         settings.sources[0].ehlo = "postrider.test".into();
         settings.dns.allow_private_addresses = true;
         settings.dns.timeout = Duration::from_secs(2);
+        settings.webhook.allow_http = true;
+        settings.webhook.allow_private_addresses = true;
+        settings.webhook.poll_interval = Duration::from_millis(20);
+        settings.webhook.first_retry = Duration::from_millis(20);
+        settings.webhook.longest_retry = Duration::from_millis(100);
         settings.api.listen = any_port;
         settings.telemetry.listen = any_port;
         settings.database.pool_size = 4;

@@ -19,6 +19,7 @@ use super::tls_report::Reporter;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
+use crate::event::days;
 use crate::queue::{Generation, deadline, upkeep};
 use crate::route::planner::Planner;
 
@@ -151,7 +152,10 @@ impl Ticks {
     }
 
     async fn perform(&self, task: Task) -> Result<(), sqlx::Error> {
-        let queue = self.settings.borrow().queue.clone();
+        let (queue, kept) = {
+            let settings = self.settings.borrow();
+            (settings.queue.clone(), settings.webhook.retention)
+        };
         match task {
             Task::Generations => {
                 upkeep::switch_generation(&self.pool, queue.generation_switch).await?;
@@ -163,7 +167,9 @@ impl Ticks {
                         .await;
                 while upkeep::prune(&self.pool, PRUNE_ROWS).await? >= PRUNE_ROWS as u64 {}
                 upkeep::forget_sessions(&self.pool).await?;
+                let (events_made, events_dropped) = days::roll(&self.pool, kept).await?;
                 let (made, dropped) = rolled?;
+                let (made, dropped) = (made + events_made, dropped + events_dropped);
                 tracing::info!(made, dropped, "partitions rolled");
                 Ok(())
             }

@@ -17,6 +17,7 @@ mod dns;
 pub mod https;
 pub mod mailbox_provider;
 mod mx;
+pub mod outside;
 mod own;
 pub mod plan;
 pub mod planner;

@@ -124,6 +124,6 @@ pub(super) fn schemas() -> Value {
 }
 
 /// An object with these properties and no other.
-fn closed(properties: Value, required: &[&str]) -> Value {
+pub(super) fn closed(properties: Value, required: &[&str]) -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }

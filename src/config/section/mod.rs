@@ -13,6 +13,7 @@ mod stream;
 mod telemetry;
 mod throttle;
 mod tls;
+mod webhook;
 mod worker;
 
 pub use api::{Api, Secrets};
@@ -27,4 +28,5 @@ pub use stream::{Retry, Stream};
 pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
 pub use throttle::{FurtherRate, ThrottleRule, ThrottleScope};
 pub use tls::{ClientCertificate, NoProof, Proof, TlsPolicies, TlsReport};
+pub use webhook::Webhook;
 pub use worker::Worker;
