@@ -6,7 +6,8 @@ use clap::Subcommand;
 
 use super::context::Context;
 use super::error::CliError;
-use super::print::Answer;
+use super::print::{Answer, Verdict};
+use super::replies;
 use crate::config::load::Loader;
 
 /// The configuration: check it
@@ -22,7 +23,8 @@ enum Verb {
     /// Read a configuration as the daemon would and show every fault in it
     #[command(after_help = "\
 Reads FILE, else --config, else POSTRIDER_CONFIG, else /etc/postrider/postrider.toml, with
-the variables POSTRIDER__SECTION__KEY over it. Connects to nothing.
+the variables POSTRIDER__SECTION__KEY over it, and holds the rules about replies to their
+samples. Connects to nothing.
 
 Examples:
   postrider config check config/postrider.toml
@@ -41,10 +43,18 @@ pub fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     let origin =
         loader.path().map_or_else(|| "the defaults".into(), |path| path.display().to_string());
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    let mut words = format!("{origin}: fine");
+    let faults = replies::lint(&loaded.settings);
+    let mut words = match faults.len() {
+        0 => format!("{origin}: fine"),
+        n => format!("{origin}: {n} faults in the rules about replies\n{}", faults.join("\n")),
+    };
     for warning in &warnings {
         words.push_str("\nwarning: ");
         words.push_str(warning);
     }
-    Answer::new(words, &serde_json::json!({"file": loader.path(), "warnings": warnings}))
+    let facts = serde_json::json!({
+        "file": loader.path(), "warnings": warnings, "reply_faults": faults,
+    });
+    let answer = Answer::new(words, &facts)?;
+    Ok(if faults.is_empty() { answer } else { answer.with_verdict(Verdict::Bad) })
 }

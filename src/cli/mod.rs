@@ -23,6 +23,7 @@ pub mod migrate;
 pub mod order;
 pub mod print;
 pub mod queue;
+pub mod replies;
 pub mod send;
 pub mod show;
 pub mod sink;
@@ -30,6 +31,7 @@ pub mod suppression;
 pub mod tenant;
 pub mod tenant_move;
 pub mod throttle;
+mod throttle_show;
 pub mod version;
 pub mod why;
 
@@ -106,6 +108,7 @@ enum One {
     Suppression(suppression::Args),
     Audit(audit::Args),
     Throttle(throttle::Args),
+    Replies(replies::Args),
     Actions(actions::Args),
     Migrate(migrate::Args),
     Config(config::Args),
@@ -163,6 +166,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Doubt(args) => doubt::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
         One::Audit(args) => audit::run(args, context).await,
+        One::Replies(args) => replies::run(args, context).await,
         One::Throttle(args) => throttle::run(args, context).await,
         One::Actions(args) => actions::run(args, context).await,
         One::Migrate(args) => migrate::run(args, context).await,

@@ -15,9 +15,9 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
-    Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
-    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
+    Adaptive, Alarm, Api, Auth, CodeMask, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
+    Quiet, QuietHours, QuietZone, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
+    StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -39,6 +39,10 @@ pub struct Settings {
     pub mailbox_providers: Vec<MailboxProviderRule>,
     /// `[[throttle]]`
     pub throttles: Vec<ThrottleRule>,
+    /// `[adaptive]`
+    pub adaptive: Adaptive,
+    /// `[replies]`
+    pub replies: Replies,
     /// `[[route]]`; at least one.
     pub routes: Vec<Route>,
     /// `[[rule]]`: which deliveries take which route; first match wins, else the first route.
@@ -77,6 +81,8 @@ impl Default for Settings {
             ]),
             mailbox_providers: Vec::new(),
             throttles: Vec::new(),
+            adaptive: Adaptive::default(),
+            replies: Replies::default(),
             routes: vec![Route::default()],
             rules: Vec::new(),
             sources: vec![Source::default()],

@@ -8,7 +8,7 @@ use super::reader::{Notes, Reader};
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Route, RouteKind, RouteRule, Scale,
+    Adaptive, Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Replies, Route, RouteKind, RouteRule, Scale,
     Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
 };
 use crate::domain::ids::MailboxProvider;
@@ -40,6 +40,8 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
             .flatten()
             .flatten()
             .collect(),
+        adaptive: Adaptive::read(root.section("adaptive")),
+        replies: Replies::read(root.section("replies")),
         routes: entries(&root, "route", Route::read).unwrap_or(shipped.routes),
         rules: entries(&root, "rule", RouteRule::read).unwrap_or_default(),
         sources: entries(&root, "source", Source::read).unwrap_or(shipped.sources),

@@ -31,6 +31,7 @@ use crate::domain::receipt::{Receipt, Trail};
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use crate::message::letter::Letter;
 use crate::route::plan::{Hop, RoutePlan};
+use crate::throttle::breaker::{Breakers, Spot};
 
 /// The SMTP carrier; one for the whole daemon.
 pub struct Smtp {
@@ -38,6 +39,7 @@ pub struct Smtp {
     tls: Tls,
     pool: Pool,
     broken_tls: BrokenTls,
+    breakers: Option<Arc<Breakers>>,
     metrics: Metrics,
 }
 
@@ -72,8 +74,15 @@ impl Smtp {
             tls,
             pool: Pool::new(settings.max_connections, settings.idle_timeout, metrics.clone()),
             broken_tls: BrokenTls::default(),
+            breakers: None,
             metrics,
         }
+    }
+
+    /// Tells `breakers` which hosts answer.
+    #[must_use]
+    pub fn minding(self, breakers: Arc<Breakers>) -> Self {
+        Self { breakers: Some(breakers), ..self }
     }
 
     /// Takes new settings; mails under way keep theirs.
@@ -204,6 +213,7 @@ impl Smtp {
             }
             opened => opened,
         };
+        self.mind(hop, opened.as_ref().err());
         match opened {
             Ok(connection) => {
                 self.metrics.opened.increment(1);
@@ -216,6 +226,22 @@ impl Smtp {
                 self.metrics.failed.increment(1);
                 Err(not_opened(failure))
             }
+        }
+    }
+}
+
+impl Smtp {
+    /// A host that cannot be reached or sends everybody away is told to the breakers; what
+    /// goes wrong behind the greeting is a matter between it and us.
+    fn mind(&self, hop: &Hop, failure: Option<&OpenFailure>) {
+        let Some(breakers) = &self.breakers else { return };
+        let spot = Spot::Host(hop.address);
+        match failure {
+            None => breakers.worked(&spot),
+            Some(failure) if failure.stage <= Stage::Ehlo => {
+                breakers.failed(&spot, &format!("{} at {}", failure.cause, failure.stage));
+            }
+            Some(_) => {}
         }
     }
 }

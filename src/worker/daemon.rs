@@ -26,6 +26,7 @@ use super::settle::Settler;
 use super::shared::{Shared, Standing};
 use super::shutdown::Stopping;
 use super::signals::Signals;
+use super::telling;
 use super::slots::Slots;
 use super::waits::Snapshot;
 use super::writing::Writing;
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The resolver or the routes.
     #[error("routes: {0}")]
     Routes(#[from] crate::route::planner::PlannerError),
+    /// The rules about replies.
+    #[error("replies: {0}")]
+    Replies(#[from] regex::Error),
     /// TLS cannot be had.
     #[error("TLS: {0}")]
     Tls(#[from] crate::smtp::tls::TlsFault),
@@ -128,6 +132,7 @@ impl Running {
             admission: Admission { limiter: Arc::clone(&limiter), ready: ready.clone() },
             intending: Intending::new(intents, ready),
             carrier: Carrier { smtp: Arc::clone(&shared.smtp) },
+            hearing: Arc::clone(&shared.hearing),
             policies: Policies::new(&now),
         });
 
@@ -183,6 +188,12 @@ impl Running {
             snapshot,
         };
         tasks.spawn(signals.run(stop_all.clone()));
+        tasks.spawn(telling::breakers(
+            pool.clone(),
+            Arc::clone(&session),
+            Arc::clone(&shared.hearing),
+            stop_all.clone(),
+        ));
         let pump = Pump {
             held,
             writing,

@@ -16,14 +16,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::daemon::StartError;
+use super::hearing::Hearing;
+use super::telling;
 use super::slots::Slots;
 use crate::config::Settings;
 use crate::domain::ids::SessionId;
 use crate::route::planner::Planner;
+use crate::reply;
 use crate::smtp::deliver::Smtp;
+use crate::throttle::breaker::Breakers;
 use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
-use crate::throttle::overrides;
+use crate::throttle::{overrides, sharing};
 
 /// Time for taking leave of the peers.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -33,6 +37,7 @@ pub struct Shared {
     pub(super) limiter: Arc<Limiter>,
     pub(super) planner: Arc<Planner>,
     pub(super) smtp: Arc<Smtp>,
+    pub(super) hearing: Arc<Hearing>,
     /// Settings that the shared parts have taken over.
     pub(super) applied: watch::Receiver<Arc<Settings>>,
     /// Under which session of the home cell limits are exchanged; none before the first.
@@ -60,10 +65,14 @@ impl Shared {
     ) -> Result<Arc<Self>, StartError> {
         let now = Arc::clone(&settings.borrow());
         let (taken_over, applied) = watch::channel(Arc::clone(&now));
+        reply::apply(&now.replies)?;
+        let breakers = Breakers::new(&now.adaptive);
+        let smtp = Smtp::new(&now.smtp)?.minding(Arc::clone(&breakers));
         let shared = Arc::new(Self {
             limiter: Arc::new(Limiter::shared(&now.throttles)),
             planner: Arc::new(Planner::new(&now)?),
-            smtp: Arc::new(Smtp::new(&now.smtp)?),
+            smtp: Arc::new(smtp),
+            hearing: Arc::new(Hearing::new(&now, breakers)),
             applied,
             at_home: Mutex::default(),
             exchanging: TaskTracker::new(),
@@ -71,14 +80,7 @@ impl Shared {
             in_hand: Arc::default(),
             stop: CancellationToken::new(),
         });
-        tokio::spawn(follow(
-            taken_over,
-            Arc::clone(&shared.limiter),
-            Arc::clone(&shared.planner),
-            Arc::clone(&shared.smtp),
-            settings,
-            shared.stop.clone(),
-        ));
+        tokio::spawn(follow(taken_over, Arc::clone(&shared), settings, shared.stop.clone()));
         Ok(shared)
     }
 
@@ -107,8 +109,18 @@ impl Shared {
         let known = Arc::new(AtomicI64::new(session.get()));
         let exchange = Exchange::new(limits.clone(), Arc::clone(&known), &self.limiter);
         self.exchanging.spawn(exchange.run(self.stop.clone()));
-        let follow = overrides::follow(limits, Arc::clone(&self.limiter), self.stop.clone());
+        let follow =
+            overrides::follow(limits.clone(), Arc::clone(&self.limiter), self.stop.clone());
         self.exchanging.spawn(follow);
+        self.exchanging.spawn(sharing::follow(
+            limits,
+            Arc::clone(&self.hearing.paces),
+            Arc::clone(&self.hearing.breakers),
+            Arc::clone(&self.limiter),
+            self.stop.clone(),
+        ));
+        let unknown = Arc::clone(&self.hearing.unknown);
+        self.exchanging.spawn(telling::unknown(home.clone(), unknown, self.stop.clone()));
         *at_home = Some(known);
         Ok(())
     }
@@ -125,9 +137,7 @@ impl Shared {
 
 async fn follow(
     taken_over: watch::Sender<Arc<Settings>>,
-    limiter: Arc<Limiter>,
-    planner: Arc<Planner>,
-    smtp: Arc<Smtp>,
+    shared: Arc<Shared>,
     mut settings: watch::Receiver<Arc<Settings>>,
     stop: CancellationToken,
 ) {
@@ -137,11 +147,15 @@ async fn follow(
             changed = settings.changed() => if changed.is_err() { return },
         }
         let now = Arc::clone(&settings.borrow_and_update());
-        limiter.apply(&now.throttles);
-        if let Err(error) = planner.apply(&now) {
+        shared.limiter.apply(&now.throttles);
+        if let Err(error) = reply::apply(&now.replies) {
+            tracing::error!(%error, "the old rules about replies stay in force");
+        }
+        shared.hearing.apply(&now);
+        if let Err(error) = shared.planner.apply(&now) {
             tracing::error!(%error, "the old routes stay in force");
         }
-        smtp.apply(&now.smtp);
+        shared.smtp.apply(&now.smtp);
         // Last: who hears of it finds everything changed.
         taken_over.send_replace(now);
     }

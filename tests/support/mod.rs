@@ -15,3 +15,4 @@ pub mod installation;
 pub mod letters;
 pub mod postgres;
 pub mod smtp_peer;
+pub mod strict_peer;
