@@ -72,8 +72,16 @@ fn opens_example(line: &str) -> bool {
 #[test]
 fn every_commented_key_shows_its_default() {
     let text = fs::read_to_string(project("config/postrider.toml")).expect("read");
-    let examples =
-        ["password_file", "address", "key_file", "sources", "servers", "api_listen", "cells", "file"];
+    let examples = [
+        "password_file",
+        "address",
+        "key_file",
+        "sources",
+        "servers",
+        "api_listen",
+        "cells",
+        "file",
+    ];
     let mut in_example = false;
     let mut uncommented = String::new();
     for line in text.lines() {

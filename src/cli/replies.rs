@@ -176,7 +176,8 @@ fn why(rule: &ReplyRule, reply: &PeerReply) -> String {
         reasons.push(format!("the code {}", reply.code));
     }
     if !rule.enhanced.is_empty() {
-        let status = reply.enhanced.map_or("no status".into(), |status| format!("the status {status}"));
+        let status =
+            reply.enhanced.map_or("no status".into(), |status| format!("the status {status}"));
         reasons.push(status);
     }
     let found = rule.pattern.as_deref().and_then(|pattern| {
@@ -197,7 +198,9 @@ fn orders(orders: &Orders) -> Vec<String> {
     ];
     let mut all: Vec<String> =
         flags.into_iter().filter(|(set, _)| *set).map(|(_, text)| text.to_owned()).collect();
-    all.extend(orders.suspend.map(|time| format!("suspend whom it blames for {}", unit::written(time))));
+    all.extend(
+        orders.suspend.map(|time| format!("suspend whom it blames for {}", unit::written(time))),
+    );
     all.extend(orders.rate_per_hour.map(|hourly| {
         format!("at most {} for {lasts}", unit::written_rate(f64::from(hourly) / 3_600.0))
     }));

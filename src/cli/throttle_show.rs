@@ -38,12 +38,8 @@ pub(super) async fn show(pool: &PgPool, settings: &Settings) -> Result<Answer, C
     let paces = sharing::shown(pool, &settings.adaptive).await?;
     let breakers = breaker::all(pool, None).await?;
     let mut text = limit_table(&limits).text();
-    let more = [
-        rate_table(&rates),
-        slot_table(&slots),
-        pace_table(&paces),
-        breaker_table(&breakers),
-    ];
+    let more =
+        [rate_table(&rates), slot_table(&slots), pace_table(&paces), breaker_table(&breakers)];
     for table in more {
         text.push_str("\n\n");
         text.push_str(&table.text());

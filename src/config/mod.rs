@@ -15,9 +15,10 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, CodeMask, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
-    Quiet, QuietHours, QuietZone, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
-    StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
+    Adaptive, Alarm, Api, Auth, CodeMask, Database, Dns, FurtherRate, Log, LogFormat,
+    MailboxProviderRule, Queue, Quiet, QuietHours, QuietZone, Replies, ReplyRule, Retry, Route,
+    RouteKind, RouteRule, Scale, Secrets, Smtp, Source, StatusMask, Stream, Telemetry,
+    ThrottleRule, ThrottleScope, TlsMode, Worker,
 };
 
 use std::collections::BTreeMap;

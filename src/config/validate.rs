@@ -8,8 +8,9 @@ use super::reader::{Notes, Reader};
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Replies, Route, RouteKind, RouteRule, Scale,
-    Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
+    Adaptive, Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Replies, Route,
+    RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule,
+    TlsMode, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 

@@ -32,7 +32,8 @@ impl Check<'_> {
             faults.push(self.fault("untested: give it in `matches` a reply that it must decide"));
         }
         if self.rule.differs.is_empty() {
-            faults.push(self.fault("untested: give it in `differs` a reply that it must not decide"));
+            faults
+                .push(self.fault("untested: give it in `differs` a reply that it must not decide"));
         }
         let mut fits = 0;
         for sample in &self.rule.matches {

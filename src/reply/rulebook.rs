@@ -56,7 +56,8 @@ impl Rulebook {
                 patterns.len() - 1
             });
             let names = |pattern: &&str| pattern.contains("?<identity>");
-            let naming = rule.pattern.as_deref().filter(names).map(ReplyRule::compile).transpose()?;
+            let naming =
+                rule.pattern.as_deref().filter(names).map(ReplyRule::compile).transpose()?;
             entries.push(Entry { rule: rule.clone(), pattern, naming });
         }
         let patterns = RegexSetBuilder::new(&patterns)
@@ -159,7 +160,8 @@ mod tests {
                  protect our users from spam, mail has been temporarily rate limited."
             )
         };
-        let (rule, named, blame) = judge(&say("originating from your DKIM domain [News.Example.com 35]"));
+        let (rule, named, blame) =
+            judge(&say("originating from your DKIM domain [News.Example.com 35]"));
         assert_eq!((&*rule, named.as_deref()), ("google-rate-dkim", Some("news.example.com")));
         assert_eq!(blame, Some(Blame::Identity));
         let (rule, named, _) = judge(&say("originating from your SPF domain [b.example.com 36]"));
@@ -169,7 +171,10 @@ mod tests {
         assert_eq!((&*rule, named.as_deref()), ("google-rate-url", Some("links.example")));
         assert_eq!(blame, Some(Blame::Url));
         let (rule, named, blame) = judge(&say("originating from your IP address"));
-        assert_eq!((&*rule, named.as_deref(), blame), ("google-rate-ip", None, Some(Blame::Source)));
+        assert_eq!(
+            (&*rule, named.as_deref(), blame),
+            ("google-rate-ip", None, Some(Blame::Source))
+        );
     }
 
     #[test]

@@ -14,9 +14,7 @@ pub fn of(text: &str) -> String {
 
 /// The text with addresses taken out and nothing else, cut to so many characters.
 pub fn redacted(text: &str, longest: usize) -> String {
-    let all = text.split_whitespace().map(|one| {
-        if one.contains('@') { "<address>" } else { one }
-    });
+    let all = text.split_whitespace().map(|one| if one.contains('@') { "<address>" } else { one });
     all.collect::<Vec<_>>().join(" ").chars().take(longest).collect()
 }
 
@@ -61,16 +59,20 @@ fn kind(word: &str) -> Option<&'static str> {
     if word.parse::<std::net::IpAddr>().is_ok() {
         return Some("<ip>");
     }
-    if digits > 0 && word.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b':' | b'/')) {
+    if digits > 0
+        && word.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b':' | b'/'))
+    {
         return Some("<n>");
     }
     let is_host = word.contains('.')
         && word.split('.').all(|label| {
-            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            !label.is_empty()
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         })
-        && word.rsplit('.').next().is_some_and(|last| {
-            last.len() >= 2 && last.bytes().all(|b| b.is_ascii_alphabetic())
-        });
+        && word
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.len() >= 2 && last.bytes().all(|b| b.is_ascii_alphabetic()));
     if is_host {
         return Some("<host>");
     }

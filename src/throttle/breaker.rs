@@ -145,6 +145,29 @@ impl Breakers {
         routes.into_iter().filter_map(blocked).collect()
     }
 
+    /// How many deliveries at once a route takes that is coming back: nothing behind it is
+    /// passing yet. With the reason.
+    pub fn returning_routes(&self) -> Vec<(Arc<str>, u32, Arc<str>)> {
+        let behind = self.behind.lock().clone();
+        let spots = self.spots.lock();
+        let room = |addresses: Vec<SocketAddr>| {
+            let mut sum = (0_u32, Arc::from(""));
+            for address in addresses {
+                let breaker = spots.get(&Spot::Host(address))?;
+                sum.0 += match breaker.state {
+                    State::Passing { .. } => return None,
+                    State::Blocked { until } if until > Instant::now() => 0,
+                    State::Blocked { .. } | State::Probing { .. } => 1,
+                    State::Ramping { through, .. } => through * 2,
+                };
+                sum.1 = Arc::clone(&breaker.why);
+            }
+            (sum.0 > 0).then_some(sum)
+        };
+        let of = |(route, addresses)| room(addresses).map(|(slots, why)| (route, slots, why));
+        behind.into_iter().filter_map(of).collect()
+    }
+
     fn blocked_route(&self, route: &str) -> Option<Blocked> {
         let now = Instant::now();
         let whole = self.blocked(&Spot::Route(Arc::from(route)), now);

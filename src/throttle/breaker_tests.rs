@@ -70,6 +70,7 @@ async fn a_route_is_blocked_with_all_that_is_behind_it() {
     assert_eq!(all.blocked_routes().len(), 1);
     advance(Duration::from_secs(20)).await;
     assert_eq!(all.route_is_blocked("relay"), None, "time for a probe");
+    assert_eq!(all.returning_routes()[0].1, 2, "one for each address");
     assert_eq!(all.route_is_blocked("direct"), None);
     (0..3).for_each(|_| all.failed(&Spot::Route("api".into()), "503"));
     assert!(all.route_is_blocked("api").is_some(), "a route may fail as a whole");

@@ -88,7 +88,8 @@ impl Key {
         let mut parts = path.split('/');
         let (scope, first, second) = (parts.next()?, parts.next()?, parts.next());
         let scope = Scope::ALL.into_iter().find(|known| known.as_str() == scope)?;
-        let (one, provider) = (|| Arc::from(first), |name: &str| MailboxProvider::new(name.to_owned()));
+        let (one, provider) =
+            (|| Arc::from(first), |name: &str| MailboxProvider::new(name.to_owned()));
         Some(match (scope, second) {
             (Scope::Tenant, None) => Self::Tenant(one()),
             (Scope::Source, None) => Self::Source(one()),

@@ -103,7 +103,12 @@ impl Pace {
             };
             let slots = [self.slots, self.cap_slots].into_iter().flatten().min();
             let left = Some(self.capped_until - now);
-            return Standing { phase: Phase::Capped, rate: least(rate, self.cap_rate), slots, left };
+            return Standing {
+                phase: Phase::Capped,
+                rate: least(rate, self.cap_rate),
+                slots,
+                left,
+            };
         }
         Standing { phase: Phase::Paced, rate, slots: self.slots, left: None }
     }

@@ -202,7 +202,8 @@ fn a_suspension_ends_in_probes_and_a_slow_ramp() {
 
 #[test]
 fn a_rate_that_a_rule_names_holds_for_its_time() {
-    let slow = Asked { rate: Some((1.0 / 60.0, 5_400.0)), slots: Some((1, 5_400.0)), ..Asked::default() };
+    let slow =
+        Asked { rate: Some((1.0 / 60.0, 5_400.0)), slots: Some((1, 5_400.0)), ..Asked::default() };
     let mut pace = Pace::learn(0.0, &asked(slow), &TERMS, 0.5).expect("a reason");
     let capped = pace.standing(5_000.0, &TERMS);
     assert_eq!((capped.phase, capped.slots), (Phase::Capped, Some(1)));

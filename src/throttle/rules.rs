@@ -265,10 +265,7 @@ mod tests {
             generation: 0,
             list: vec![pair(Some("acme"), Some("google"), 4.0)],
             overrides: Vec::new(),
-            paces: HashMap::from([
-                (key("google"), held(50.0, 20)),
-                (key("yahoo"), held(50.0, 20)),
-            ]),
+            paces: HashMap::from([(key("google"), held(50.0, 20)), (key("yahoo"), held(50.0, 20))]),
         };
         let bounds = rules.bounds(&key("google")).unwrap();
         assert_eq!((bounds.quotas[0].rate, bounds.slots), (4.0, Some(7)), "never above");

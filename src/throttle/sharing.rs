@@ -140,10 +140,8 @@ async fn tell(pool: &PgPool, told: Vec<(Key, Heard)>, terms: &Terms) -> Result<(
     // Worth no wait for a disk: what is lost with a crash is learned again.
     sqlx::query("set local synchronous_commit = off").execute(&mut *tx).await?;
     let keys: Vec<&str> = heard.iter().map(|(key, _)| &**key).collect();
-    let rows: Vec<Row> = sqlx::query_as(include_str!("sql/lock_paces.sql"))
-        .bind(&keys)
-        .fetch_all(&mut *tx)
-        .await?;
+    let rows: Vec<Row> =
+        sqlx::query_as(include_str!("sql/lock_paces.sql")).bind(&keys).fetch_all(&mut *tx).await?;
     let (now, replicas): (f64, i64) =
         sqlx::query_as(include_str!("sql/replicas.sql")).fetch_one(&mut *tx).await?;
     let mut known: HashMap<String, Pace> =
@@ -224,7 +222,8 @@ fn in_force(pace: &Pace, now: f64, terms: &Terms, limiter: &Limiter) -> Held {
     Held { rate: standing.rate, slots: standing.slots, closed, why: why.into() }
 }
 
-/// What lies behind a blocked route is not even claimed.
+/// What lies behind a blocked route is not even claimed, and behind one that comes back no
+/// more than it takes.
 fn close_routes(breakers: &Breakers, limiter: &Limiter, held: &mut HashMap<Key, Held>) {
     for (route, blocked) in breakers.blocked_routes() {
         let closed = Some(limiter.closed_for(blocked.wait, WaitReason::Breaker));
@@ -232,6 +231,12 @@ fn close_routes(breakers: &Breakers, limiter: &Limiter, held: &mut HashMap<Key, 
         let fresh = Held { rate: None, slots: None, closed, why: Arc::clone(&why) };
         let one = held.entry(Key::Route(route)).or_insert(fresh);
         (one.closed, one.why) = (closed, why);
+    }
+    for (route, slots, why) in breakers.returning_routes() {
+        let why: Arc<str> = format!("coming back after: {why}").into();
+        let fresh = Held { rate: None, slots: None, closed: None, why };
+        let one = held.entry(Key::Route(route)).or_insert(fresh);
+        one.slots = Some(one.slots.map_or(slots, |known| known.min(slots)));
     }
 }
 

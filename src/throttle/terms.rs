@@ -69,7 +69,12 @@ impl Terms {
             .iter()
             .filter_map(|key| Some(Limit { bounds: rules.bounds(key)?, count: core.count(key) }))
             .collect();
-        Arc::new(Self { generation: rules.generation, keys: keys.clone(), limits, core: core.clone() })
+        Arc::new(Self {
+            generation: rules.generation,
+            keys: keys.clone(),
+            limits,
+            core: core.clone(),
+        })
     }
 
     /// The terms as they are now, if they let less through.

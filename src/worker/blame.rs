@@ -61,9 +61,8 @@ mod tests {
 
     #[test]
     fn each_blame_has_its_key_and_strangers_share_none() {
-        let paths = |provider| {
-            Blame::ALL.map(|blame| blamed(blame, &plan(provider)).map(|key| key.path()))
-        };
+        let paths =
+            |provider| Blame::ALL.map(|blame| blamed(blame, &plan(provider)).map(|key| key.path()));
         let at_google = |path: &str| Some(path.to_owned());
         assert_eq!(
             paths("google"),

@@ -219,7 +219,8 @@ impl Hearing {
             return;
         };
         if ruling.orders.alert {
-            counter!("postrider_reply_alerts_total", "rule" => ruling.rule.to_string()).increment(1);
+            counter!("postrider_reply_alerts_total", "rule" => ruling.rule.to_string())
+                .increment(1);
             tracing::warn!(
                 rule = &*ruling.rule,
                 mailbox_provider = keys.mailbox_provider.as_str(),
@@ -260,7 +261,8 @@ impl Hearing {
             _ => false,
         };
         if verdict.class == Class::Throttled {
-            let blame = if verdict.reach == Reach::Destination { Blame::Route } else { Blame::Source };
+            let blame =
+                if verdict.reach == Reach::Destination { Blame::Route } else { Blame::Source };
             let asked = Asked { slow: true, reply: said, ..Asked::default() };
             self.slow_down(Some(blame), plan, keys, trail, verdict, asked);
         } else if is_reply {

@@ -63,12 +63,8 @@ async fn what_does_not_answer_is_taken_out_and_mail_without_a_host_is_put_back()
         matches!(put_back, Outcome::Postponed { reason: WaitReason::Breaker, .. }),
         "{put_back:?}"
     );
-    let told: Vec<String> = hearing
-        .breakers
-        .seen()
-        .iter()
-        .flat_map(|one| hearing.behind(&one.spot).domains)
-        .collect();
+    let told: Vec<String> =
+        hearing.breakers.seen().iter().flat_map(|one| hearing.behind(&one.spot).domains).collect();
     assert_eq!(told, ["a.example"]);
 
     heard(&hearing, "google", Stage::Mail, slow);
@@ -79,7 +75,12 @@ async fn what_does_not_answer_is_taken_out_and_mail_without_a_host_is_put_back()
 async fn a_host_that_counts_mails_for_each_connection_is_obeyed() {
     let settings = Settings::for_testing();
     let hearing = Hearing::new(&settings, Breakers::new(&settings.adaptive));
-    heard(&hearing, "google", Stage::Mail, "421 exceeded maximum number of messages per connection");
+    heard(
+        &hearing,
+        "google",
+        Stage::Mail,
+        "421 exceeded maximum number of messages per connection",
+    );
     let mut capped = plan("google");
     hearing.clear(&mut capped, "a.example").expect("it answers");
     let caps = capped.hops.iter().map(|hop| hop.messages_per_connection);

@@ -17,12 +17,12 @@ use tokio_util::task::TaskTracker;
 
 use super::daemon::StartError;
 use super::hearing::Hearing;
-use super::telling;
 use super::slots::Slots;
+use super::telling;
 use crate::config::Settings;
 use crate::domain::ids::SessionId;
-use crate::route::planner::Planner;
 use crate::reply;
+use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
 use crate::throttle::breaker::Breakers;
 use crate::throttle::exchange::{self, Exchange};

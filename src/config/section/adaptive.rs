@@ -70,9 +70,17 @@ impl Adaptive {
             headroom: section.number("headroom", default.headroom, 0.5..=0.99),
             probe: time("probe", default.probe, 100 * milli..=hour),
             forget: time("forget", default.forget, milli * 1_000..=24 * 30 * hour),
-            breaker_failures: section.integer("breaker_failures", default.breaker_failures, 1..=1_000),
+            breaker_failures: section.integer(
+                "breaker_failures",
+                default.breaker_failures,
+                1..=1_000,
+            ),
             breaker_first: time("breaker_first", default.breaker_first, milli * 10..=hour),
-            breaker_longest: time("breaker_longest", default.breaker_longest, milli * 10..=24 * hour),
+            breaker_longest: time(
+                "breaker_longest",
+                default.breaker_longest,
+                milli * 10..=24 * hour,
+            ),
         };
         if adaptive.ceiling.is_some_and(|ceiling| ceiling < adaptive.floor) {
             section.fault("ceiling", "must not be below adaptive.floor");

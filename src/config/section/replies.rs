@@ -114,10 +114,14 @@ mod tests {
             let (_, faults) = Replies::parse("own.toml", text);
             faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
-        let of = |keys: &str| faults(&format!("[[rule]]\nname = \"x\"\nclass = \"policy\"\n{keys}"));
+        let of =
+            |keys: &str| faults(&format!("[[rule]]\nname = \"x\"\nclass = \"policy\"\n{keys}"));
         assert_eq!(of("codes = [\"550\"]"), "");
         for (keys, words) in [
-            ("patern = 'a'", "own.toml:4: rule \"x\".patern: unknown key; did you mean \"pattern\"?"),
+            (
+                "patern = 'a'",
+                "own.toml:4: rule \"x\".patern: unknown key; did you mean \"pattern\"?",
+            ),
             ("pattern = '(a'", "own.toml:4: rule \"x\".pattern: not a regular expression"),
             ("codes = [\"55\"]", "rule \"x\".codes: expected a code like \"550\" or \"4xx\""),
             ("enhanced = [\"5.1\"]", "rule \"x\".enhanced: expected a status like"),

@@ -183,9 +183,8 @@ fn stages(word: &str) -> Option<Vec<Stage>> {
 fn action(section: Reader<'_>, class: Option<Class>) -> (Option<Finality>, Orders) {
     const DAY: Duration = Duration::from_secs(86_400);
     let second = Duration::from_secs(1);
-    let time = |key| {
-        section.has(key).then(|| section.duration(key, Duration::ZERO, second..=7 * DAY))
-    };
+    let time =
+        |key| section.has(key).then(|| section.duration(key, Duration::ZERO, second..=7 * DAY));
     let (defer, bounce) = (section.switch("defer", false), section.switch("bounce", false));
     if defer && bounce {
         section.fault("bounce", "either defer or bounce, not both");
