@@ -222,11 +222,11 @@ fn fewer_connections_are_held_when_asked_and_more_come_back_one_by_one() {
         span: 1.0,
         asked: Some(Asked { fewer: true, ..Asked::default() }),
     };
-    let mut pace = Pace::learn(0.0, &fewer(), &TERMS, 0.5).expect("a reason");
+    let mut pace = Pace::learn(100.0, &fewer(), &TERMS, 0.5).expect("a reason");
     assert_eq!((pace.slots, pace.rate), (Some(7), None), "seven tenths of ten in hand");
-    pace.hear(2.0, &fewer(), &TERMS, 0.5);
+    pace.hear(102.0, &fewer(), &TERMS, 0.5);
     assert_eq!(pace.slots, Some(4));
-    pace.hear(20.0, &Heard { passed: 10.0, ..Heard::default() }, &TERMS, 0.5);
+    pace.hear(120.0, &Heard { passed: 10.0, ..Heard::default() }, &TERMS, 0.5);
     assert_eq!(pace.slots, Some(5));
 }
 
