@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-postfix bench-compare faults stop fmt lint
+.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-postfix bench-compare faults deny sbom dist image stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -51,6 +51,18 @@ bench-postfix: setup ## Postfix's queue to the same sink, for comparison (as roo
 
 bench-compare: setup ## The queue beside apalis-postgres and awa (fetches and builds them)
 	@bench/compare.sh $(ARGS)
+
+deny: ## Licences, bans and sources of the crates; advisories where their database is reachable
+	@scripts/deny.sh
+
+sbom: ## The bill of materials (CycloneDX) as target/postrider.cdx.json
+	@scripts/sbom.sh
+
+dist: ## A release below dist/: static programs, units, documentation, checksums
+	@scripts/dist.sh
+
+image: dist ## The container image from dist/image/, started and tried (podman)
+	@scripts/container.sh
 
 stop: ## Stop what a killed run left behind
 	@scripts/stop.sh

@@ -7,11 +7,13 @@ use sqlx::PgPool;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
 use crate::config::{Settings, ThrottleRule, ThrottleScope};
+use crate::domain::clock::Clock;
 use crate::queue::breaker::{self, Stored as Broken};
 use crate::throttle::overrides::{self, Stored};
 use crate::throttle::pace::Phase;
 use crate::throttle::sharing::{self, Shown};
 use crate::throttle::state::{self, RateState, SlotState};
+use crate::throttle::warm_up;
 
 /// A limit as shown.
 #[derive(Debug, Serialize)]
@@ -61,10 +63,10 @@ fn limits(settings: &Settings, stored: &[Stored]) -> Vec<Limit> {
         set: Some((*stored).clone()),
         ..Limit::of(rule)
     });
-    let configured = settings
-        .throttles
-        .iter()
-        .map(|rule| Limit { overridden: overridden(rule), ..Limit::of(rule) });
+    let now = Clock::System.unix_seconds();
+    let configured = warm_up::rules(&settings.throttles, &settings.sources, now);
+    let configured =
+        configured.iter().map(|rule| Limit { overridden: overridden(rule), ..Limit::of(rule) });
     ours.chain(configured).collect()
 }
 

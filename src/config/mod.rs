@@ -1,10 +1,13 @@
 //! Settings: plain, checked values. Knows no feature; each feature builds
 //! itself from its section.
 
+pub mod asked;
 mod document;
 pub mod fault;
 pub mod load;
+mod notes;
 mod reader;
+pub mod reference;
 pub mod reload;
 pub mod secret;
 pub mod section;
@@ -16,9 +19,9 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Adaptive, Alarm, Api, Auth, CodeMask, Database, Dns, FurtherRate, Log, LogFormat,
-    MailboxProviderRule, Queue, Quiet, QuietHours, QuietZone, Replies, ReplyRule, Retry, Route,
-    RouteKind, RouteRule, Scale, Secrets, Smtp, Source, StatusMask, Stream, Telemetry,
-    ThrottleRule, ThrottleScope, TlsMode, Worker,
+    MailboxProviderRule, Pool, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
+    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source, Stage, StatusMask,
+    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, WarmUp, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -50,6 +53,8 @@ pub struct Settings {
     pub rules: Vec<RouteRule>,
     /// `[[source]]`; at least one.
     pub sources: Vec<Source>,
+    /// `[[pool]]`: sources that rules choose.
+    pub pools: Vec<Pool>,
     /// `[smtp]`
     pub smtp: Smtp,
     /// `[dns]`
@@ -87,6 +92,7 @@ impl Default for Settings {
             routes: vec![Route::default()],
             rules: Vec::new(),
             sources: vec![Source::default()],
+            pools: Vec::new(),
             smtp: Smtp::default(),
             dns: Dns::default(),
             api: Api::default(),

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::document::Node;
-use super::reader::{Notes, Reader};
+use super::notes::Notes;
+use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Replies, Route,
+    Adaptive, Alarm, Api, Database, Dns, Log, MailboxProviderRule, Pool, Queue, Replies, Route,
     RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule,
     TlsMode, Worker,
 };
@@ -46,6 +47,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         routes: entries(&root, "route", Route::read).unwrap_or(shipped.routes),
         rules: entries(&root, "rule", RouteRule::read).unwrap_or_default(),
         sources: entries(&root, "source", Source::read).unwrap_or(shipped.sources),
+        pools: entries(&root, "pool", Pool::read).unwrap_or_default(),
         smtp: Smtp::read(root.section("smtp")),
         dns: Dns::read(root.section("dns")),
         api: Api::read(root.section("api")),
@@ -113,6 +115,7 @@ impl Check<'_> {
         let settings = self.settings;
         self.unique("route", settings.routes.iter().map(|route| &*route.name));
         self.unique("source", settings.sources.iter().map(|source| &*source.name));
+        self.unique("pool", settings.pools.iter().map(|pool| &*pool.name));
         self.unique("mailbox_provider", settings.mailbox_providers.iter().map(|rule| &*rule.name));
         if settings.routes.is_empty() {
             self.fault("route", "expected at least one [[route]]");
@@ -187,7 +190,16 @@ impl Check<'_> {
                 self.known_source(&format!("route[{n}].sources"), source);
             }
         }
+        for (n, pool) in settings.pools.iter().enumerate() {
+            for source in &pool.sources {
+                self.known_source(&format!("pool[{n}].sources"), source);
+            }
+        }
+        let pools: Vec<&str> = settings.pools.iter().map(|pool| &*pool.name).collect();
         for (n, rule) in settings.rules.iter().enumerate() {
+            if let Some(pool) = &rule.pool {
+                self.known(&format!("rule[{n}].pool"), "pool", pool, &pools);
+            }
             if !rule.route.is_empty() {
                 self.known_route(&format!("rule[{n}].route"), &rule.route);
             }

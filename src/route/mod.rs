@@ -12,6 +12,7 @@ mod cache;
 mod dns;
 pub mod mailbox_provider;
 mod mx;
+mod own;
 pub mod plan;
 pub mod planner;
 mod reachable;

@@ -13,9 +13,11 @@ use parking_lot::RwLock;
 use super::dns::ResolverError;
 use super::mailbox_provider::MailboxProviders;
 use super::mx::Exchanger;
+use super::own::Own;
 use super::plan::{Hop, RoutePlan};
 use super::way::{Lead, Lookups, Place, Way};
-use crate::config::{Dns, RouteRule, Settings, Source};
+use crate::config::{Dns, RouteRule, Settings, Source, Stage as WarmUpStage};
+use crate::domain::clock::Clock;
 use crate::domain::ids::MailboxProvider;
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 
@@ -50,6 +52,9 @@ pub enum PlannerError {
     /// A rule leads nowhere.
     #[error("[[rule]]: expected the name of a [[route]], found {0:?}")]
     UnknownRoute(String),
+    /// A rule names no pool.
+    #[error("[[rule]]: expected the name of a [[pool]], found {0:?}")]
+    UnknownPool(String),
     /// A route has nothing to send from.
     #[error("[[route]] {route:?}: expected the name of a [[source]], found {source_name:?}")]
     UnknownSource {
@@ -73,8 +78,8 @@ impl Planner {
     /// Takes over changed settings. On an error everything stays as it was.
     pub fn apply(&self, settings: &Settings) -> Result<(), PlannerError> {
         let before = self.table();
-        let kept =
-            if before.dns == settings.dns { before.lookups.clone() } else { Lookups::default() };
+        let same = before.dns == settings.dns && before.lookups.own == Own::of(&settings.sources);
+        let kept = if same { before.lookups.clone() } else { Lookups::default() };
         let table = Table::read(settings, &kept)?;
         *self.table.write() = Arc::new(table);
         Ok(())
@@ -113,7 +118,7 @@ impl Planner {
         let table = self.table();
         let providers = &table.providers;
         let way = &choice.way;
-        let fits = |ip: &IpAddr| fits(&choice.from, *ip);
+        let fits = |ip: &IpAddr| choice.from.reaches(*ip);
         let mut mailbox_provider = match known.as_str() {
             MailboxProvider::OTHER => providers.of_domain(domain),
             _ => Some(known),
@@ -167,7 +172,7 @@ struct Table {
 
 impl Table {
     fn read(settings: &Settings, kept: &Lookups) -> Result<Self, PlannerError> {
-        let mut lookups = kept.clone();
+        let mut lookups = Lookups { own: Own::of(&settings.sources), ..kept.clone() };
         let sources: Vec<Arc<Source>> = settings.sources.iter().cloned().map(Arc::new).collect();
         let ways = settings
             .routes
@@ -178,7 +183,11 @@ impl Table {
         let lead = |rule: &RouteRule| {
             let way = ways.iter().find(|way| *way.name == *rule.route);
             let way = way.ok_or_else(|| PlannerError::UnknownRoute(rule.route.clone()))?;
-            Ok((rule.clone(), way.clone()))
+            let Some(name) = &rule.pool else { return Ok((rule.clone(), way.clone())) };
+            let pool = settings.pools.iter().find(|pool| pool.name == *name);
+            let pool = pool.ok_or_else(|| PlannerError::UnknownPool(name.clone()))?;
+            let way = way.from_pool(&pool.sources, &sources)?;
+            Ok((rule.clone(), Arc::new(way)))
         };
         let rules = settings.rules.iter().map(lead).collect::<Result<_, PlannerError>>()?;
         let providers = MailboxProviders::new(&settings.mailbox_providers);
@@ -197,8 +206,23 @@ pub fn route_by_rule<'s>(
     rule.map(|rule| &*rule.route).or_else(|| settings.routes.first().map(|route| &*route.name))
 }
 
+impl RouteChoice {
+    /// The same way from a source that is warm, for what a source in its warm-up may not
+    /// take today; `None` when this one is warm, or no other is.
+    pub fn overflow(&self) -> Option<Self> {
+        let now = Clock::System.unix_seconds();
+        if self.from.stage(now) == WarmUpStage::Warm {
+            return None;
+        }
+        self.way.sources.next_warm(now).map(|from| choice_from(&self.way, from))
+    }
+}
+
 fn choice(way: &Arc<Way>) -> RouteChoice {
-    let from = way.sources.next();
+    choice_from(way, way.sources.next(Clock::System.unix_seconds()))
+}
+
+fn choice_from(way: &Arc<Way>, from: Arc<Source>) -> RouteChoice {
     RouteChoice {
         route: way.name.clone(),
         source: Arc::from(from.name.as_str()),
@@ -212,11 +236,6 @@ fn matches(rule: &RouteRule, tenant: &str, stream: &str, provider: &MailboxProvi
     fits(&rule.tenant, tenant)
         && fits(&rule.stream, stream)
         && fits(&rule.mailbox_provider, provider.as_str())
-}
-
-/// A source bound to an address reaches only addresses of that family.
-fn fits(source: &Source, ip: IpAddr) -> bool {
-    source.address.is_none_or(|ours| ours.is_ipv4() == ip.is_ipv4())
 }
 
 fn no_common_family(source: &Source) -> Verdict {
@@ -237,7 +256,7 @@ fn no_common_family(source: &Source) -> Verdict {
 mod tests {
     use super::*;
     use crate::config::secret::Secret;
-    use crate::config::{Auth, Route, RouteKind, TlsMode};
+    use crate::config::{Auth, Pool, Ramp, Route, RouteKind, TlsMode, WarmUp};
 
     fn relay(name: &str, host: &str) -> Route {
         let kind = RouteKind::Relay { host: host.into(), port: 2525, auth: None };
@@ -251,6 +270,7 @@ mod tests {
             stream: name(stream),
             mailbox_provider: name(provider),
             route: route.into(),
+            pool: None,
         }
     }
 
@@ -280,6 +300,33 @@ mod tests {
         assert_eq!(&*route("acme", "transactional", "google"), "third");
         assert_eq!(&*route("acme", "transactional", "other"), "first");
         assert_eq!(&*route("bolt", "bulk", "other"), "first");
+    }
+
+    #[test]
+    fn a_rule_chooses_the_pool_and_a_warming_source_overflows_to_a_warm_one() {
+        let mut settings = settings();
+        let starts = chrono::DateTime::from_timestamp(Clock::System.unix_seconds() as i64, 0);
+        let starts = starts.unwrap().date_naive();
+        let warm_up = Some(WarmUp { starts, ramp: Ramp::Days(vec![5, 5, 5]) });
+        settings.sources = ["old", "new", "bulk"].map(|name| source(name, None)).into();
+        settings.sources[1].warm_up = warm_up;
+        settings.pools =
+            vec![Pool { name: "main".into(), sources: vec!["old".into(), "new".into()] }];
+        settings.rules =
+            vec![RouteRule { pool: Some("main".into()), ..rule("acme", "", "", "first") }];
+        let planner = Planner::new(&settings).unwrap();
+        for _ in 0..4 {
+            let choice = planner.route_for("acme", "bulk", &other());
+            assert_eq!((&*choice.source, &*choice.route), ("new", "first"), "the new one first");
+            assert_eq!(&*choice.overflow().unwrap().source, "old");
+            assert!(choice.overflow().unwrap().overflow().is_none());
+        }
+        settings.rules[0].pool = Some("mian".into());
+        assert!(Planner::new(&settings).unwrap_err().to_string().contains("\"mian\""));
+    }
+
+    fn source(name: &str, warm_up: Option<WarmUp>) -> Source {
+        Source { name: name.into(), warm_up, ..Source::default() }
     }
 
     #[test]
@@ -317,7 +364,7 @@ mod tests {
     async fn a_source_reaches_only_its_own_family() {
         let mut settings = settings();
         settings.routes = vec![relay("relay", "127.0.0.1")];
-        settings.sources[0].address = "::1".parse().ok();
+        settings.sources[0].addresses = vec!["::1".parse().unwrap()];
         let planner = Planner::new(&settings).unwrap();
         let choice = planner.route_for("acme", "bulk", &other());
         let verdict = planner.plan(&choice, "example.com", &other()).await.unwrap_err();

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::mx::MxLookup;
+use super::own::Own;
 use super::plan::Hop;
 use super::planner::PlannerError;
 use super::relay::{RelayLookup, literal};
@@ -21,7 +22,7 @@ pub(super) struct Way {
 }
 
 /// Where a route leads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Lead {
     /// To the recipient's exchangers.
     Mx { lookup: Arc<MxLookup>, port: u16 },
@@ -30,7 +31,7 @@ pub(super) enum Lead {
 }
 
 /// Where a relay is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Place {
     Address(IpAddr),
     Name(Arc<RelayLookup>),
@@ -42,6 +43,8 @@ pub(super) enum Place {
 pub(super) struct Lookups {
     pub(super) mx: Option<Arc<MxLookup>>,
     pub(super) relay: Option<Arc<RelayLookup>>,
+    /// By what names this host is known.
+    pub(super) own: Own,
 }
 
 impl Way {
@@ -69,6 +72,19 @@ impl Way {
         Ok(Self { name: Arc::from(route.name.as_str()), sources, lead, route: route.clone() })
     }
 
+    /// The same route from other sources.
+    pub(super) fn from_pool(
+        &self,
+        names: &[String],
+        sources: &[Arc<Source>],
+    ) -> Result<Self, PlannerError> {
+        let sources = Sources::try_new(sources, names).map_err(|source_name| {
+            PlannerError::UnknownSource { route: self.route.name.clone(), source_name }
+        })?;
+        let (name, lead, route) = (self.name.clone(), self.lead.clone(), self.route.clone());
+        Ok(Self { name, sources, lead, route })
+    }
+
     /// A hop of this route.
     pub(super) fn hop(&self, host: &Arc<str>, ip: IpAddr) -> Hop {
         let (port, auth) = match &self.lead {
@@ -91,7 +107,7 @@ impl Lookups {
     fn mx(&mut self, dns: &Dns) -> Result<Arc<MxLookup>, PlannerError> {
         Ok(match &self.mx {
             Some(lookup) => lookup.clone(),
-            None => self.mx.insert(Arc::new(MxLookup::new(dns)?)).clone(),
+            None => self.mx.insert(Arc::new(MxLookup::new(dns, self.own.clone())?)).clone(),
         })
     }
 

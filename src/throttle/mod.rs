@@ -38,3 +38,4 @@ pub mod slots;
 pub mod state;
 mod stock;
 mod terms;
+pub mod warm_up;

@@ -28,6 +28,9 @@ impl Carrier {
         trail: &mut Trail,
     ) -> Result<Receipt, Outcome> {
         let delivery = self.smtp.deliver_while(&|| turn.still_stands(), letter, plan).await;
+        if delivery.takes_next {
+            turn.could_be_followed();
+        }
         drop(turn);
         *trail = delivery.trail;
         if !matches!(delivery.result, Err(Outcome::Postponed { .. })) {

@@ -19,7 +19,8 @@ use super::daemon::StartError;
 use super::hearing::Hearing;
 use super::slots::Slots;
 use super::telling;
-use crate::config::Settings;
+use crate::config::{Settings, ThrottleRule};
+use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
 use crate::reply;
 use crate::route::planner::Planner;
@@ -27,7 +28,10 @@ use crate::smtp::deliver::Smtp;
 use crate::throttle::breaker::Breakers;
 use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
-use crate::throttle::{overrides, sharing};
+use crate::throttle::{overrides, sharing, warm_up};
+
+/// How often it is seen which day it is: the machine's clock may be set.
+const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(600);
 
 /// Time for taking leave of the peers.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -69,7 +73,7 @@ impl Shared {
         let breakers = Breakers::new(&now.adaptive);
         let smtp = Smtp::new(&now.smtp)?.minding(Arc::clone(&breakers));
         let shared = Arc::new(Self {
-            limiter: Arc::new(Limiter::shared(&now.throttles)),
+            limiter: Arc::new(Limiter::shared(&limits(&now))),
             planner: Arc::new(Planner::new(&now)?),
             smtp: Arc::new(smtp),
             hearing: Arc::new(Hearing::new(&now, breakers)),
@@ -135,19 +139,42 @@ impl Shared {
     }
 }
 
+/// The limits of today: those that are configured, and those of sources in their warm-up.
+fn limits(settings: &Settings) -> Vec<ThrottleRule> {
+    warm_up::rules(&settings.throttles, &settings.sources, Clock::System.unix_seconds())
+}
+
+/// Time until the day changes (UTC), but no longer than clocks are trusted.
+fn until_tomorrow() -> Duration {
+    let passed = Clock::System.unix_seconds() % warm_up::DAY;
+    Duration::from_secs(warm_up::DAY - passed).min(LOOK_AT_THE_CLOCK)
+}
+
 async fn follow(
     taken_over: watch::Sender<Arc<Settings>>,
     shared: Arc<Shared>,
     mut settings: watch::Receiver<Arc<Settings>>,
     stop: CancellationToken,
 ) {
+    let mut in_force = limits(&settings.borrow());
     loop {
-        tokio::select! {
+        let is_a_look = tokio::select! {
             () = stop.cancelled() => return,
-            changed = settings.changed() => if changed.is_err() { return },
-        }
+            changed = settings.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                false
+            }
+            () = tokio::time::sleep(until_tomorrow()) => true,
+        };
         let now = Arc::clone(&settings.borrow_and_update());
-        shared.limiter.apply(&now.throttles);
+        let today = limits(&now);
+        if is_a_look && today == in_force {
+            continue;
+        }
+        shared.limiter.apply(&today);
+        in_force = today;
         if let Err(error) = reply::apply(&now.replies) {
             tracing::error!(%error, "the old rules about replies stay in force");
         }

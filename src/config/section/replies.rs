@@ -42,7 +42,11 @@ impl Replies {
             let notes = section.notes();
             let path = notes.folder.join(file);
             match std::fs::read_to_string(&path) {
-                Ok(text) => rules(&path.display().to_string(), &text, notes),
+                Ok(text) => {
+                    let (rules, faults) = Self::parse(&path.display().to_string(), &text);
+                    notes.faults.borrow_mut().extend(faults);
+                    rules
+                }
                 Err(error) => {
                     section.fault("file", format_args!("cannot read {}: {error}", path.display()));
                     Vec::new()

@@ -1,11 +1,11 @@
-//! `[[route]]`, `[[rule]]`, `[[source]]`, `[[mailbox_provider]]`, `[dns]`: which way mail leaves.
+//! `[[route]]`, `[[rule]]`, `[[mailbox_provider]]`, `[dns]`: which way mail leaves.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::reader::Reader;
 use crate::config::secret::Secret;
-use crate::config::word::{NAME, is_domain, is_full_host, is_host, is_name};
+use crate::config::word::{NAME, is_domain, is_host, is_name};
 
 /// A way out.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,17 +78,8 @@ pub struct RouteRule {
     pub mailbox_provider: Option<String>,
     /// The route to take.
     pub route: String,
-}
-
-/// An egress address and the name it gives itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// By which routes, limits and metrics call it.
-    pub name: String,
-    /// Local address to bind; `None`: the system chooses.
-    pub address: Option<IpAddr>,
-    /// Name in EHLO: a fully qualified host name.
-    pub ehlo: String,
+    /// The pool to send from; `None`: the sources of the route.
+    pub pool: Option<String>,
 }
 
 /// Which destinations count as one mailbox provider.
@@ -134,13 +125,6 @@ impl Default for Route {
             max_connections_per_host: 20,
             messages_per_connection: 100,
         }
-    }
-}
-
-impl Default for Source {
-    /// The shipped source. Its name is nobody's: receivers want a real one.
-    fn default() -> Self {
-        Self { name: "default".into(), address: None, ehlo: "localhost.localdomain".into() }
     }
 }
 
@@ -239,24 +223,10 @@ impl RouteRule {
             route: section
                 .required("route", "the name of a [[route]]", |_| true)
                 .unwrap_or_default(),
+            pool: section.text("pool"),
         };
         section.end();
         rule
-    }
-}
-
-impl Source {
-    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
-        let ehlo = "a full host name like mail.example.com";
-        let source = Self {
-            name: section.required("name", NAME, is_name).unwrap_or_default(),
-            address: section.value("address", "an IP address of this machine", |node| {
-                node.text()?.parse().ok()
-            }),
-            ehlo: section.required("ehlo", ehlo, is_full_host).unwrap_or_default(),
-        };
-        section.end();
-        source
     }
 }
 
