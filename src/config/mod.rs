@@ -18,7 +18,11 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, ClientCertificate, Database, Dns, Dnssec, FurtherRate, Log, LogFormat, MailboxProviderRule, NoProof, Pool, Proof, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source, Stage, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
+    Adaptive, Alarm, Api, Auth, ClientCertificate, CodeMask, Database, Dns, Dnssec, FurtherRate,
+    Log, LogFormat, MailboxProviderRule, NoProof, Pool, Proof, Proxy, Queue, Quiet, QuietHours,
+    QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp,
+    Source, Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode,
+    TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -40,6 +44,10 @@ pub struct Settings {
     pub mailbox_providers: Vec<MailboxProviderRule>,
     /// `[[throttle]]`
     pub throttles: Vec<ThrottleRule>,
+    /// `[adaptive]`
+    pub adaptive: Adaptive,
+    /// `[replies]`
+    pub replies: Replies,
     /// `[[route]]`; at least one.
     pub routes: Vec<Route>,
     /// `[[rule]]`: which deliveries take which route; first match wins, else the first route.
@@ -86,6 +94,8 @@ impl Default for Settings {
             ]),
             mailbox_providers: Vec::new(),
             throttles: Vec::new(),
+            adaptive: Adaptive::default(),
+            replies: Replies::default(),
             routes: vec![Route::default()],
             rules: Vec::new(),
             sources: vec![Source::default()],

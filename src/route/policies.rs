@@ -136,5 +136,6 @@ fn not_allowed(domain: &str, host: &str) -> Verdict {
         finality: Finality::Passing,
         reach: Reach::Destination,
         retry_after: None,
+        ruling: None,
     }
 }

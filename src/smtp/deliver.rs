@@ -35,6 +35,7 @@ use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use crate::message::letter::Letter;
 use crate::route::plan::{Hop, RoutePlan};
 use crate::route::tls_result::Tally;
+use crate::throttle::breaker::Breakers;
 
 mod opening;
 mod results;
@@ -45,6 +46,7 @@ pub struct Smtp {
     tls: Tls,
     pool: Pool,
     broken_tls: BrokenTls,
+    breakers: Option<Arc<Breakers>>,
     /// Hosts that offered PIPELINING and lost an envelope behind a body.
     lost_behind: HostMemory,
     /// Addresses that were slower to answer than another one of their host.
@@ -99,6 +101,7 @@ impl Smtp {
             tls,
             pool: Pool::new(settings.max_connections, settings.idle_timeout, metrics.clone()),
             broken_tls: BrokenTls::default(),
+            breakers: None,
             lost_behind: HostMemory::default(),
             unanswering: HostMemory::default(),
             metrics,
@@ -111,6 +114,12 @@ impl Smtp {
     pub fn counting(mut self, tally: Arc<Tally>) -> Self {
         self.tally = tally;
         self
+    }
+
+    /// Tells `breakers` which hosts answer.
+    #[must_use]
+    pub fn minding(self, breakers: Arc<Breakers>) -> Self {
+        Self { breakers: Some(breakers), ..self }
     }
 
     /// Takes new settings; mails under way keep theirs.

@@ -52,14 +52,14 @@ mod tests {
             all.sort_unstable();
             prop_assert_eq!(all, (0..keys.len()).collect::<Vec<_>>());
             for key in 0..6_u8 {
-                let mut told = Vec::new();
+                let mut told: Vec<usize> = Vec::new();
                 for wave in &waves {
                     let holders: Vec<_> = wave
                         .iter()
                         .filter(|request| request.iter().any(|at| keys[*at] == Some(key)))
                         .collect();
                     prop_assert!(holders.len() <= 1, "two requests at once for one delivery");
-                    told.extend(holders.into_iter().flatten().filter(|at| keys[**at] == Some(key)));
+                    told.extend(holders.into_iter().flatten().copied().filter(|at| keys[*at] == Some(key)));
                 }
                 prop_assert!(told.is_sorted());
             }

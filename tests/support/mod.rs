@@ -19,3 +19,4 @@ pub mod letters;
 pub mod listening;
 pub mod postgres;
 pub mod smtp_peer;
+pub mod strict_peer;

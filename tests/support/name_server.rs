@@ -63,10 +63,6 @@ impl Zone {
         self.with(host, 300, RData::CNAME(CNAME(name(target))))
     }
 
-    pub fn txt(self, owner: &str, text: &str) -> Self {
-        self.with(owner, 300, RData::TXT(TXT::new(vec![text.to_owned()])))
-    }
-
     fn with(mut self, owner: &str, ttl: u32, data: RData) -> Self {
         self.records.upsert_mut(Record::from_rdata(name(owner), ttl, data), 1);
         self

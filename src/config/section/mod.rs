@@ -1,10 +1,13 @@
 //! One file per section of the configuration: a sentence on each key, the
 //! default beside it.
 
+mod adaptive;
 mod api;
 mod database;
 mod queue;
 mod quiet;
+mod replies;
+mod reply_rule;
 mod route;
 mod scale;
 mod smtp;
@@ -16,10 +19,13 @@ mod tls;
 mod webhook;
 mod worker;
 
+pub use adaptive::Adaptive;
 pub use api::{Api, Secrets};
 pub use database::Database;
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
+pub use replies::Replies;
+pub use reply_rule::{CodeMask, ReplyRule, StatusMask};
 pub use route::{Auth, Dns, Dnssec, MailboxProviderRule, Route, RouteKind, RouteRule, TlsMode};
 pub use scale::Scale;
 pub use smtp::Smtp;

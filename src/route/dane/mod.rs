@@ -65,5 +65,6 @@ fn unknown(miss: &Miss, name: &str) -> Verdict {
         finality: Finality::Passing,
         reach: Reach::Host,
         retry_after: None,
+        ruling: None,
     }
 }

@@ -133,5 +133,6 @@ fn unreadable(error: &sqlx::Error) -> Verdict {
         finality: Finality::Passing,
         reach: Reach::Destination,
         retry_after: None,
+        ruling: None,
     }
 }
