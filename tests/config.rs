@@ -379,7 +379,7 @@ fn a_secret_named_without_a_folder_is_a_credential_where_there_is_one() {
         let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
             panic!("no login")
         };
-        auth.password.expose().to_owned()
+        auth.proof.now().expect("read").expose().to_owned()
     };
     assert_eq!(password(), "beside the file");
     fs::write(credentials.path().join("out-password"), "handed over").expect("write");
