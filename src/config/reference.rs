@@ -45,7 +45,8 @@ pub fn entries() -> Result<Vec<Entry>, ConfigError> {
             Some(found) => {
                 entry.expected = Some(found.expected);
                 // An example is no default.
-                entry.default = found.default.or(entry.default);
+                let is_optional = is_optional(&entry.key, &entry.words);
+                entry.default = found.default.or(entry.default).filter(|_| !is_optional);
                 entries.push(entry);
             }
             // An inline table: its own keys were asked for.
@@ -175,6 +176,11 @@ fn read(shipped: &str) -> Told {
         told.text.push('\n');
     }
     told
+}
+
+/// Whether the key may be left out without a value in its place: what is shown is an example.
+fn is_optional(key: &str, words: &str) -> bool {
+    key.ends_with("_file") || words.contains("left out") || words.contains("absent")
 }
 
 /// The path of a section's header.
