@@ -52,7 +52,7 @@ mod tests {
             all.sort_unstable();
             prop_assert_eq!(all, (0..keys.len()).collect::<Vec<_>>());
             for key in 0..6_u8 {
-                let mut told = Vec::new();
+                let mut told: Vec<usize> = Vec::new();
                 for wave in &waves {
                     let holders: Vec<_> = wave
                         .iter()
