@@ -24,6 +24,7 @@ pub(super) struct NewEndpoint {
 /// What is to be other.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[allow(clippy::option_option, reason = "left out, null, or a value: three things")]
 pub(super) struct ChangedEndpoint {
     url: Option<String>,
     description: Option<String>,

@@ -116,11 +116,10 @@ pub(super) fn judge(
             (Fate::Taken, _) => report.over.push(item.place),
             (Fate::Unsent, 1..) if item.event.is_none() => report.over.push(item.place),
             (Fate::Refused(_), 1..) if item.age > give_up_after => report.over.push(item.place),
-            (Fate::Refused(_), 1..) => report.again.push(again(wait())),
             (Fate::Unsent | Fate::Behind | Fate::Gone, 1..) => {}
             // What is new: the cursor goes past it only where it is told again.
             (_, 0) if failed || untouched => {}
-            (Fate::Refused(_) | Fate::Gone, 0) => report.again.push(again(wait())),
+            (Fate::Refused(_), _) | (Fate::Gone, 0) => report.again.push(again(wait())),
             (Fate::Unsent | Fate::Behind, 0) => report.again.push(again(Duration::ZERO)),
         }
     }

@@ -84,7 +84,7 @@ impl Turns {
         let give_up = self.sender.settings().give_up_after;
         let mut report = judge(&lease, &page, &items, error, &self.backoff, give_up, full);
         report.wait = report.wait.max(rest);
-        self.count(&report, &items);
+        count(&report, &items);
         match lease.give_back(&self.pool, self.session, &report, give_up).await? {
             Given::Back => {}
             Given::Lost => {
@@ -184,18 +184,17 @@ impl Turns {
         let Some(_place) = self.sender.place(until).await else { return (request, None) };
         (request, Some(self.sender.post(&lease.url, secrets, &id, body).await))
     }
+}
 
-    fn count(&self, report: &Report, items: &[Item]) {
-        let taken = items.iter().filter(|item| item.fate == Fate::Taken).count();
-        let dropped = report.over.len().saturating_sub(
-            items.iter().filter(|item| item.tries > 0 && item.fate == Fate::Taken).count(),
-        );
-        for (outcome, number) in
-            [("taken", taken), ("retried", report.again.len()), ("dropped", dropped)]
-        {
-            counter!("postrider_webhook_events_total", "outcome" => outcome)
-                .increment(number as u64);
-        }
+fn count(report: &Report, items: &[Item]) {
+    let taken = items.iter().filter(|item| item.fate == Fate::Taken).count();
+    let dropped = report.over.len().saturating_sub(
+        items.iter().filter(|item| item.tries > 0 && item.fate == Fate::Taken).count(),
+    );
+    for (outcome, number) in
+        [("taken", taken), ("retried", report.again.len()), ("dropped", dropped)]
+    {
+        counter!("postrider_webhook_events_total", "outcome" => outcome).increment(number as u64);
     }
 }
 
