@@ -12,8 +12,10 @@ pub mod telemetry;
 
 pub mod feedback;
 pub mod message;
+pub mod reply;
 pub mod tenant;
 
+pub mod event;
 pub mod queue;
 pub mod route;
 pub mod throttle;
@@ -22,6 +24,7 @@ pub mod cell;
 pub mod inbound;
 pub mod sink;
 pub mod smtp;
+pub mod webhook;
 
 pub mod api;
 pub mod cli;

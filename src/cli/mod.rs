@@ -27,6 +27,7 @@ pub mod print;
 pub mod queue;
 pub mod recover;
 pub mod reload;
+pub mod replies;
 pub mod report;
 pub mod scale;
 pub mod send;
@@ -36,7 +37,9 @@ pub mod suppression;
 pub mod tenant;
 pub mod tenant_move;
 pub mod throttle;
+mod throttle_show;
 pub mod version;
+pub mod webhook;
 pub mod why;
 
 use std::path::PathBuf;
@@ -111,8 +114,10 @@ enum One {
     Doubt(doubt::Args),
     Report(report::Args),
     Suppression(suppression::Args),
+    Webhook(Box<webhook::Args>),
     Audit(audit::Args),
     Throttle(throttle::Args),
+    Replies(replies::Args),
     Actions(actions::Args),
     Migrate(migrate::Args),
     Doctor(doctor::Args),
@@ -176,7 +181,9 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Doubt(args) => doubt::run(args, context).await,
         One::Report(args) => report::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
+        One::Webhook(args) => webhook::run(*args, context).await,
         One::Audit(args) => audit::run(args, context).await,
+        One::Replies(args) => replies::run(args, context).await,
         One::Throttle(args) => throttle::run(args, context).await,
         One::Actions(args) => actions::run(args, context).await,
         One::Migrate(args) => migrate::run(args, context).await,

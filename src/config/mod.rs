@@ -18,10 +18,11 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat,
-    MailboxProviderRule, Pool, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Retry, Route,
-    RouteKind, RouteRule, Scale, Secrets, Smtp, Source, Stage, Stream, Telemetry, ThrottleRule,
-    ThrottleScope, TlsMode, WarmUp, Worker,
+    Adaptive, Alarm, Api, Auth, ClientCertificate, CodeMask, Database, Dns, Dnssec, Feedback,
+    FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule, NoProof, Pool, Proof,
+    Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind,
+    RouteRule, Scale, Secrets, Smtp, Source, Stage, StatusMask, Stream, Telemetry, ThrottleRule,
+    ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -43,6 +44,10 @@ pub struct Settings {
     pub mailbox_providers: Vec<MailboxProviderRule>,
     /// `[[throttle]]`
     pub throttles: Vec<ThrottleRule>,
+    /// `[adaptive]`
+    pub adaptive: Adaptive,
+    /// `[replies]`
+    pub replies: Replies,
     /// `[[route]]`; at least one.
     pub routes: Vec<Route>,
     /// `[[rule]]`: which deliveries take which route; first match wins, else the first route.
@@ -55,6 +60,10 @@ pub struct Settings {
     pub smtp: Smtp,
     /// `[dns]`
     pub dns: Dns,
+    /// `[tls]`
+    pub tls: TlsPolicies,
+    /// `[tls_report]`; absent when nothing is reported.
+    pub tls_report: Option<TlsReport>,
     /// `[api]`
     pub api: Api,
     /// `[feedback]`
@@ -63,6 +72,8 @@ pub struct Settings {
     pub inbound: Inbound,
     /// `[scale]`
     pub scale: Scale,
+    /// `[webhook]`
+    pub webhook: Webhook,
     /// `[telemetry]`
     pub telemetry: Telemetry,
     /// `[log]`
@@ -87,16 +98,21 @@ impl Default for Settings {
             ]),
             mailbox_providers: Vec::new(),
             throttles: Vec::new(),
+            adaptive: Adaptive::default(),
+            replies: Replies::default(),
             routes: vec![Route::default()],
             rules: Vec::new(),
             sources: vec![Source::default()],
             pools: Vec::new(),
             smtp: Smtp::default(),
             dns: Dns::default(),
+            tls: TlsPolicies::default(),
+            tls_report: None,
             api: Api::default(),
             feedback: Feedback::default(),
             inbound: Inbound::default(),
             scale: Scale::default(),
+            webhook: Webhook::default(),
             telemetry: Telemetry::default(),
             log: Log::default(),
             secrets: Secrets::default(),
@@ -117,6 +133,11 @@ impl Settings {
         settings.sources[0].ehlo = "postrider.test".into();
         settings.dns.allow_private_addresses = true;
         settings.dns.timeout = Duration::from_secs(2);
+        settings.webhook.allow_http = true;
+        settings.webhook.allow_private_addresses = true;
+        settings.webhook.poll_interval = Duration::from_millis(20);
+        settings.webhook.first_retry = Duration::from_millis(20);
+        settings.webhook.longest_retry = Duration::from_millis(100);
         settings.api.listen = any_port;
         settings.telemetry.listen = any_port;
         settings.database.pool_size = 4;

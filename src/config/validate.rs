@@ -9,9 +9,9 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Alarm, Api, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue, Route,
-    RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule,
-    TlsMode, Worker,
+    Adaptive, Alarm, Api, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue,
+    Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
+    Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -42,16 +42,21 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
             .flatten()
             .flatten()
             .collect(),
+        adaptive: Adaptive::read(root.section("adaptive")),
+        replies: Replies::read(root.section("replies")),
         routes: entries(&root, "route", Route::read).unwrap_or(shipped.routes),
         rules: entries(&root, "rule", RouteRule::read).unwrap_or_default(),
         sources: entries(&root, "source", Source::read).unwrap_or(shipped.sources),
         pools: entries(&root, "pool", Pool::read).unwrap_or_default(),
         smtp: Smtp::read(root.section("smtp")),
         dns: Dns::read(root.section("dns")),
+        tls: TlsPolicies::read(root.section("tls")),
+        tls_report: root.optional_section("tls_report").and_then(TlsReport::read),
         api: Api::read(root.section("api")),
         feedback: Feedback::read(root.section("feedback")),
         inbound: Inbound::read(root.section("inbound")),
         scale: Scale::read(root.section("scale")),
+        webhook: Webhook::read(root.section("webhook")),
         telemetry: Telemetry::read(root.section("telemetry")),
         log: Log::read(root.section("log")),
         secrets: Secrets::read(root.section("secrets"), outside.key),
@@ -273,6 +278,14 @@ impl Check<'_> {
         if self.settings.worker.shutdown_deadline > queue.session_ttl + queue.rescue_delay {
             let message = "must not exceed queue.session_ttl + queue.rescue_delay";
             self.fault("worker.shutdown_deadline", message);
+        }
+        let webhook = &self.settings.webhook;
+        if webhook.give_up_after >= webhook.retention {
+            let message = "must be less than webhook.retention, or an endpoint loses events before it is given up";
+            self.fault("webhook.give_up_after", message);
+        }
+        if webhook.longest_retry < webhook.first_retry {
+            self.fault("webhook.longest_retry", "must not be below webhook.first_retry");
         }
         let scale = &self.settings.scale;
         if scale.min_replicas > scale.max_replicas {

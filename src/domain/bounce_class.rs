@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
-    /// The mailbox does not exist or is disabled for good.
+    /// The mailbox does not exist.
     AddressBad,
     /// The domain does not exist or takes no mail.
     DomainBad,
     /// The mailbox is full.
     MailboxFull,
+    /// The mailbox is switched off or barred; it may come back.
+    MailboxDisabled,
     /// Refused for policy or reputation.
     Policy,
     /// Asked to slow down.
@@ -39,12 +41,28 @@ pub enum Class {
 }
 
 impl Class {
+    /// What a reply on the wire can be; the others come by report or callback.
+    pub const ALL: [Self; 11] = [
+        Self::AddressBad,
+        Self::DomainBad,
+        Self::MailboxFull,
+        Self::MailboxDisabled,
+        Self::Policy,
+        Self::Throttled,
+        Self::Content,
+        Self::Configuration,
+        Self::Transient,
+        Self::Size,
+        Self::Unknown,
+    ];
+
     /// The name used in logs, metrics and the attempt history.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AddressBad => "address_bad",
             Self::DomainBad => "domain_bad",
             Self::MailboxFull => "mailbox_full",
+            Self::MailboxDisabled => "mailbox_disabled",
             Self::Policy => "policy",
             Self::Throttled => "throttled",
             Self::Content => "content",

@@ -71,6 +71,10 @@ pub enum WaitReason {
     Connections,
     /// It is night, by the recipient's or the tenant's clock.
     QuietHours,
+    /// A receiver asked for a pause, or what comes after it is being found out.
+    Suspended,
+    /// A host or a route does not answer and is left alone for a while.
+    Breaker,
     /// Something of ours is missing for now (a signing key, the database).
     NotReady,
 }
@@ -84,6 +88,8 @@ impl WaitReason {
             Self::Shutdown => "shutdown",
             Self::Connections => "connections",
             Self::QuietHours => "quiet_hours",
+            Self::Suspended => "suspended",
+            Self::Breaker => "breaker",
             Self::NotReady => "not_ready",
         }
     }

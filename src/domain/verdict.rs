@@ -5,11 +5,13 @@
 //! its own and never dressed up as a reply.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use super::bounce_class::Class;
+use super::ruling::Ruling;
 
 /// The step of a delivery at which something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,6 +40,20 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in the order of a delivery.
+    pub const ALL: [Self; 10] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Banner,
+        Self::Ehlo,
+        Self::StartTls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Dot,
+    ];
+
     /// The name used in logs, metrics and the attempt history.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -192,13 +208,19 @@ pub struct Verdict {
     pub reach: Reach,
     /// The wait that the peer asked for, if it did.
     pub retry_after: Option<Duration>,
+    /// The rule that knew the reply; `None`: no rule did, or it was no reply.
+    pub ruling: Option<Arc<Ruling>>,
 }
 
 impl Verdict {
     /// Whether this says that the address itself is dead (and so may be suppressed).
     /// Policy, blocks and content never do.
     pub fn condemns_address(&self) -> bool {
-        self.finality == Finality::Final && self.class == Class::AddressBad
+        self.finality == Finality::Final
+            && self
+                .ruling
+                .as_ref()
+                .map_or(self.class == Class::AddressBad, |ruling| ruling.orders.suppress)
     }
 }
 

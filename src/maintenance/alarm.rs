@@ -7,13 +7,13 @@ use std::time::Duration;
 use chrono::DateTime;
 use lettre::address::Envelope;
 use lettre::message::Mailbox;
-use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use sqlx::{PgPool, Row};
 use tokio::sync::watch;
 
-use crate::config::{Alarm, Settings, TlsMode};
+use crate::config::{Alarm, NoProof, Proof, Settings, TlsMode};
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
 use crate::queue::upkeep;
@@ -78,6 +78,8 @@ enum AlarmError {
     Address(#[from] lettre::address::AddressError),
     #[error("the alarm mail cannot be built: {0}")]
     Build(#[from] lettre::error::Error),
+    #[error("alarm.token_file: {0}")]
+    Proof(#[from] NoProof),
     #[error("the alarm relay refused: {0}")]
     Send(#[from] lettre::transport::smtp::Error),
 }
@@ -102,10 +104,11 @@ async fn send(alarm: &Alarm, condition: &str, text: &str) -> Result<(), AlarmErr
         .port(alarm.port)
         .tls(tls);
     if let Some(auth) = &alarm.auth {
-        relay = relay.credentials(Credentials::new(
-            auth.username.clone(),
-            auth.password.expose().to_owned(),
-        ));
+        let proof = auth.proof.now()?.expose().to_owned();
+        relay = relay.credentials(Credentials::new(auth.username.clone(), proof));
+        if matches!(auth.proof, Proof::TokenFile(_)) {
+            relay = relay.authentication(vec![Mechanism::Xoauth2]);
+        }
     }
     // The null sender: nobody answers a notice, and no bounce of it makes another.
     let to = message.envelope().to().to_vec();

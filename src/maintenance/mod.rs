@@ -12,3 +12,4 @@ pub mod reports;
 pub mod scale;
 pub mod steady;
 pub mod ticks;
+pub mod tls_report;

@@ -34,8 +34,11 @@ use crate::domain::receipt::{Receipt, Trail};
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use crate::message::letter::Letter;
 use crate::route::plan::{Hop, RoutePlan};
+use crate::route::tls_result::Tally;
+use crate::throttle::breaker::Breakers;
 
 mod opening;
+mod results;
 
 /// The SMTP carrier; one for the whole daemon.
 pub struct Smtp {
@@ -43,11 +46,13 @@ pub struct Smtp {
     tls: Tls,
     pool: Pool,
     broken_tls: BrokenTls,
+    breakers: Option<Arc<Breakers>>,
     /// Hosts that offered PIPELINING and lost an envelope behind a body.
     lost_behind: HostMemory,
     /// Addresses that were slower to answer than another one of their host.
     unanswering: HostMemory,
     metrics: Metrics,
+    tally: Arc<Tally>,
 }
 
 /// One attempt, ended.
@@ -96,10 +101,25 @@ impl Smtp {
             tls,
             pool: Pool::new(settings.max_connections, settings.idle_timeout, metrics.clone()),
             broken_tls: BrokenTls::default(),
+            breakers: None,
             lost_behind: HostMemory::default(),
             unanswering: HostMemory::default(),
             metrics,
+            tally: Arc::default(),
         }
+    }
+
+    /// From now on `tally` counts how TLS goes.
+    #[must_use]
+    pub fn counting(mut self, tally: Arc<Tally>) -> Self {
+        self.tally = tally;
+        self
+    }
+
+    /// Tells `breakers` which hosts answer.
+    #[must_use]
+    pub fn minding(self, breakers: Arc<Breakers>) -> Self {
+        Self { breakers: Some(breakers), ..self }
     }
 
     /// Takes new settings; mails under way keep theirs.

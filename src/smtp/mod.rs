@@ -21,6 +21,7 @@
 pub mod auth;
 pub mod broken_tls;
 pub mod capability;
+mod certificate;
 pub mod classify;
 pub mod command;
 pub mod connection;
@@ -32,7 +33,6 @@ pub mod metrics;
 pub mod open;
 pub mod pool;
 pub mod reply;
-pub mod rules;
 pub mod session;
 pub mod slots;
 pub mod stream;

@@ -132,12 +132,55 @@ pub const METRICS: &[Description] = &[
         &["statement"],
         "Statements that failed and were tried again.",
     ),
+    counter(
+        "postrider_replies_unknown_total",
+        &["code", "stage"],
+        "Replies that no rule knows; code is 4xx or 5xx.",
+    ),
+    counter(
+        "postrider_reply_alerts_total",
+        &["rule"],
+        "Replies whose rule says that somebody should look.",
+    ),
+    gauge("postrider_paces", Unit::Count, &[], "Keys whose pace follows a receiver's replies."),
+    counter(
+        "postrider_pace_changes_total",
+        &["change"],
+        "Changes of a pace made by this process; change is slower, faster or suspended.",
+    ),
+    gauge(
+        "postrider_breakers_blocked",
+        Unit::Count,
+        &["kind"],
+        "Hosts and routes that this process leaves alone or is trying out again.",
+    ),
+    counter(
+        "postrider_breaker_blocks_total",
+        &["kind"],
+        "Times a host or a route was found not to answer; kind is host or route.",
+    ),
     // cells
     gauge(
         "postrider_cell_up",
         Unit::Count,
         &["cell"],
         "1 while this process works in the cell, 0 while it cannot.",
+    ),
+    // receivers' policies on TLS
+    counter(
+        "postrider_tls_results_total",
+        &["policy", "result"],
+        "Sessions with mail exchangers, by the receiver's policy on TLS and how it went, in the words of RFC 8460.",
+    ),
+    counter(
+        "postrider_sts_fetches_total",
+        &["result"],
+        "MTA-STS policies asked for by HTTPS; result is fetched or what went wrong.",
+    ),
+    counter(
+        "postrider_tls_reports_total",
+        &["result"],
+        "Reports on TLS to receivers: sent, failed (and tried again), unwanted.",
     ),
     // maintenance
     gauge(
@@ -291,6 +334,47 @@ pub const METRICS: &[Description] = &[
         "postrider_report_findings_total",
         &["class", "hardness"],
         "Recipients that reports spoke of.",
+    ),
+    // webhook
+    counter(
+        "postrider_webhook_sends_total",
+        &["outcome"],
+        "Requests to tenants' endpoints: taken, refused, unreached.",
+    ),
+    seconds("postrider_webhook_send_seconds", &[], "Time for one request to an endpoint."),
+    counter(
+        "postrider_webhook_events_total",
+        &["outcome"],
+        "Events offered to endpoints: taken, retried, dropped after too long.",
+    ),
+    counter(
+        "postrider_webhook_disabled_total",
+        &["reason"],
+        "Endpoints disabled because they took nothing for too long (failing) or said so (gone).",
+    ),
+    gauge(
+        "postrider_webhook_endpoints",
+        Unit::Count,
+        &["cell", "state"],
+        "Endpoints: active, of these failing, and disabled.",
+    ),
+    gauge(
+        "postrider_webhook_lag_seconds",
+        Unit::Seconds,
+        &["cell"],
+        "Age of the oldest event that an active endpoint was not told yet.",
+    ),
+    gauge(
+        "postrider_webhook_pending_events",
+        Unit::Count,
+        &["cell"],
+        "Events that active endpoints were not told yet, counted up to 10,000 for each.",
+    ),
+    gauge(
+        "postrider_webhook_retries",
+        Unit::Count,
+        &["cell"],
+        "Events that endpoints refused while they took others, and are told again.",
     ),
     // api
     counter(

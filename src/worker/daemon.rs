@@ -28,10 +28,12 @@ use super::shared::{Shared, Standing};
 use super::shutdown::Stopping;
 use super::signals::Signals;
 use super::slots::Slots;
+use super::telling;
 use super::waits::Snapshot;
 use super::writing::Writing;
 use crate::config::{Database, Settings};
 use crate::domain::clock::Clock;
+use crate::event::days;
 use crate::queue::session::{Beat, Session};
 use crate::queue::{deadline, upkeep, wake};
 use crate::telemetry::health::Part;
@@ -63,6 +65,9 @@ pub enum StartError {
     /// The resolver or the routes.
     #[error("routes: {0}")]
     Routes(#[from] crate::route::planner::PlannerError),
+    /// The rules about replies.
+    #[error("replies: {0}")]
+    Replies(#[from] regex::Error),
     /// TLS cannot be had.
     #[error("TLS: {0}")]
     Tls(#[from] crate::smtp::tls::TlsFault),
@@ -98,6 +103,7 @@ impl Running {
         let now = Arc::clone(&settings.borrow());
         upkeep::publish_settings(&pool, &now).await?;
         upkeep::make_partitions(&pool).await?;
+        days::roll(&pool, now.webhook.retention).await?;
         let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
         if at.standing == Standing::Home {
             shared.at_home(&pool, session.id()).await?;
@@ -130,6 +136,7 @@ impl Running {
             admission: Admission { limiter: Arc::clone(&limiter), ready: ready.clone() },
             intending: Intending::new(intents, ready),
             carrier: Carrier { smtp: Arc::clone(&shared.smtp) },
+            hearing: Arc::clone(&shared.hearing),
             policies: Policies::new(&now),
         });
 
@@ -185,6 +192,12 @@ impl Running {
             snapshot,
         };
         tasks.spawn(signals.run(stop_all.clone()));
+        tasks.spawn(telling::breakers(
+            pool.clone(),
+            Arc::clone(&session),
+            Arc::clone(&shared.hearing),
+            stop_all.clone(),
+        ));
         let pump = Pump {
             held,
             writing,

@@ -1,7 +1,7 @@
 //! One message, from claim to settlement. Read this file first.
 //!
 //! ```text
-//!     claim ─► screen ─► render ─► plan ─► admit ─► intend ─► deliver ─► decide ─► settle
+//!     claim ─► screen ─► render ─► plan ─► admit ─► intend ─► deliver ─► hear ─► decide ─► settle
 //!                 └─────────┴────────┴───────┴─────────┴─────────┘
 //!                     any of these may end the journey with an Outcome
 //! ```
@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 
 use super::admit::Admission;
 use super::deliver::Carrier;
+use super::hearing::Hearing;
 use super::intend::Intending;
 use super::plan::Planning;
 use super::policy::Policies;
@@ -62,6 +63,8 @@ pub struct Pipeline {
     pub intending: Intending,
     /// Step: try the hops.
     pub carrier: Carrier,
+    /// Step: what the reply means for what comes next.
+    pub hearing: Arc<Hearing>,
     /// What the streams want.
     pub policies: Policies,
 }
@@ -90,11 +93,14 @@ impl Pipeline {
         let job = screen::pass(&claim.job)?;
         self.quiet.pass(job, &claim.lane)?;
         let rendered = self.rendering.render(job, &claim.lane).await?;
-        let plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
+        let mut plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
+        let cleared = self.hearing.clear(&mut plan, rendered.letter.recipient().domain())?;
         self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit).await?;
         let turn = self.intending.intend(&claim.job, &plan).await?;
         self.admission.freshen(&mut claim.permit).await?;
-        self.carrier.deliver(&rendered.letter, &plan, turn, &mut claim.permit, trail).await
+        let ended =
+            self.carrier.deliver(&rendered.letter, &plan, turn, &mut claim.permit, trail).await;
+        self.hearing.heard(&claim.lane, &plan, &cleared, trail, ended)
     }
 }
 

@@ -16,15 +16,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::daemon::StartError;
+use super::hearing::Hearing;
 use super::slots::Slots;
+use super::telling;
 use crate::config::{Settings, ThrottleRule};
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
+use crate::reply;
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
+use crate::smtp::tls::Tls;
+use crate::throttle::breaker::Breakers;
 use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
-use crate::throttle::{overrides, warm_up};
+use crate::throttle::{overrides, sharing, warm_up};
 
 /// How often it is seen which day it is: the machine's clock may be set.
 const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(600);
@@ -37,6 +42,7 @@ pub struct Shared {
     pub(super) limiter: Arc<Limiter>,
     pub(super) planner: Arc<Planner>,
     pub(super) smtp: Arc<Smtp>,
+    pub(super) hearing: Arc<Hearing>,
     /// Settings that the shared parts have taken over.
     pub(super) applied: watch::Receiver<Arc<Settings>>,
     /// Under which session of the home cell limits are exchanged; none before the first.
@@ -64,10 +70,16 @@ impl Shared {
     ) -> Result<Arc<Self>, StartError> {
         let now = Arc::clone(&settings.borrow());
         let (taken_over, applied) = watch::channel(Arc::clone(&now));
+        reply::apply(&now.replies)?;
+        let breakers = Breakers::new(&now.adaptive);
+        let planner = Arc::new(Planner::new(&now)?);
+        let tls = Tls::with_extra_roots(now.tls.roots.iter().cloned())?;
+        let smtp = Smtp::with_tls(&now.smtp, tls).counting(planner.tally());
         let shared = Arc::new(Self {
             limiter: Arc::new(Limiter::shared(&limits(&now))),
-            planner: Arc::new(Planner::new(&now)?),
-            smtp: Arc::new(Smtp::new(&now.smtp)?),
+            smtp: Arc::new(smtp.minding(Arc::clone(&breakers))),
+            planner,
+            hearing: Arc::new(Hearing::new(&now, breakers)),
             applied,
             at_home: Mutex::default(),
             exchanging: TaskTracker::new(),
@@ -75,15 +87,13 @@ impl Shared {
             in_hand: Arc::default(),
             stop: CancellationToken::new(),
         });
-        tokio::spawn(follow(
-            taken_over,
-            Arc::clone(&shared.limiter),
-            Arc::clone(&shared.planner),
-            Arc::clone(&shared.smtp),
-            settings,
-            shared.stop.clone(),
-        ));
+        tokio::spawn(follow(taken_over, Arc::clone(&shared), settings, shared.stop.clone()));
         Ok(shared)
+    }
+
+    /// Plans routes; it knows the policies of receivers.
+    pub fn planner(&self) -> &Arc<Planner> {
+        &self.planner
     }
 
     /// Slots for one cell: an equal part of the process's.
@@ -106,13 +116,24 @@ impl Shared {
             known.store(session.get(), Ordering::Relaxed);
             return Ok(());
         }
+        self.planner.keep_policies_in(home.clone());
         let limits = exchange::connections(home).await?;
         overrides::look(&limits, &self.limiter).await?;
         let known = Arc::new(AtomicI64::new(session.get()));
         let exchange = Exchange::new(limits.clone(), Arc::clone(&known), &self.limiter);
         self.exchanging.spawn(exchange.run(self.stop.clone()));
-        let follow = overrides::follow(limits, Arc::clone(&self.limiter), self.stop.clone());
+        let follow =
+            overrides::follow(limits.clone(), Arc::clone(&self.limiter), self.stop.clone());
         self.exchanging.spawn(follow);
+        self.exchanging.spawn(sharing::follow(
+            limits,
+            Arc::clone(&self.hearing.paces),
+            Arc::clone(&self.hearing.breakers),
+            Arc::clone(&self.limiter),
+            self.stop.clone(),
+        ));
+        let unknown = Arc::clone(&self.hearing.unknown);
+        self.exchanging.spawn(telling::unknown(home.clone(), unknown, self.stop.clone()));
         *at_home = Some(known);
         Ok(())
     }
@@ -140,9 +161,7 @@ fn until_tomorrow() -> Duration {
 
 async fn follow(
     taken_over: watch::Sender<Arc<Settings>>,
-    limiter: Arc<Limiter>,
-    planner: Arc<Planner>,
-    smtp: Arc<Smtp>,
+    shared: Arc<Shared>,
     mut settings: watch::Receiver<Arc<Settings>>,
     stop: CancellationToken,
 ) {
@@ -163,12 +182,16 @@ async fn follow(
         if is_a_look && today == in_force {
             continue;
         }
-        limiter.apply(&today);
+        shared.limiter.apply(&today);
         in_force = today;
-        if let Err(error) = planner.apply(&now) {
+        if let Err(error) = reply::apply(&now.replies) {
+            tracing::error!(%error, "the old rules about replies stay in force");
+        }
+        shared.hearing.apply(&now);
+        if let Err(error) = shared.planner.apply(&now) {
             tracing::error!(%error, "the old routes stay in force");
         }
-        smtp.apply(&now.smtp);
+        shared.smtp.apply(&now.smtp);
         // Last: who hears of it finds everything changed.
         taken_over.send_replace(now);
     }

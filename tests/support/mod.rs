@@ -10,9 +10,13 @@
 pub mod api;
 pub mod builders;
 pub mod cells;
+pub mod certificate;
 pub mod command;
 pub mod dashboards;
+pub mod hook;
 pub mod installation;
 pub mod letters;
+pub mod listening;
 pub mod postgres;
 pub mod smtp_peer;
+pub mod strict_peer;

@@ -1,12 +1,15 @@
 //! One file per section of the configuration: a sentence on each key, the
 //! default beside it.
 
+mod adaptive;
 mod api;
 mod database;
 mod feedback;
 mod inbound;
 mod queue;
 mod quiet;
+mod replies;
+mod reply_rule;
 mod route;
 mod scale;
 mod smtp;
@@ -14,19 +17,26 @@ mod source;
 mod stream;
 mod telemetry;
 mod throttle;
+mod tls;
+mod webhook;
 mod worker;
 
+pub use adaptive::Adaptive;
 pub use api::{Api, Secrets};
 pub use database::Database;
 pub use feedback::Feedback;
 pub use inbound::{Inbound, InboundTls};
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
-pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, TlsMode};
+pub use replies::Replies;
+pub use reply_rule::{CodeMask, ReplyRule, StatusMask};
+pub use route::{Auth, Dns, Dnssec, MailboxProviderRule, Route, RouteKind, RouteRule, TlsMode};
 pub use scale::Scale;
 pub use smtp::Smtp;
 pub use source::{Pool, Proxy, Ramp, Source, Stage, WarmUp};
 pub use stream::{Retry, Stream};
 pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
 pub use throttle::{FurtherRate, ThrottleRule, ThrottleScope};
+pub use tls::{ClientCertificate, NoProof, Proof, TlsPolicies, TlsReport};
+pub use webhook::Webhook;
 pub use worker::Worker;
