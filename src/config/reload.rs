@@ -176,7 +176,7 @@ fn report(outcome: &ReloadOutcome) {
 
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
-    const SECTIONS: [&str; 10] = [
+    const SECTIONS: [&str; 13] = [
         "stream",
         "mailbox_provider",
         "throttle",
@@ -184,6 +184,9 @@ pub fn applies_live(key: &str) -> bool {
         "rule",
         "source",
         "pool",
+        "adaptive",
+        "replies",
+        "tls_report",
         "smtp",
         "scale",
         "alarm",
