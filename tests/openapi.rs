@@ -21,7 +21,7 @@ fn routes() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for route in text.split(".route(").skip(1) {
         let path = route.split('"').nth(1).expect("a path");
-        let handlers = route.split('"').nth(2).expect("handlers").split("\n").next().expect("one");
+        let handlers = route.split('"').nth(2).expect("handlers").split('\n').next().expect("one");
         for method in ["get", "post", "put", "patch", "delete"] {
             let called = |before: &str| handlers.contains(&format!("{before}{method}("));
             if called(" ") || called(".") {
@@ -56,10 +56,11 @@ fn faults(document: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut
         wrong.push(format!("{at}: expected {kinds:?}, found {value}"));
         return;
     }
-    if let (Some(words), true) = (schema["enum"].as_array(), value.is_string()) {
-        if !words.contains(value) {
-            wrong.push(format!("{at}: {value} is none of {words:?}"));
-        }
+    if let Some(words) = schema["enum"].as_array()
+        && value.is_string()
+        && !words.contains(value)
+    {
+        wrong.push(format!("{at}: {value} is none of {words:?}"));
     }
     for item in value.as_array().into_iter().flatten() {
         faults(document, &schema["items"], item, &format!("{at}[]"), wrong);

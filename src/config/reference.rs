@@ -147,7 +147,7 @@ fn read(shipped: &str) -> Told {
             }
             let mut all = group.join(" ");
             if let Some(beside) = beside {
-                all = beside.to_owned();
+                beside.clone_into(&mut all);
             }
             let known = told.entries.iter().any(|e: &Entry| e.section == section && e.key == key);
             if !known {

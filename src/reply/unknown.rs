@@ -35,8 +35,11 @@ pub struct Unknown {
 /// Collects them.
 #[derive(Debug, Default)]
 pub struct Unknowns {
-    seen: Mutex<HashMap<(Stage, u16, String), (u64, String)>>,
+    seen: Mutex<HashMap<Kind, (u64, String)>>,
 }
+
+/// Stage, code and normalised text.
+type Kind = (Stage, u16, String);
 
 impl Unknowns {
     /// A reply came that no rule knows.

@@ -58,6 +58,9 @@ pub(super) struct Exchanger {
     pub(super) authentic: bool,
 }
 
+/// Preference and name of an exchanger, and where it is.
+type Located = (u16, String, Result<Found<Addresses>, Miss>);
+
 impl MxLookup {
     /// `own` says which hosts are this one: mail to them would come back.
     pub(super) fn new(dns: &Dns, own: Own) -> Result<Self, ResolverError> {
@@ -132,7 +135,7 @@ impl MxLookup {
     fn usable(
         &self,
         domain: &str,
-        located: Found<Vec<(u16, String, Result<Found<Addresses>, Miss>)>>,
+        located: Found<Vec<Located>>,
     ) -> Result<Found<Exchangers>, (Verdict, Duration)> {
         let Found { records: located, mut lifetime, authentic } = located;
         let mut exchangers = Exchangers { hosts: Vec::with_capacity(located.len()) };

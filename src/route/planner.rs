@@ -237,7 +237,7 @@ impl Table {
             let Some(name) = &rule.pool else { return Ok((rule.clone(), way.clone())) };
             let pool = settings.pools.iter().find(|pool| pool.name == *name);
             let pool = pool.ok_or_else(|| PlannerError::UnknownPool(name.clone()))?;
-            let way = way.from_pool(&pool.sources, &sources)?;
+            let way = way.with_pool(&pool.sources, &sources)?;
             Ok((rule.clone(), Arc::new(way)))
         };
         let rules = settings.rules.iter().map(lead).collect::<Result<_, PlannerError>>()?;

@@ -101,6 +101,7 @@ pub(super) fn asked(route: TlsMode, login: Login, address: IpAddr) -> TlsMode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use TlsMode::{Opportunistic, Required, Verified};
 
     #[test]
     fn a_password_never_leaves_in_clear() {
@@ -124,7 +125,6 @@ mod tests {
             Published::Sts(Arc::new(StsPolicy::read(&text).expect("a policy")))
         };
         let dane = Published::Dane(Arc::new(Pins::usable(&[])));
-        use TlsMode::{Opportunistic, Required, Verified};
         for (published, opportunistic, required) in [
             (Published::Nothing, Opportunistic, Required),
             (sts("testing"), Opportunistic, Required),

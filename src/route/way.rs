@@ -84,7 +84,7 @@ impl Way {
     }
 
     /// The same route from other sources.
-    pub(super) fn from_pool(
+    pub(super) fn with_pool(
         &self,
         names: &[String],
         sources: &[Arc<Source>],

@@ -150,24 +150,21 @@ async fn tell(pool: &PgPool, told: Vec<(Key, Heard)>, terms: &Terms) -> Result<(
     let mut states = Vec::new();
     for (key, mut heard) in heard {
         let draw = rand::random();
-        let pace = match known.remove(&key) {
-            Some(mut pace) => {
-                let before = pace.standing(now, terms);
-                pace.hear(now, &heard, terms, draw);
-                report(&key, &before, &pace, now, terms);
-                pace
+        let pace = if let Some(mut pace) = known.remove(&key) {
+            let before = pace.standing(now, terms);
+            pace.hear(now, &heard, terms, draw);
+            report(&key, &before, &pace, now, terms);
+            pace
+        } else {
+            // The others have sent about as much.
+            let others = replicas.max(1) as f64;
+            for count in [&mut heard.passed, &mut heard.refused, &mut heard.spent] {
+                *count *= others;
             }
-            None => {
-                // The others have sent about as much.
-                let others = replicas.max(1) as f64;
-                for count in [&mut heard.passed, &mut heard.refused, &mut heard.spent] {
-                    *count *= others;
-                }
-                let Some(pace) = Pace::learn(now, &heard, terms, draw) else { continue };
-                let any = Standing { phase: Phase::Paced, rate: None, slots: None, left: None };
-                report(&key, &any, &pace, now, terms);
-                pace
-            }
+            let Some(pace) = Pace::learn(now, &heard, terms, draw) else { continue };
+            let any = Standing { phase: Phase::Paced, rate: None, slots: None, left: None };
+            report(&key, &any, &pace, now, terms);
+            pace
         };
         keys.push(key);
         states.push(Json(pace));

@@ -57,7 +57,7 @@ pub async fn breakers(
         }
         seen.sort_by_key(|one| std::cmp::Reverse(one.lasted));
         seen.truncate(MOST);
-        let all: Vec<Broken> = seen.into_iter().map(|one| told(&hearing, one)).collect();
+        let all: Vec<Broken> = seen.iter().map(|one| told(&hearing, one)).collect();
         match breaker::tell(&pool, session.id(), &all).await {
             Ok(()) => told_any = !all.is_empty(),
             Err(error) => tracing::debug!(%error, "could not tell what does not answer"),
@@ -65,7 +65,7 @@ pub async fn breakers(
     }
 }
 
-fn told(hearing: &Hearing, one: Seen) -> Broken {
+fn told(hearing: &Hearing, one: &Seen) -> Broken {
     let behind = hearing.behind(&one.spot);
     Broken {
         spot: one.spot.to_string(),

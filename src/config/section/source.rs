@@ -231,6 +231,7 @@ fn numbers(node: &Node) -> Option<Vec<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Stage::{Ahead, Warm, Warming};
 
     const DAY: u64 = 86_400;
 
@@ -244,7 +245,6 @@ mod tests {
         let growing = source(Ramp::Growth { first_day: 50, growth: 2.0, until: 300 });
         let stages =
             |source: &Source| [9, 10, 11, 12, 13].map(|day| source.stage(day * DAY + DAY - 1));
-        use Stage::{Ahead, Warm, Warming};
         assert_eq!(stages(&growing), [Ahead, Warming(50), Warming(100), Warming(200), Warm]);
         assert_eq!(growing.stage(u64::MAX), Warm);
         let listed = source(Ramp::Days(vec![10, 30]));
