@@ -64,16 +64,13 @@ async fn each_recipient_has_its_own_outcome_over_one_connection() {
             script = script.once("RCPT", Act::reply(reply));
         }
         // After a refusal a pipelining client's DATA is refused or gets a 354; both happen.
-        if !offers.is_empty() {
-            for reply in
-                ["354 go", "503 no recipient", "354 go", "354 go", "354 go", "451 4.3.0 not now"]
-            {
-                script = script.once("DATA", Act::reply(reply));
-            }
+        let data: &[&str] = if offers.is_empty() {
+            &["354 go", "354 go", "354 go", "451 4.3.0 not now"]
         } else {
-            for reply in ["354 go", "354 go", "354 go", "451 4.3.0 not now"] {
-                script = script.once("DATA", Act::reply(reply));
-            }
+            &["354 go", "503 no recipient", "354 go", "354 go", "354 go", "451 4.3.0 not now"]
+        };
+        for reply in data {
+            script = script.once("DATA", Act::reply(reply));
         }
         // In turn: the lone dot after the second 354 (pipelined only), then the others'.
         let dots: &[&str] = if offers.is_empty() {
