@@ -18,6 +18,7 @@ pub mod route;
 pub mod throttle;
 
 pub mod cell;
+pub mod provider;
 pub mod sink;
 pub mod smtp;
 

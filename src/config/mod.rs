@@ -15,9 +15,10 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, Database, Dns, FurtherRate, Log, LogFormat, MailboxProviderRule, Queue,
-    Quiet, QuietHours, QuietZone, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Smtp, Source,
-    Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, Worker,
+    Alarm, Api, Auth, AwsCredentials, Database, Dns, Endpoint, FurtherRate, Log, LogFormat,
+    MailboxProviderRule, Provider, Queue, Quiet, QuietHours, QuietZone, Retry, Route, RouteKind,
+    RouteRule, Scale, Secrets, Service, Share, Smtp, Source, Stream, Telemetry, ThrottleRule,
+    ThrottleScope, TlsMode, Worker,
 };
 
 use std::collections::BTreeMap;

@@ -183,17 +183,40 @@ impl Check<'_> {
             for source in &route.sources {
                 self.known_source(&format!("route[{n}].sources"), source);
             }
+            if let Some(fallback) = &route.fallback {
+                let path = format!("route[{n}].fallback");
+                self.known_route(&path, fallback);
+                if *fallback == route.name {
+                    self.fault(&path, "a route cannot take over from itself");
+                }
+            }
         }
         for (n, rule) in settings.rules.iter().enumerate() {
-            if !rule.route.is_empty() {
-                self.known_route(&format!("rule[{n}].route"), &rule.route);
-            }
+            self.shares(n, rule);
             if let Some(name) = &rule.mailbox_provider {
                 self.known_mailbox_provider(&format!("rule[{n}].mailbox_provider"), name);
             }
             if let Some(earlier) = settings.rules[..n].iter().position(|other| hides(other, rule)) {
                 let message = format!("never reached: rule[{earlier}] matches all of it before");
                 self.fault(&format!("rule[{n}]"), &message);
+            }
+        }
+    }
+
+    /// A rule leads to routes that exist, to each once.
+    fn shares(&self, n: usize, rule: &RouteRule) {
+        let single = rule.split.len() == 1;
+        for (nth, share) in rule.split.iter().enumerate() {
+            let path = if single {
+                format!("rule[{n}].route")
+            } else {
+                format!("rule[{n}].split[{nth}].route")
+            };
+            if !share.route.is_empty() {
+                self.known_route(&path, &share.route);
+            }
+            if rule.split.iter().take(nth).any(|earlier| earlier.route == share.route) {
+                self.fault(&path, &format!("{:?} has a share already", share.route));
             }
         }
     }

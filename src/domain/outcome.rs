@@ -71,6 +71,8 @@ pub enum WaitReason {
     Connections,
     /// It is night, by the recipient's or the tenant's clock.
     QuietHours,
+    /// Its route is out for now, and no other may take over.
+    RouteOut,
     /// Something of ours is missing for now (a signing key, the database).
     NotReady,
 }
@@ -84,6 +86,7 @@ impl WaitReason {
             Self::Shutdown => "shutdown",
             Self::Connections => "connections",
             Self::QuietHours => "quiet_hours",
+            Self::RouteOut => "route_out",
             Self::NotReady => "not_ready",
         }
     }

@@ -29,9 +29,9 @@ pub enum Stage {
     Mail,
     /// RCPT TO.
     Rcpt,
-    /// DATA up to the 354, or the body before the final dot.
+    /// DATA up to the 354, or the body before the final dot; of a provider: writing the request.
     Data,
-    /// After the final dot.
+    /// After the final dot; of a provider: after the whole request.
     Dot,
 }
 
@@ -157,6 +157,8 @@ pub enum Reach {
     Host,
     /// Our source address or identity at this mailbox provider.
     Source,
+    /// Our account at a relay or provider: everything that leaves by this route.
+    Route,
     /// The whole destination.
     Destination,
 }
@@ -170,6 +172,7 @@ impl Reach {
             Self::Session => "session",
             Self::Host => "host",
             Self::Source => "source",
+            Self::Route => "route",
             Self::Destination => "destination",
         }
     }
@@ -189,6 +192,8 @@ pub enum Class {
     Policy,
     /// Asked to slow down.
     Throttled,
+    /// An allowance is used up: nothing goes until it is renewed.
+    Quota,
     /// Refused for what the mail contains.
     Content,
     /// Authentication or configuration between us and the peer.
@@ -210,6 +215,7 @@ impl Class {
             Self::MailboxFull => "mailbox_full",
             Self::Policy => "policy",
             Self::Throttled => "throttled",
+            Self::Quota => "quota",
             Self::Content => "content",
             Self::Configuration => "configuration",
             Self::Transient => "transient",
@@ -241,6 +247,13 @@ impl Verdict {
     /// Policy, blocks and content never do.
     pub fn condemns_address(&self) -> bool {
         self.finality == Finality::Final && self.class == Class::AddressBad
+    }
+
+    /// Whether it is the account or the host behind a route that is at fault, and no mail. Of
+    /// a route to the recipients' exchangers that is never so.
+    pub fn blames_route(&self) -> bool {
+        matches!(self.reach, Reach::Route | Reach::Host | Reach::Session)
+            || self.stage == Stage::Auth
     }
 }
 

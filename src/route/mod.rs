@@ -9,7 +9,9 @@
 //! connection to a mail host.
 
 mod cache;
+pub mod choice;
 mod dns;
+pub mod health;
 pub mod mailbox_provider;
 mod mx;
 pub mod plan;

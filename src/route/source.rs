@@ -31,6 +31,12 @@ impl Sources {
         Ok(Self { sources, next: AtomicUsize::new(0) })
     }
 
+    /// A provider sends from what it has: a source without a name, which no limit counts.
+    pub(super) fn of_a_provider() -> Self {
+        let nameless = Source { name: String::new(), ..Source::default() };
+        Self { sources: vec![Arc::new(nameless)], next: AtomicUsize::new(0) }
+    }
+
     /// Whose turn it is.
     pub(super) fn next(&self) -> Arc<Source> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::health::{Health, Shut};
 use super::mx::MxLookup;
 use super::plan::Hop;
 use super::planner::PlannerError;
 use super::relay::{RelayLookup, literal};
 use super::source::Sources;
 use super::tls_policy::{Login, asked};
-use crate::config::{Auth, Dns, Route, RouteKind, Source};
+use crate::config::{Auth, Dns, Provider, Route, RouteKind, Service, Source};
 
 /// A route.
 #[derive(Debug)]
@@ -17,7 +18,9 @@ pub(super) struct Way {
     pub(super) name: Arc<str>,
     pub(super) sources: Sources,
     pub(super) lead: Lead,
-    route: Route,
+    /// Where one account stands behind all of it.
+    pub(super) health: Option<Arc<Health>>,
+    pub(super) route: Route,
 }
 
 /// Where a route leads.
@@ -27,6 +30,8 @@ pub(super) enum Lead {
     Mx { lookup: Arc<MxLookup>, port: u16 },
     /// To one relay.
     Relay { host: Arc<str>, place: Place, port: u16, auth: Option<Arc<Auth>> },
+    /// To a provider's API.
+    Provider(Arc<Provider>),
 }
 
 /// Where a relay is.
@@ -52,9 +57,12 @@ impl Way {
         dns: &Dns,
         lookups: &mut Lookups,
     ) -> Result<Self, PlannerError> {
-        let sources = Sources::try_new(sources, &route.sources).map_err(|source_name| {
-            PlannerError::UnknownSource { route: route.name.clone(), source_name }
-        })?;
+        let sources = match &route.kind {
+            RouteKind::Provider(_) => Sources::of_a_provider(),
+            _ => Sources::try_new(sources, &route.sources).map_err(|source_name| {
+                PlannerError::UnknownSource { route: route.name.clone(), source_name }
+            })?,
+        };
         let lead = match &route.kind {
             RouteKind::Mx { port } => Lead::Mx { lookup: lookups.mx(dns)?, port: *port },
             RouteKind::Relay { host, port, auth } => {
@@ -65,8 +73,26 @@ impl Way {
                 let auth = auth.clone().map(Arc::new);
                 Lead::Relay { host: Arc::from(host.as_str()), place, port: *port, auth }
             }
+            RouteKind::Provider(provider) => Lead::Provider(Arc::new((**provider).clone())),
         };
-        Ok(Self { name: Arc::from(route.name.as_str()), sources, lead, route: route.clone() })
+        let health = (!matches!(lead, Lead::Mx { .. })).then(Arc::default);
+        let name = Arc::from(route.name.as_str());
+        Ok(Self { name, sources, lead, health, route: route.clone() })
+    }
+
+    /// Whether it is out.
+    pub(super) fn shut(&self) -> Option<Shut> {
+        self.health.as_ref()?.shut()
+    }
+
+    /// Amazon SES writes these anew (its guide, "Manual DKIM signing").
+    pub(super) fn rewritten_headers(&self) -> &'static [&'static str] {
+        match &self.lead {
+            Lead::Provider(provider) if matches!(provider.service, Service::Ses { .. }) => {
+                &["Date", "Message-ID"]
+            }
+            _ => &[],
+        }
     }
 
     /// A hop of this route.
@@ -74,6 +100,8 @@ impl Way {
         let (port, auth) = match &self.lead {
             Lead::Mx { port, .. } => (*port, None),
             Lead::Relay { port, auth, .. } => (*port, auth.clone()),
+            // A provider has no hops.
+            Lead::Provider(_) => (0, None),
         };
         let login = if auth.is_some() { Login::Password } else { Login::None };
         Hop {

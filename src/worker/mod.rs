@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod ahead;
+pub mod choose;
 mod crowd;
 pub mod daemon;
 pub mod deliver;

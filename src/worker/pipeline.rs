@@ -1,8 +1,8 @@
 //! One message, from claim to settlement. Read this file first.
 //!
 //! ```text
-//!     claim ─► screen ─► render ─► plan ─► admit ─► intend ─► deliver ─► decide ─► settle
-//!                 └─────────┴────────┴───────┴─────────┴─────────┘
+//!     claim ─► screen ─► choose ─► render ─► plan ─► admit ─► intend ─► deliver ─► decide ─► settle
+//!                 └─────────┴─────────┴────────┴───────┴─────────┴─────────┘
 //!                     any of these may end the journey with an Outcome
 //! ```
 //!
@@ -16,6 +16,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 
 use super::admit::Admission;
+use super::choose;
 use super::deliver::Carrier;
 use super::intend::Intending;
 use super::plan::Planning;
@@ -30,7 +31,7 @@ use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::retry;
 use crate::queue::settle::Settlement;
-use crate::route::planner::RouteChoice;
+use crate::route::choice::RouteChoice;
 use crate::throttle::gate::Permit;
 
 /// A job in hand, with the room and the leave it was claimed with.
@@ -40,7 +41,7 @@ pub struct Claim {
     pub job: Job,
     /// Where it waited.
     pub lane: Arc<Lane>,
-    /// The way out of its lane.
+    /// The ways out of its lane.
     pub choice: Arc<RouteChoice>,
     /// Leave to send; given back unless a peer was asked.
     pub permit: Permit,
@@ -89,12 +90,26 @@ impl Pipeline {
     async fn attempt(&self, claim: &mut Claim, trail: &mut Trail) -> Result<Receipt, Outcome> {
         let job = screen::pass(&claim.job)?;
         self.quiet.pass(job, &claim.lane)?;
-        let rendered = self.rendering.render(job, &claim.lane).await?;
-        let plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
-        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit).await?;
-        let turn = self.intending.intend(&claim.job, &plan).await?;
+        let way = choose::choose(claim)?;
+        let result = self.by(&way, claim, trail).await;
+        choose::learn(claim, &way, result)
+    }
+
+    /// By one way.
+    async fn by(
+        &self,
+        way: &RouteChoice,
+        claim: &mut Claim,
+        trail: &mut Trail,
+    ) -> Result<Receipt, Outcome> {
+        let (job, lane) = (&claim.job, &claim.lane);
+        let rendered = self.rendering.render(job, lane, way).await?;
+        let plan = self.planning.plan(way, lane, &rendered.letter).await?;
+        self.admission.admit(lane, &claim.choice, &plan, &mut claim.permit).await?;
+        let turn = self.intending.intend(job, &plan).await?;
         self.admission.freshen(&mut claim.permit).await?;
-        self.carrier.deliver(&rendered.letter, &plan, turn, &mut claim.permit, trail).await
+        let letter = &rendered.letter;
+        self.carrier.deliver(job.id, letter, &plan, turn, &mut claim.permit, trail).await
     }
 }
 

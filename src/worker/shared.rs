@@ -1,4 +1,4 @@
-//! What all cells of one process share: the limits, the ways out and the SMTP connections.
+//! What all cells of one process share: the limits, the ways out and the connections.
 //!
 //! A receiver does not care which database a mail comes from, so limits hold over all cells.
 //! They are dealt in the home cell, where every process has a session, also one that serves
@@ -19,6 +19,7 @@ use super::daemon::StartError;
 use super::slots::Slots;
 use crate::config::Settings;
 use crate::domain::ids::SessionId;
+use crate::provider::deliver::Providers;
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
 use crate::throttle::exchange::{self, Exchange};
@@ -33,6 +34,7 @@ pub struct Shared {
     pub(super) limiter: Arc<Limiter>,
     pub(super) planner: Arc<Planner>,
     pub(super) smtp: Arc<Smtp>,
+    pub(super) providers: Arc<Providers>,
     /// Settings that the shared parts have taken over.
     pub(super) applied: watch::Receiver<Arc<Settings>>,
     /// Under which session of the home cell limits are exchanged; none before the first.
@@ -64,6 +66,7 @@ impl Shared {
             limiter: Arc::new(Limiter::shared(&now.throttles)),
             planner: Arc::new(Planner::new(&now)?),
             smtp: Arc::new(Smtp::new(&now.smtp)?),
+            providers: Arc::default(),
             applied,
             at_home: Mutex::default(),
             exchanging: TaskTracker::new(),

@@ -45,6 +45,7 @@ pub fn plan(hops: Vec<Hop>) -> RoutePlan {
             ehlo: "out.example.com".into(),
         }),
         hops,
+        provider: None,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod api;
 mod database;
+mod provider;
 mod queue;
 mod quiet;
 mod route;
@@ -15,9 +16,12 @@ mod worker;
 
 pub use api::{Api, Secrets};
 pub use database::Database;
+pub use provider::{AwsCredentials, Endpoint, Provider, Service};
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
-pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Source, TlsMode};
+pub use route::{
+    Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Share, Source, TlsMode,
+};
 pub use scale::Scale;
 pub use smtp::Smtp;
 pub use stream::{Retry, Stream};
