@@ -386,6 +386,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_carrier_writes_anew_is_not_signed() {
+        let mail = "From: a@shop.example\r\nDate: x\r\nMessage-ID: <1@a>\r\n\r\nHello\r\n";
+        let spared = &["Date", "Message-ID"];
+        let signed = sign_sparing(spared, mail.as_bytes().to_vec(), NOW, [&*ED25519]);
+        let text = String::from_utf8(signed.expect("signed")).expect("ascii");
+        let text = text.replace("Date: x", "Date: y").replace("<1@a>", "<2@b>");
+        assert_eq!(verify(text.as_bytes(), &[&ED25519]), [true]);
+        let text = text.replace("From: a@", "From: b@");
+        assert_eq!(verify(text.as_bytes(), &[&ED25519]), [false]);
+    }
+
+    #[test]
     fn without_signers_nothing_changes() {
         assert_eq!(sign(b"x".to_vec(), NOW, []), Ok(b"x".to_vec()));
         assert_eq!(sign(b"x".to_vec(), NOW, [&*ED25519]), Err(SignError::NoBody));
