@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-compare faults stop fmt lint
+.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-postfix bench-compare faults deny sbom dist image stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -37,8 +37,32 @@ bench-fairness: setup ## A small tenant's mail beside a large one's (--waiting 1
 bench-upload: setup ## Many recipients as NDJSON: seconds and memory (--recipients 1000000)
 	@bench/queue.sh upload $(ARGS)
 
+bench-far: setup ## A receiver that answers late (--connections 200 --delay-ms 100; 1000 and 1000)
+	@bench/queue.sh far $(ARGS)
+
+bench-destinations: setup ## One mail to each of many destinations (--destinations 20000)
+	@bench/queue.sh destinations $(ARGS)
+
+bench-together: setup ## Submission over HTTP and delivery at the same time (--mails 100000)
+	@bench/queue.sh together $(ARGS)
+
+bench-postfix: setup ## Postfix's queue to the same sink, for comparison (as root)
+	@bench/queue.sh postfix $(ARGS)
+
 bench-compare: setup ## The queue beside apalis-postgres and awa (fetches and builds them)
 	@bench/compare.sh $(ARGS)
+
+deny: ## Licences, bans and sources of the crates; advisories where their database is reachable
+	@scripts/deny.sh
+
+sbom: ## The bill of materials (CycloneDX) as target/postrider.cdx.json
+	@scripts/sbom.sh
+
+dist: ## A release below dist/: static programs, units, documentation, checksums
+	@scripts/dist.sh
+
+image: dist ## The container image from dist/image/, started and tried (podman)
+	@scripts/container.sh
 
 stop: ## Stop what a killed run left behind
 	@scripts/stop.sh

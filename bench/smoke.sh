@@ -9,3 +9,6 @@ queue claims --waiting 10000 --rounds 1 --jobs 500
 queue upload --recipients 5000
 queue fairness --waiting 2000 --seconds 3
 queue soak --minutes 3 --minute 2 --rate 100 --tenants 2
+queue far --connections 10 --delay-ms 20 --seconds 1
+queue destinations --destinations 200
+queue together --mails 1000

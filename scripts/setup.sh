@@ -66,18 +66,23 @@ if ! programs=$(postgres_programs); then
     install_postgres
     programs=$(postgres_programs) || fail "installed Postgres, but found no initdb, pg_ctl and postgres"
 fi
-# For the proof under faults: unpacked and not installed, since a package would start a
-# service. What needs them says so and is not run where they are missing.
+# For the proof under faults, the tests against real receivers, and the checks of rules and
+# dashboards: unpacked and not installed, since a package would start a service. What needs them
+# says so.
 tools=${CARGO_TARGET_DIR:-target}/tools
-if [ ! -e "$tools/tried" ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+packages=(pgbouncer libfaketime libc-ares2 libcares2 prometheus
+    postfix exim4-daemon-light exim4-base libidn12 libgnutls-dane0 libunbound8 libnss-wrapper
+    python3-aiosmtpd python3-attr python3-public)
+if [ "$(cat "$tools/tried" 2>/dev/null)" != "${packages[*]}" ] &&
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     mkdir -p "$tools/download"
-    for package in pgbouncer libfaketime libc-ares2 libcares2; do
+    for package in "${packages[@]}"; do
         (cd "$tools/download" && apt-get download "$package") >/dev/null 2>&1 || true
     done
     for package in "$tools"/download/*.deb; do
         [ ! -e "$package" ] || dpkg-deb -x "$package" "$tools"
     done
     rm -rf "$tools/download"
-    touch "$tools/tried"
+    echo "${packages[*]}" >"$tools/tried"
 fi
 say "$(cargo --version), $("$programs/postgres" --version), $(cc --version | head -n 1)"

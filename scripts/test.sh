@@ -39,9 +39,29 @@ shipped_configurations() {
 
 units() {
     # Unknown keys only warn, so any word of complaint is a failure.
-    local said
-    said=$(systemd-analyze verify --man=no systemd/*.service 2>&1 | grep -v 'is not executable' || true)
+    local said unit
+    said=$(systemd-analyze verify --man=no systemd/*.service systemd/*.socket systemd/*.slice systemd/*.timer 2>&1 |
+        grep -v 'is not executable' || true)
     [ -z "$said" ] || { printf '%s\n' "$said" >&2; return 1; }
+    # The exposure in tenths.
+    for unit in systemd/*.service; do
+        systemd-analyze security --offline=true --threshold=15 --no-pager "$unit" | tail -n 1
+        systemd-analyze security --offline=true --threshold=15 --no-pager "$unit" >/dev/null
+    done
+    if systemd-sysusers --help 2>/dev/null | grep -q dry-run; then
+        systemd-sysusers --dry-run "$PWD/systemd/postrider.sysusers.conf" >/dev/null 2>&1
+    fi
+}
+
+promtool() {
+    local program=$target/tools/usr/bin/promtool
+    [ -x "$program" ] || program=$(command -v promtool)
+    "$program" "$@"
+}
+
+rules() {
+    promtool check config config/prometheus/prometheus.yml
+    promtool test rules config/prometheus/tests/*.yml
 }
 
 step "what is needed" scripts/setup.sh
@@ -57,6 +77,11 @@ elif command -v systemd-analyze >/dev/null; then
     step "systemd units" units
 else
     skip "systemd units" "there is no systemd-analyze"
+fi
+if [ -x "$target/tools/usr/bin/promtool" ] || command -v promtool >/dev/null; then
+    step "rules of Prometheus" rules
+else
+    skip "rules of Prometheus" "there is no promtool"
 fi
 step "faults, a few cases" cargo bench --locked --profile dev --bench faults -- --short
 if [ -x bench/smoke.sh ]; then

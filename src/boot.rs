@@ -3,6 +3,8 @@
 //! [`Boot::start`] shows the order: all settings are read and checked before the first
 //! socket. A fault there prints every reason and ends the process with [`EXIT_CONFIG`].
 
+mod reload;
+
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::reload::Reloads;
 use crate::cell::Cell;
 use crate::cell::identity::{self, IdentityError};
 use crate::config::load::{self, Loader};
@@ -24,8 +27,10 @@ use crate::config::{ConfigError, Database, Settings};
 use crate::domain::failpoint;
 use crate::queue::migrate::{self, SchemaError};
 use crate::telemetry::health::Health;
+use crate::telemetry::manager::Manager;
 use crate::telemetry::metrics::{self, MetricsHandle};
-use crate::telemetry::tracing::{self as logs, LogHandle};
+use crate::telemetry::pages::Pages;
+use crate::telemetry::tracing as logs;
 
 /// Exit code of a start with a faulty configuration (`EX_CONFIG` of sysexits): the service
 /// manager need not try again before the file has changed.
@@ -40,9 +45,7 @@ pub struct BootArgs {
 
 /// A started process, before its own parts.
 pub struct Boot {
-    reloader: Arc<Reloader>,
-    settings: watch::Receiver<Arc<Settings>>,
-    log: LogHandle,
+    reloads: Reloads,
     metrics: MetricsHandle,
     health: Health,
 }
@@ -92,12 +95,13 @@ impl Boot {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), config = path, "started");
         let (reloader, settings) = Reloader::new(loader, loaded.settings);
         let reloader = Arc::new(reloader);
-        Ok(Self { reloader, settings, log, metrics, health: Health::new() })
+        let reloads = Reloads { reloader, settings, log, manager: Manager::default() };
+        Ok(Self { reloads, metrics, health: Health::new() })
     }
 
     /// The settings, now and after every reload.
     pub fn settings(&self) -> watch::Receiver<Arc<Settings>> {
-        self.settings.clone()
+        self.reloads.settings.clone()
     }
 
     /// Where parts report and probes read.
@@ -110,26 +114,16 @@ impl Boot {
         self.metrics.clone()
     }
 
-    /// Reloads the configuration on every SIGHUP until `stop`.
-    pub fn follow_reloads(&self, stop: CancellationToken) {
-        let mut hangups = match signal(SignalKind::hangup()) {
-            Ok(hangups) => hangups,
-            Err(error) => {
-                tracing::error!(%error, "cannot hear SIGHUP: no reload without a restart");
-                return;
-            }
-        };
-        let (reloader, log) = (Arc::clone(&self.reloader), self.log.clone());
-        let settings = self.settings.clone();
-        tokio::spawn(async move {
-            while let Some(Some(())) = stop.run_until_cancelled(hangups.recv()).await {
-                let reloader = Arc::clone(&reloader);
-                // Reading files blocks; a panic there must not end the reloads.
-                if tokio::task::spawn_blocking(move || reloader.reload()).await.is_ok() {
-                    log.set_level(&settings.borrow().log.level);
-                }
-            }
-        });
+    /// Reloads the configuration on every SIGHUP until `stop`, and when asked for on `pages`.
+    pub fn follow_reloads(&self, pages: &Pages, stop: CancellationToken) {
+        self.reloads.clone().serve(pages);
+        self.reloads.clone().follow(stop);
+    }
+
+    /// Tells the service manager what the parts report, and that the process stops once `stop`
+    /// is cancelled. Begin when all parts are there: a process without any is ready.
+    pub fn tell_manager(&self, stop: CancellationToken) {
+        tokio::spawn(self.reloads.manager.clone().follow(self.health.clone(), stop));
     }
 }
 

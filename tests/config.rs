@@ -72,8 +72,17 @@ fn opens_example(line: &str) -> bool {
 #[test]
 fn every_commented_key_shows_its_default() {
     let text = fs::read_to_string(project("config/postrider.toml")).expect("read");
-    let examples =
-        ["password_file", "address", "key_file", "sources", "servers", "api_listen", "cells"];
+    let examples = [
+        "password_file",
+        "address",
+        "key_file",
+        "sources",
+        "servers",
+        "api_listen",
+        "cells",
+        "proxy",
+        "warm_up",
+    ];
     let mut in_example = false;
     let mut uncommented = String::new();
     for line in text.lines() {
@@ -117,7 +126,8 @@ fn every_commented_example_is_sound() {
     for secret in passwords.into_iter().chain(["ses-key", "sendgrid-key", "mailgun-key"]) {
         fs::write(folder.path().join(secret), "x\n").expect("write");
     }
-    fs::write(folder.path().join("private-ca.pem"), "-----BEGIN CERTIFICATE-----\n").expect("write");
+    fs::write(folder.path().join("private-ca.pem"), "-----BEGIN CERTIFICATE-----\n")
+        .expect("write");
     let settings = load(Some(&path), no_variables()).expect("sound");
     assert!(settings.alarm.is_some() && settings.rules.len() == 2 && settings.throttles.len() == 1);
     let [home, b] = settings.all_cells().collect::<Vec<_>>()[..] else { panic!("two cells") };
@@ -349,6 +359,28 @@ fn secrets_come_from_files_credentials_and_their_own_variables() {
     .expect("sound");
     assert_eq!(settings.secrets.key.expect("credential").expose(), KEY);
     assert_eq!(settings.database.password.expect("variable").expose(), "by-variable");
+}
+
+#[test]
+fn a_secret_named_without_a_folder_is_a_credential_where_there_is_one() {
+    let (folder, path) = written(
+        "[[route]]\nname = \"out\"\nkind = \"relay\"\nhost = \"smtp.example.net\"\n\
+         port = 587\ntls = \"verified\"\nusername = \"us\"\npassword_file = \"out-password\"\n",
+    );
+    fs::write(folder.path().join("out-password"), "beside the file").expect("write");
+    let credentials = tempfile::tempdir().expect("folder");
+    let password = || {
+        let directory = credentials.path().to_str().expect("UTF-8");
+        let given = [("CREDENTIALS_DIRECTORY", directory)];
+        let settings = load(Some(&path), variables(&given)).expect("sound");
+        let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
+            panic!("no login")
+        };
+        auth.password.expose().to_owned()
+    };
+    assert_eq!(password(), "beside the file");
+    fs::write(credentials.path().join("out-password"), "handed over").expect("write");
+    assert_eq!(password(), "handed over");
 }
 
 // --- limits ---

@@ -190,6 +190,58 @@ async fn aliases_are_followed_and_literals_are_not() {
 }
 
 #[tokio::test]
+async fn a_loop_of_aliases_is_given_up_and_ends_nobodys_mail() {
+    let server = Zone::new()
+        .cname("a.test", "b.test")
+        .cname("b.test", "a.test")
+        .mx("looped.test", 300, 10, "a.test")
+        .mx("half.test", 300, 10, "a.test")
+        .mx("half.test", 300, 20, "good.test")
+        .a("good.test", [192, 0, 2, 1])
+        .serve()
+        .await;
+    assert_eq!(refusal(&server, "looped.test").await.finality, Finality::Passing);
+    assert_eq!(hops(&server, "half.test").await, ["good.test 192.0.2.1:25"]);
+    let verdict = refusal(&server, "a.test").await;
+    assert_eq!(verdict.class == Class::Transient, verdict.finality == Finality::Passing);
+    assert!(server.asked().len() < 100, "{}", server.asked().len());
+}
+
+#[tokio::test]
+async fn mail_that_would_come_back_is_not_sent() {
+    let server = Zone::new()
+        .mx("ours.test", 300, 10, "out.test")
+        .mx("backup.test", 300, 10, "primary.test")
+        .mx("backup.test", 300, 20, "out.test")
+        .mx("backup.test", 300, 30, "third.test")
+        .mx("worse.test", 300, 10, "out.test")
+        .mx("worse.test", 300, 10, "equal.test")
+        .mx("worse.test", 300, 20, "third.test")
+        .a("out.test", [192, 0, 2, 1])
+        .a("primary.test", [192, 0, 2, 2])
+        .a("third.test", [192, 0, 2, 3])
+        .a("equal.test", [192, 0, 2, 4])
+        .serve()
+        .await;
+    let mut settings = settings(&server);
+    settings.sources[0].ehlo = "Out.test".into();
+    let planner = Planner::new(&settings).unwrap();
+    for domain in ["ours.test", "worse.test"] {
+        let verdict = plan_of(&planner, domain).await.unwrap_err();
+        assert_eq!((verdict.class, verdict.finality), (Class::DomainBad, Finality::Passing));
+        assert!(verdict.cause.to_string().contains("come back"), "{verdict}");
+    }
+    // We are a backup: only what is better than we are leads on (RFC 5321 5.1).
+    let plan = plan_of(&planner, "backup.test").await.unwrap();
+    let hosts: Vec<&str> = plan.hops.iter().map(|hop| &*hop.host).collect();
+    assert_eq!(hosts, ["primary.test"]);
+
+    settings.dns.allow_private_addresses = true;
+    let planner = Planner::new(&settings).unwrap();
+    assert_eq!(plan_of(&planner, "ours.test").await.unwrap().hops.len(), 1, "unless allowed");
+}
+
+#[tokio::test]
 async fn a_hundred_exchangers_cost_ten_lookups() {
     let mut zone = Zone::new();
     for n in 0..100 {

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use postrider::boot::{Boot, BootArgs};
+use postrider::telemetry::pages::Pages;
 use tokio_util::sync::CancellationToken;
 
 const WITHIN: Duration = Duration::from_secs(1);
@@ -20,7 +21,7 @@ async fn a_hangup_reloads_the_configuration() {
     limit("rate", 50);
     let boot = Boot::start(BootArgs { config: Some(path.clone()) }).expect("start");
     let stop = CancellationToken::new();
-    boot.follow_reloads(stop.clone());
+    boot.follow_reloads(&Pages::default(), stop.clone());
     let mut settings = boot.settings();
     assert_eq!(settings.borrow_and_update().throttles[0].rate, Some(50.0));
 

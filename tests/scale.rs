@@ -172,3 +172,29 @@ async fn counts_are_bounded_and_say_so() {
     let after = count().await;
     assert!(after.estimated && (40_000..=60_000).contains(&after.count), "{after:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tool_starts_and_stops_as_many_instances_as_are_suggested() {
+    let home = Installation::new(None).await;
+    let config = home.configure("[scale]\nmin_replicas = 3\n");
+    let daemon = home.daemon(&config).await;
+    daemon.scale_becomes("three", |scale| count(scale, "/replicas/suggested") == 3).await;
+    let folder = tempfile::tempdir().expect("folder");
+    let (program, log) = (folder.path().join("systemctl"), folder.path().join("log"));
+    let script = format!("#!/bin/sh\necho \"$*\" >> {}\n", log.display());
+    std::fs::write(&program, script).expect("write");
+    let runnable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, runnable).expect("allow");
+    let at = daemon.probes().to_string();
+    let fake = program.to_str().expect("UTF-8");
+    let args = ["scale", "--at", &at, "--systemctl", fake, "--most", "4"];
+    let ran = support::command::ran(&support::command::bare(&args).output().expect("run"));
+    assert!(ran.out.starts_with("3 daemons are suggested") && !log.exists(), "{}", ran.out);
+    let apply = [&args[..], &["--apply"]].concat();
+    let ran = support::command::ran(&support::command::bare(&apply).output().expect("run"));
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let orders = std::fs::read_to_string(&log).expect("read");
+    let expected = "start --no-block postriderd@1.service\nstart --no-block postriderd@2.service\n\
+                    stop --no-block postriderd@3.service\nstop --no-block postriderd@4.service\n";
+    assert_eq!(orders, expected);
+}

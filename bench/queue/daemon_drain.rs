@@ -2,7 +2,7 @@
 //! same work alone.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::ensure;
 
@@ -10,15 +10,13 @@ use crate::claims::{Args, OPEN, STREAMS, TENANTS};
 use crate::fill::{Layout, check_room, fill, stream_name, tenant_name};
 use crate::program::{Program, operate};
 use crate::sink::Sink;
-use crate::stand::{Database, Stand, Wanted, free_address};
+use crate::stand::{CONNECTIONS, Database, Stand, Wanted, free_address, relay};
 use crate::table::{Cell, Table};
-use crate::{say, usage, verdict};
+use crate::turn::Turn;
+use crate::{say, verdict};
 
 /// Time after the first mail before it is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
-
-/// Longest wait for the first mail.
-const FIRST_WITHIN: Duration = Duration::from_secs(60);
 
 /// Share of the rate that must be kept.
 const KEPT: f64 = 0.95;
@@ -30,15 +28,6 @@ struct Side {
     blocked: u64,
     database: Database,
     turns: Vec<Turn>,
-}
-
-/// What one turn reached.
-#[derive(Debug, Clone, Copy)]
-struct Turn {
-    rate: f64,
-    daemon: f64,
-    postgres: f64,
-    first: Duration,
 }
 
 /// Measures, prints, judges.
@@ -68,7 +57,7 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
             "mails/s",
             "daemon us/mail",
             "Postgres us/mail",
-            "start to first mail ms",
+            "ready to first mail ms",
         ],
     );
     let mut rates = Vec::new();
@@ -143,42 +132,22 @@ impl Side {
         sink: std::net::SocketAddr,
         metrics: std::net::SocketAddr,
     ) -> anyhow::Result<PathBuf> {
-        let wanted =
-            Wanted { database: &self.database, sink, api: free_address()?, metrics, queue: "" };
+        let wanted = Wanted {
+            database: &self.database,
+            route: relay(sink, CONNECTIONS),
+            api: free_address()?,
+            metrics,
+            queue: "",
+            more: "",
+        };
         stand.configure(self.name, &wanted)
     }
 
     async fn turn(&self, stand: &Stand, seconds: u64) -> anyhow::Result<Turn> {
         let (sink, metrics) = (Sink::start().await?, free_address()?);
         let config = self.configure(stand, sink.address(), metrics)?;
-        let started = Instant::now();
         let mut daemon = Program::daemon(&config, metrics).await?;
-        while sink.taken() == 0 {
-            daemon.check()?;
-            ensure!(started.elapsed() < FIRST_WITHIN, "no mail within {FIRST_WITHIN:?}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let first = started.elapsed();
-        tokio::time::sleep(WARM_UP).await;
-        let postmaster = stand.postmaster()?;
-        let begun = (
-            Instant::now(),
-            sink.taken(),
-            usage::cpu(daemon.pid()),
-            usage::cpu_of_family(postmaster),
-        );
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-        let mails = (sink.taken() - begun.1) as f64;
-        let took = begun.0.elapsed().as_secs_f64();
-        let micros = |now: Duration, then: Duration| {
-            now.saturating_sub(then).as_secs_f64() * 1e6 / mails.max(1.0)
-        };
-        let turn = Turn {
-            rate: mails / took,
-            daemon: micros(usage::cpu(daemon.pid()), begun.2),
-            postgres: micros(usage::cpu_of_family(postmaster), begun.3),
-            first,
-        };
+        let turn = Turn::measure(stand, &mut daemon, &sink, WARM_UP, seconds).await?;
         daemon.stop().await?;
         let left: i64 = sqlx::query_scalar(
             "select count(*) from (select 1 from postrider.ready r join postrider.tenant t using (tenant_id)

@@ -7,21 +7,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use postrider::queue::enqueue::{Chunk, Enqueue, Recipients, sha256};
-use postrider::tenant::isolation::TenantScope;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::letters::{self, CHUNK};
 use crate::ndjson::{Caller, campaign};
 use crate::program::Program;
 use crate::sink::{MARK, Sink};
-use crate::stand::{Database, Stand, Wanted, free_address};
+use crate::stand::{CONNECTIONS, Stand, Wanted, free_address, relay};
 use crate::table::{Cell, Table};
 use crate::times::Times;
 use crate::{say, verdict};
-
-/// Recipients that keep the backlog deep, stored at once.
-const CHUNK: u64 = 5_000;
 
 /// Longest time that the small tenant's mail may take, for 99 in a hundred.
 const WITHIN_MS: f64 = 1_000.0;
@@ -67,7 +63,14 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
     let (large, small) = (database.tenant("large").await?, database.tenant("small").await?);
     let (large_key, small_key) = (database.key(large).await?, database.key(small).await?);
     let (sink, api, metrics) = (Sink::start().await?, free_address()?, free_address()?);
-    let wanted = Wanted { database: &database, sink: sink.address(), api, metrics, queue: "" };
+    let wanted = Wanted {
+        database: &database,
+        route: relay(sink.address(), CONNECTIONS),
+        api,
+        metrics,
+        queue: "",
+        more: "",
+    };
     let config = stand.configure("fairness", &wanted)?;
     let mut daemon = Program::daemon(&config, metrics).await?;
     let mut server = Program::api(&config, api).await?;
@@ -93,7 +96,8 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
         let left = stored.saturating_sub(sink.taken());
         if left < args.waiting {
             least.fetch_min(left, Ordering::Relaxed);
-            top_up(&database, large, &message, stored).await?;
+            let range = stored..stored + CHUNK;
+            letters::append(&database, large, &message, range, reader).await?;
             stored += CHUNK;
         } else {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -152,6 +156,10 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
     stand.drop("fairness").await
 }
 
+fn reader(n: u64) -> String {
+    format!("reader{n}@provider{}.example", n % 8)
+}
+
 /// Mails by the clock until `stop`, whether or not the ones before were answered.
 async fn probes(
     caller: Caller,
@@ -200,27 +208,4 @@ async fn arrivals(sink: &Sink, probes: &[&Probe]) -> anyhow::Result<Times> {
         all.push(arrival.saturating_duration_since(probe.sent));
     }
     Ok(all.into_iter().collect())
-}
-
-/// More for the large tenant, by the statement of the API.
-async fn top_up(
-    database: &Database,
-    scope: TenantScope,
-    message: &str,
-    stored: u64,
-) -> anyhow::Result<()> {
-    let mut recipients = Recipients::default();
-    for n in stored..stored + CHUNK {
-        let payload = json!({"vars": {"name": format!("Reader {n}"), "n": n}});
-        recipients.push(format!("reader{n}@provider{}.example", n % 8), Some(payload.to_string()));
-    }
-    let chunk = Chunk {
-        upload: None,
-        number: i32::try_from(stored / CHUNK)?,
-        digest: sha256(&stored.to_be_bytes()),
-        recipients,
-    };
-    let enqueue = Enqueue::new(database.pool.clone());
-    enqueue.append(&scope, message.parse()?, &chunk).await?;
-    Ok(())
 }

@@ -6,12 +6,17 @@
 
 mod claims;
 mod daemon_drain;
+mod destinations;
+mod exchanger;
 mod fairness;
+mod far;
 mod fill;
 mod histogram;
+mod letters;
 mod memory;
 mod ndjson;
 mod plan;
+mod postfix;
 mod program;
 mod replica;
 mod sink;
@@ -20,6 +25,8 @@ mod stand;
 mod store_size;
 mod table;
 mod times;
+mod together;
+mod turn;
 mod upload;
 #[path = "../usage.rs"]
 #[allow(dead_code, reason = "each program of the bench uses its part")]
@@ -55,6 +62,14 @@ enum What {
     Fairness(fairness::Args),
     /// Many recipients as NDJSON over HTTP: seconds, and memory of each process.
     Upload(upload::Args),
+    /// A receiver that answers late: what pipelining permits, and memory for each connection.
+    Far(far::Args),
+    /// One mail to each of many destinations.
+    Destinations(destinations::Args),
+    /// Submission over HTTP and delivery at the same time.
+    Together(together::Args),
+    /// Postfix's queue to the same sink, for comparison (as root).
+    Postfix(postfix::Args),
 }
 
 fn main() -> ExitCode {
@@ -87,6 +102,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Soak(args) => soak::run(&stand, &args).await,
         What::Fairness(args) => fairness::run(&stand, &args).await,
         What::Upload(args) => upload::run(&stand, &args).await,
+        What::Far(args) => far::run(&stand, &args).await,
+        What::Destinations(args) => destinations::run(&stand, &args).await,
+        What::Together(args) => together::run(&stand, &args).await,
+        What::Postfix(args) => postfix::run(stand.folder(), &args).await,
     }
 }
 

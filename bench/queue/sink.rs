@@ -1,18 +1,21 @@
 //! A receiver that takes everything at once: it counts, and it remembers when marked mail came.
 //!
 //! It speaks just enough SMTP for the daemon, with PIPELINING, and answers a burst of
-//! commands with one write. Mail is marked by its recipient's domain, [`MARK`].
+//! commands with one write. Mail is marked by its recipient's domain, [`MARK`]. Asked to, it
+//! answers as one that is far away: each reply comes so much later than its command.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Domain of the recipients whose mail is timed.
@@ -24,6 +27,10 @@ const CHUNK: usize = 64 << 10;
 #[derive(Default)]
 struct Ledger {
     taken: AtomicU64,
+    /// Connections: open now, most at once, and ever opened.
+    open: AtomicU64,
+    most_open: AtomicU64,
+    opened: AtomicU64,
     marked: Mutex<HashMap<String, Instant>>,
 }
 
@@ -37,10 +44,15 @@ pub(crate) struct Sink {
 impl Sink {
     /// Listens on a free port of this machine.
     pub(crate) async fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::far_away("127.0.0.1", Duration::ZERO).await
+    }
+
+    /// Listens on `address`; replies take `delay` longer.
+    pub(crate) async fn far_away(address: &str, delay: Duration) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, 0)).await?;
         let address = listener.local_addr()?;
         let ledger = Arc::new(Ledger::default());
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&ledger)));
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&ledger), delay));
         Ok(Self { address, ledger, accepting })
     }
 
@@ -52,6 +64,16 @@ impl Sink {
     /// Mails taken so far.
     pub(crate) fn taken(&self) -> u64 {
         self.ledger.taken.load(Ordering::Relaxed)
+    }
+
+    /// Most connections that were open at once.
+    pub(crate) fn most_open(&self) -> u64 {
+        self.ledger.most_open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were ever opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.ledger.opened.load(Ordering::Relaxed)
     }
 
     /// When the final dot of the mail to `local`@[`MARK`] came.
@@ -66,33 +88,74 @@ impl Drop for Sink {
     }
 }
 
-async fn accept(listener: TcpListener, ledger: Arc<Ledger>) {
+async fn accept(listener: TcpListener, ledger: Arc<Ledger>, delay: Duration) {
     while let Ok((stream, _)) = listener.accept().await {
         let ledger = Arc::clone(&ledger);
         tokio::spawn(async move {
+            ledger.opened.fetch_add(1, Ordering::Relaxed);
+            let open = ledger.open.fetch_add(1, Ordering::Relaxed) + 1;
+            ledger.most_open.fetch_max(open, Ordering::Relaxed);
             // A client that goes away is no concern of ours.
-            let _ = talk(stream, &ledger).await;
+            let _ = talk(stream, &ledger, delay).await;
+            ledger.open.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
 
-async fn talk(mut stream: TcpStream, ledger: &Ledger) -> io::Result<()> {
+async fn talk(stream: TcpStream, ledger: &Ledger, delay: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.write_all(b"220 sink.example ready\r\n").await?;
+    let (mut reading, writing) = stream.into_split();
+    let mut replies = Replies::new(writing, delay);
+    replies.send(b"220 sink.example ready\r\n").await?;
     let mut session = Session::default();
     let mut input = Vec::with_capacity(CHUNK);
     let mut output = Vec::new();
     loop {
         input.reserve(CHUNK);
-        if stream.read_buf(&mut input).await? == 0 {
+        if reading.read_buf(&mut input).await? == 0 {
             return Ok(());
         }
         let used = session.take(&input, &mut output, ledger);
         input.drain(..used);
-        stream.write_all(&output).await?;
+        replies.send(&output).await?;
         output.clear();
         if session.over {
             return Ok(());
+        }
+    }
+}
+
+/// Where replies go: onto the wire, or onto a long way.
+enum Replies {
+    Near(OwnedWriteHalf),
+    Far(mpsc::UnboundedSender<(tokio::time::Instant, Vec<u8>)>, Duration),
+}
+
+impl Replies {
+    fn new(mut writing: OwnedWriteHalf, delay: Duration) -> Self {
+        if delay.is_zero() {
+            return Self::Near(writing);
+        }
+        // As many may be under way as the client dares to send before the first answer.
+        let (outbox, mut inbox) = mpsc::unbounded_channel::<(tokio::time::Instant, Vec<u8>)>();
+        tokio::spawn(async move {
+            while let Some((due, bytes)) = inbox.recv().await {
+                tokio::time::sleep_until(due).await;
+                if writing.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self::Far(outbox, delay)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Near(writing) => writing.write_all(bytes).await,
+            Self::Far(outbox, delay) => {
+                let due = tokio::time::Instant::now() + *delay;
+                outbox.send((due, bytes.to_vec())).map_err(|_gone| io::ErrorKind::BrokenPipe.into())
+            }
         }
     }
 }

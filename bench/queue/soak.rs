@@ -18,7 +18,7 @@ use crate::histogram::{Histogram, counter, scrape};
 use crate::memory::resident;
 use crate::program::Program;
 use crate::sink::Sink;
-use crate::stand::{Database, Stand, Wanted, free_address};
+use crate::stand::{CONNECTIONS, Database, Stand, Wanted, free_address, relay};
 use crate::store_size::StoreSize;
 use crate::table::{Cell, Table};
 use crate::{say, verdict};
@@ -91,10 +91,11 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
     let queue = format!("generation_switch = \"{switch}s\"");
     let wanted = Wanted {
         database: &database,
-        sink: sink.address(),
+        route: relay(sink.address(), CONNECTIONS),
         api: free_address()?,
         metrics,
         queue: &queue,
+        more: "",
     };
     let mut daemon = Program::daemon(&stand.configure("soak", &wanted)?, metrics).await?;
     say(&format!(
@@ -282,12 +283,16 @@ fn report(args: &Args, minutes: &[Minute]) {
             claims.0, claims.1
         ),
     );
+    // The ring of generations must turn after the snapshot is gone, so the last minute counts.
+    let last = minutes.last().map_or(0.0, Minute::hot);
     verdict(
-        sizes.1 <= sizes.0 * (1.0 + WITHIN) + SLACK,
+        last <= sizes.0 * (1.0 + WITHIN) + SLACK,
         &format!(
-            "hot tables and indexes at the start {:.1} MB, at the end {:.1} MB (target: flat)",
+            "hot tables and indexes at most {:.1} MB at the start, {:.1} MB after the snapshot, \
+             {:.1} MB in the last minute (target: as at the start)",
             sizes.0 / 1e6,
-            sizes.1 / 1e6
+            sizes.1 / 1e6,
+            last / 1e6
         ),
     );
 }

@@ -25,6 +25,9 @@ const KEY: &str = "YmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggYmVuY2ggYiE=";
 /// Mailbox providers of the configuration: pools by which lanes are made.
 pub(crate) const PROVIDERS: usize = 9;
 
+/// Connections to the sink where nothing else is said.
+pub(crate) const CONNECTIONS: u32 = 50;
+
 /// Postgres and a folder.
 pub(crate) struct Stand {
     cluster: Cluster,
@@ -103,14 +106,34 @@ impl Stand {
 pub(crate) struct Wanted<'a> {
     /// The database.
     pub(crate) database: &'a Database,
-    /// Who takes the mail.
-    pub(crate) sink: SocketAddr,
+    /// The way out: [`relay`] or [`exchangers`].
+    pub(crate) route: String,
     /// Where the API listens.
     pub(crate) api: SocketAddr,
     /// Where the daemon shows its metrics.
     pub(crate) metrics: SocketAddr,
     /// More lines of `[queue]`.
     pub(crate) queue: &'a str,
+    /// More sections.
+    pub(crate) more: &'a str,
+}
+
+/// Everything goes to one host, over so many connections.
+pub(crate) fn relay(sink: SocketAddr, connections: u32) -> String {
+    format!(
+        "[[route]]\nname = \"sink\"\nkind = \"relay\"\nhost = \"{}\"\nport = {}\n\
+         tls = \"none\"\nmax_connections_per_host = {connections}\nmessages_per_connection = 1000000\n",
+        sink.ip(),
+        sink.port(),
+    )
+}
+
+/// Everything goes to the recipients' exchangers on this port, as `resolver` tells.
+pub(crate) fn exchangers(port: u16, resolver: SocketAddr) -> String {
+    format!(
+        "[dns]\nservers = [\"{resolver}\"]\nallow_private_addresses = true\n\
+         [[route]]\nname = \"direct\"\nkind = \"mx\"\nport = {port}\ntls = \"none\"\n"
+    )
 }
 
 impl Wanted<'_> {
@@ -123,14 +146,13 @@ impl Wanted<'_> {
              [log]\nlevel = \"warn\"\n\
              [secrets]\nkey_file = \"key\"\n\
              [[source]]\nname = \"bench\"\nehlo = \"mail.bench.example\"\n\
-             [[route]]\nname = \"sink\"\nkind = \"relay\"\nhost = \"{host}\"\nport = {port}\n\
-             tls = \"none\"\nmax_connections_per_host = 50\nmessages_per_connection = 1000000\n",
+             {route}{more}",
             url = self.database.url,
             queue = self.queue,
             api = self.api,
             metrics = self.metrics,
-            host = self.sink.ip(),
-            port = self.sink.port(),
+            route = self.route,
+            more = self.more,
         );
         for n in 0..PROVIDERS {
             writeln!(

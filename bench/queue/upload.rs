@@ -8,7 +8,7 @@ use anyhow::ensure;
 use crate::memory::Watch;
 use crate::ndjson::{Caller, campaign};
 use crate::program::Program;
-use crate::stand::{Stand, Wanted, free_address};
+use crate::stand::{CONNECTIONS, Stand, Wanted, free_address, relay};
 use crate::table::{Cell, Table};
 use crate::{say, usage, verdict};
 
@@ -40,10 +40,11 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
     let api = free_address()?;
     let wanted = Wanted {
         database: &database,
-        sink: "127.0.0.1:9".parse()?,
+        route: relay("127.0.0.1:9".parse()?, CONNECTIONS),
         api,
         metrics: free_address()?,
         queue: "",
+        more: "",
     };
     let config = stand.configure("upload", &wanted)?;
     let program = Program::api(&config, api).await?;

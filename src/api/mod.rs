@@ -14,6 +14,7 @@ pub mod limit;
 pub mod lines;
 pub mod lookup;
 pub mod message;
+pub mod openapi;
 pub mod recipient;
 pub mod recipients;
 pub mod router;

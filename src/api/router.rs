@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
-use super::{Api, access, health, lookup, message, recipients, stream, unsubscribe, why};
+use super::{Api, access, health, lookup, message, openapi, recipients, stream, unsubscribe, why};
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -31,6 +31,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{stream}/cancel", post(stream::cancel))
         .route("/v1/deliveries/{id}/why", get(why::delivery))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
+        .route("/v1/openapi.json", get(openapi::show))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .layer(from_fn(deadline));

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
@@ -27,6 +28,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long running requests may take once the end is announced.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// The socket that a service manager passed (`LISTEN_FDS`, sd_listen_fds(3)), if one did. It
+/// outlives this process: who connects while nobody accepts waits in its queue.
+pub fn passed() -> io::Result<Option<TcpListener>> {
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() > 1 {
+        let text = format!("expected one socket, found {}: leave one ListenStream", sockets.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let Some(socket) = sockets.take_tcp_listener(0)? else { return Ok(None) };
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket).map(Some)
+}
 
 /// Serves until `stop` resolves, then lets running requests finish for [`DRAIN`].
 pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {

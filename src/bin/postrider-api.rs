@@ -11,6 +11,7 @@ use postrider::cell::Cell;
 use postrider::config::Settings;
 use postrider::domain::clock::Clock;
 use postrider::telemetry;
+use postrider::telemetry::pages::Pages;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Takes messages over HTTP and stores them in the queue; tells what became of them.
 ///
-/// A 202 is sent after the commit. SIGTERM lets running requests finish, SIGHUP reloads
+/// A 202 is sent after the commit. Serves on the socket that a service manager passes, else on
+/// api.listen. SIGTERM lets running requests finish, SIGHUP reloads
 /// the log level. Exit codes: 0 stopped when told to, 78 a fault in the configuration,
 /// 1 anything else.
 #[derive(Debug, Parser)]
@@ -39,21 +41,23 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     let boot = Boot::start(BootArgs { config: args.config })?;
     let stop = boot::shutdown_signal();
-    boot.follow_reloads(stop.clone());
     let settings = boot.settings().borrow().clone();
-    show_telemetry(&boot, &settings, stop.clone()).await?;
+    // Before anyone can ask: a process without parts would be ready.
+    let health = boot.health().part("api");
+    boot.tell_manager(stop.clone());
+    let pages = Pages::default();
+    boot.follow_reloads(&pages, stop.clone());
+    show_telemetry(&boot, &settings, pages, stop.clone()).await?;
 
     let cells = cells(&settings).await?;
     for cell in &cells {
         let watch = telemetry::pool::watch(cell.pool.clone(), cell.name.to_string(), stop.clone());
         tokio::spawn(watch);
     }
-    let listen = settings.api.listen;
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let listener = listener(&settings).await?;
+    let listen = listener.local_addr().context("the address listened on")?;
     let api = Api::over(boot.settings(), &cells, Clock::System);
     tracing::info!(%listen, "serving");
-    let health = boot.health().part("api");
     health.ready();
     let mut timekeepers = JoinSet::new();
     for cell in &cells {
@@ -69,6 +73,17 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The socket that the service manager passed, which outlives this process and keeps callers
+/// waiting while it starts anew; else `api.listen`.
+async fn listener(settings: &Settings) -> anyhow::Result<TcpListener> {
+    if let Some(passed) = api::serve::passed().context("the socket passed by the manager")? {
+        tracing::info!("listening on the socket that was passed, not on api.listen");
+        return Ok(passed);
+    }
+    let listen = settings.api.listen;
+    TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))
 }
 
 /// All cells. A single one must answer before anything begins; of several, one that does not
@@ -101,6 +116,7 @@ async fn cells(settings: &Settings) -> anyhow::Result<Vec<Cell>> {
 async fn show_telemetry(
     boot: &Boot,
     settings: &Settings,
+    pages: Pages,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(listen) = settings.telemetry.api_listen else { return Ok(()) };
@@ -108,7 +124,6 @@ async fn show_telemetry(
         .await
         .with_context(|| format!("cannot listen on {listen} (telemetry.api_listen)"))?;
     let (metrics, health) = (boot.metrics(), boot.health());
-    let pages = telemetry::pages::Pages::default();
     tokio::spawn(async move {
         if let Err(error) = telemetry::server::serve(listener, metrics, health, pages, stop).await {
             tracing::error!(%error, "metrics are not shown any more");

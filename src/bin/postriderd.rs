@@ -39,7 +39,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Serves every configured cell, or those that worker.cells names; one whose database is away
 /// does not hold up the others.
 ///
-/// SIGHUP reloads the configuration; SIGTERM finishes what is in hand and exits.
+/// SIGHUP and `postrider reload` read the configuration again; SIGTERM finishes what is in hand and exits.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -69,6 +69,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let served: Vec<Database> = now.served_cells().cloned().collect();
     let company = if now.cells.is_empty() { Company::Alone } else { Company::Several };
     let starting: Vec<Part> = served.iter().map(|cell| health.part(company.part(cell))).collect();
+    boot.tell_manager(stop.clone());
     let pages = Pages::default();
     let probes = tokio::spawn(server::serve(
         probes,
@@ -120,7 +121,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             Ok(())
         });
     }
-    boot.follow_reloads(stop.clone());
+    boot.follow_reloads(&pages, stop.clone());
 
     // Where one breaks, the process ends: the others stop in order, and another takes over.
     let mut broken = None;

@@ -180,18 +180,23 @@ fn records(domain: &SendingDomain, sources: &[Source]) -> Vec<DnsRecord> {
     records
 }
 
-/// The address where it is known; else the addresses of the name it greets with, if that
+/// The addresses where they are known; else the addresses of the name it greets with, if that
 /// is one that the world can look up.
 fn spf_term(source: &Source) -> Option<String> {
     let ehlo = source.ehlo.as_str();
     let local = ["localhost", "localdomain", "local", "test", "invalid"];
-    match source.address {
-        Some(ip) if ip.is_loopback() || ip.is_unspecified() => None,
-        Some(IpAddr::V4(ip)) => Some(format!("ip4:{ip}")),
-        Some(IpAddr::V6(ip)) => Some(format!("ip6:{ip}")),
-        None if ehlo.rsplit('.').next().is_none_or(|top| local.contains(&top)) => None,
-        None => Some(format!("a:{ehlo}")),
+    if source.addresses.is_empty() {
+        let is_known = ehlo.rsplit('.').next().is_some_and(|top| !local.contains(&top));
+        return is_known.then(|| format!("a:{ehlo}"));
     }
+    let public = source.addresses.iter().filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
+    let terms: Vec<String> = public
+        .map(|ip| match ip {
+            IpAddr::V4(ip) => format!("ip4:{ip}"),
+            IpAddr::V6(ip) => format!("ip6:{ip}"),
+        })
+        .collect();
+    (!terms.is_empty()).then(|| terms.join(" "))
 }
 
 /// As zone files want it: strings of at most 255 bytes, which readers join (RFC 7208 3.3).
@@ -226,8 +231,9 @@ mod tests {
     fn spf_names_every_source() {
         let source = |(address, ehlo): (Option<&str>, &str)| Source {
             name: "s".into(),
-            address: address.map(|ip| ip.parse().expect("an address")),
+            addresses: address.iter().map(|ip| ip.parse().expect("an address")).collect(),
             ehlo: ehlo.into(),
+            ..Source::default()
         };
         let mta = "mta.shop.example";
         let sources = [

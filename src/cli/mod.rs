@@ -10,8 +10,10 @@ pub mod cell;
 pub mod config;
 mod console;
 pub mod context;
+pub mod cost;
 pub mod dead_letter;
 pub mod dev;
+pub mod doctor;
 pub mod domain;
 pub mod doubt;
 pub mod error;
@@ -23,6 +25,9 @@ pub mod migrate;
 pub mod order;
 pub mod print;
 pub mod queue;
+pub mod recover;
+pub mod reload;
+pub mod scale;
 pub mod send;
 pub mod show;
 pub mod sink;
@@ -108,7 +113,12 @@ enum One {
     Throttle(throttle::Args),
     Actions(actions::Args),
     Migrate(migrate::Args),
+    Doctor(doctor::Args),
+    Cost(cost::Args),
     Config(config::Args),
+    Reload(reload::Args),
+    Recover(recover::Args),
+    Scale(scale::Args),
     /// Show the version of this program and of the schema it needs
     #[command(after_help = "Example:\n  postrider version --json")]
     Version,
@@ -133,6 +143,7 @@ pub async fn run(cli: Cli, lent: Lent) -> ExitCode {
             match answer.verdict() {
                 Verdict::Fine => ExitCode::SUCCESS,
                 Verdict::Bad => ExitCode::from(1),
+                Verdict::Code(code) => ExitCode::from(code),
             }
         }
         Err(error) => {
@@ -166,7 +177,12 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Throttle(args) => throttle::run(args, context).await,
         One::Actions(args) => actions::run(args, context).await,
         One::Migrate(args) => migrate::run(args, context).await,
+        One::Cost(args) => cost::run(args, context).await,
+        One::Doctor(args) => doctor::run(args, context).await,
         One::Config(args) => config::run(args, context),
+        One::Reload(args) => reload::run(args, context).await,
+        One::Recover(args) => recover::run(args, context).await,
+        One::Scale(args) => scale::run(args, context).await,
         One::Version => version::run(),
     }
 }

@@ -28,6 +28,8 @@ pub enum Verdict {
     Fine,
     /// The command worked and found something wrong: code 1.
     Bad,
+    /// An ending that has a code of its own.
+    Code(u8),
 }
 
 /// Whom the output is for.

@@ -12,9 +12,11 @@ use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
 use crate::config::{Settings, ThrottleRule, ThrottleScope, unit};
+use crate::domain::clock::Clock;
 use crate::queue::admin::action::{self, Action};
 use crate::throttle::overrides::{self, Stored};
 use crate::throttle::state::{self, RateState, SlotState};
+use crate::throttle::warm_up;
 
 /// Limits: set, clear, show
 #[derive(Debug, clap::Args)]
@@ -216,10 +218,10 @@ fn limits(settings: &Settings, stored: &[Stored]) -> Vec<Limit> {
         set: Some((*stored).clone()),
         ..Limit::of(rule)
     });
-    let configured = settings
-        .throttles
-        .iter()
-        .map(|rule| Limit { overridden: overridden(rule), ..Limit::of(rule) });
+    let now = Clock::System.unix_seconds();
+    let configured = warm_up::rules(&settings.throttles, &settings.sources, now);
+    let configured =
+        configured.iter().map(|rule| Limit { overridden: overridden(rule), ..Limit::of(rule) });
     ours.chain(configured).collect()
 }
 

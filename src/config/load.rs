@@ -6,16 +6,19 @@
 //!
 //! Secrets come from files named in the configuration, from systemd credentials
 //! (`postrider.key`, `postrider.database-password`) or from `POSTRIDER_KEY` and
-//! `POSTRIDER_DATABASE_PASSWORD`; never from the configuration itself.
+//! `POSTRIDER_DATABASE_PASSWORD`; never from the configuration itself. A file named without a
+//! folder is first looked for among the credentials, so that a relay's password can be one.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Settings;
+use super::asked::Asked;
 use super::document::{Node, OVERRIDE};
 use super::fault::{ConfigError, Fault, Place};
-use super::reader::Notes;
+use super::notes::Notes;
 use super::secret::Secret;
 use super::validate::{self, Outside};
 
@@ -51,6 +54,15 @@ pub fn load(
     Loader::new(path, environment).load().map(|loaded| loaded.settings)
 }
 
+/// Every key that the sections ask for when they read this text.
+pub(super) fn survey_of(text: &str) -> Result<Vec<Asked>, ConfigError> {
+    let document =
+        Node::parse("the shipped file", text).map_err(|faults| ConfigError { faults })?;
+    let notes = Notes { asked: Some(RefCell::default()), ..Notes::default() };
+    validate::settings(&document, Outside::default(), &notes);
+    Ok(notes.asked.unwrap_or_default().into_inner())
+}
+
 impl Loader {
     /// Settings from a file and the given variables.
     pub fn new(path: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Self {
@@ -80,18 +92,8 @@ impl Loader {
 
     /// Reads and checks everything anew.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        let folder = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-        let notes = Notes { folder: folder.to_path_buf(), ..Notes::default() };
-        let mut document = self.document().map_err(|faults| ConfigError { faults })?;
-        for (name, value) in self.environment.iter().filter(|(name, _)| name.starts_with(OVERRIDE))
-        {
-            if let Err(fault) = document.override_with(name, value) {
-                notes.faults.borrow_mut().push(fault);
-            }
-        }
-        let outside = self.outside(&notes);
-        let settings = validate::settings(&document, outside, &notes);
-
+        let notes = self.notes();
+        let settings = self.read(&notes)?;
         let mut faults = notes.faults.into_inner();
         if faults.is_empty() {
             return Ok(Loaded { settings, warnings: notes.warnings.into_inner() });
@@ -100,6 +102,32 @@ impl Loader {
             (a.place.line.is_none(), a.place.line).cmp(&(b.place.line.is_none(), b.place.line))
         });
         Err(ConfigError { faults })
+    }
+
+    /// Every key that the sections ask for, with what this configuration says of it; also of one
+    /// that is at fault.
+    pub fn survey(&self) -> Result<Vec<Asked>, ConfigError> {
+        let notes = Notes { asked: Some(RefCell::default()), ..self.notes() };
+        self.read(&notes)?;
+        Ok(notes.asked.unwrap_or_default().into_inner())
+    }
+
+    fn notes(&self) -> Notes {
+        let folder = self.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let credentials = self.environment.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Notes { folder: folder.to_path_buf(), credentials, ..Notes::default() }
+    }
+
+    fn read(&self, notes: &Notes) -> Result<Settings, ConfigError> {
+        let mut document = self.document().map_err(|faults| ConfigError { faults })?;
+        for (name, value) in self.environment.iter().filter(|(name, _)| name.starts_with(OVERRIDE))
+        {
+            if let Err(fault) = document.override_with(name, value) {
+                notes.faults.borrow_mut().push(fault);
+            }
+        }
+        let outside = self.outside(notes);
+        Ok(validate::settings(&document, outside, notes))
     }
 
     fn document(&self) -> Result<Node, Vec<Fault>> {

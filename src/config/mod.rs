@@ -1,10 +1,13 @@
 //! Settings: plain, checked values. Knows no feature; each feature builds
 //! itself from its section.
 
+pub mod asked;
 mod document;
 pub mod fault;
 pub mod load;
+mod notes;
 mod reader;
+pub mod reference;
 pub mod reload;
 pub mod secret;
 pub mod section;
@@ -16,9 +19,9 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Alarm, Api, Auth, AwsCredentials, Database, Dns, Endpoint, FurtherRate, Log, LogFormat,
-    MailboxProviderRule, Provider, Queue, Quiet, QuietHours, QuietZone, Retry, Route, RouteKind,
-    RouteRule, Scale, Secrets, Service, Share, Smtp, Source, Stream, Telemetry, ThrottleRule,
-    ThrottleScope, TlsMode, Worker,
+    MailboxProviderRule, Pool, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Retry,
+    Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source, Stage, Stream,
+    Telemetry, ThrottleRule, ThrottleScope, TlsMode, WarmUp, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -46,6 +49,8 @@ pub struct Settings {
     pub rules: Vec<RouteRule>,
     /// `[[source]]`; at least one.
     pub sources: Vec<Source>,
+    /// `[[pool]]`: sources that rules choose.
+    pub pools: Vec<Pool>,
     /// `[smtp]`
     pub smtp: Smtp,
     /// `[dns]`
@@ -81,6 +86,7 @@ impl Default for Settings {
             routes: vec![Route::default()],
             rules: Vec::new(),
             sources: vec![Source::default()],
+            pools: Vec::new(),
             smtp: Smtp::default(),
             dns: Dns::default(),
             api: Api::default(),

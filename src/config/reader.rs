@@ -8,32 +8,15 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use super::asked::{Asked, Shown};
 use super::document::{Node, Table, Value};
-use super::fault::{Fault, Place, perhaps};
+use super::fault::{Place, perhaps};
+use super::notes::Notes;
 use super::secret::Secret;
 use super::unit;
-
-/// What all readers of one document write to.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    pub(super) faults: RefCell<Vec<Fault>>,
-    pub(super) warnings: RefCell<Vec<Fault>>,
-    /// Paths of secrets are relative to the configuration's folder.
-    pub(super) folder: PathBuf,
-}
-
-impl Notes {
-    pub(super) fn fault(&self, place: Place, message: String) {
-        self.faults.borrow_mut().push(Fault { place, message });
-    }
-
-    pub(super) fn warn(&self, place: Place, message: String) {
-        self.warnings.borrow_mut().push(Fault { place, message });
-    }
-}
 
 /// One table of the document. Must be closed with [`Reader::end`].
 pub(super) struct Reader<'d> {
@@ -127,6 +110,7 @@ impl<'d> Reader<'d> {
         expected: impl Display,
         parse: impl FnOnce(&Node) -> Option<T>,
     ) -> Option<T> {
+        self.note(key, &expected, Shown::Plainly);
         let node = self.node(key)?;
         let value = parse(node);
         if value.is_none() {
@@ -158,6 +142,7 @@ impl<'d> Reader<'d> {
         expected: impl Display,
         check: impl Fn(&str) -> bool,
     ) -> Option<String> {
+        self.note(key, &expected, Shown::Never);
         let text = self.node(key)?.text().filter(|text| check(text));
         if text.is_none() {
             self.fault(key, format_args!("expected {expected}, found something else (not shown)"));
@@ -197,19 +182,22 @@ impl<'d> Reader<'d> {
     }
 
     pub(super) fn switch(&self, key: &'static str, default: bool) -> bool {
-        self.value(key, "true or false", |node| match &node.value {
+        let value = self.value(key, "true or false", |node| match &node.value {
             Value::Switch(switch) => Some(*switch),
             Value::Variable(text) => text.parse().ok(),
             _ => None,
-        })
-        .unwrap_or(default)
+        });
+        self.notes.default_is(default);
+        value.unwrap_or(default)
     }
 
     pub(super) fn integer<T>(&self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
     where
         T: TryFrom<i64> + PartialOrd + Display,
     {
-        self.optional_integer(key, range).unwrap_or(default)
+        let value = self.optional_integer(key, range);
+        self.notes.default_is(&default);
+        value.unwrap_or(default)
     }
 
     pub(super) fn optional_integer<T>(
@@ -233,15 +221,16 @@ impl<'d> Reader<'d> {
         range: RangeInclusive<f64>,
     ) -> f64 {
         let expected = format!("a number from {} to {}", range.start(), range.end());
-        self.value(key, expected, |node| {
+        let value = self.value(key, expected, |node| {
             let number = match &node.value {
                 Value::Number(number) => *number,
                 Value::Variable(text) => text.parse().ok()?,
                 _ => node.integer()? as f64,
             };
             range.contains(&number).then_some(number)
-        })
-        .unwrap_or(default)
+        });
+        self.notes.default_is(default);
+        value.unwrap_or(default)
     }
 
     pub(super) fn duration(
@@ -252,28 +241,32 @@ impl<'d> Reader<'d> {
     ) -> Duration {
         let (least, most) = (unit::written(*range.start()), unit::written(*range.end()));
         let expected = format!("a duration from \"{least}\" to \"{most}\"");
-        self.value(key, expected, |node| {
+        let value = self.value(key, expected, |node| {
             node.text().and_then(unit::duration).filter(|duration| range.contains(duration))
-        })
-        .unwrap_or(default)
+        });
+        self.notes.default_is(format_args!("\"{}\"", unit::written(default)));
+        value.unwrap_or(default)
     }
 
     pub(super) fn size(&self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let expected =
             format!("a size like \"20MiB\" from {} to {} bytes", range.start(), range.end());
-        self.value(key, expected, |node| {
+        let value = self.value(key, expected, |node| {
             let size = match node.integer() {
                 Some(bytes) => u64::try_from(bytes).ok(),
                 None => node.text().and_then(unit::size),
             };
             size.filter(|size| range.contains(size))
-        })
-        .unwrap_or(default)
+        });
+        self.notes.default_is(format_args!("\"{}\"", unit::written_size(default)));
+        value.unwrap_or(default)
     }
 
     pub(super) fn address(&self, key: &'static str, default: SocketAddr) -> SocketAddr {
-        self.value(key, "an address and port like 127.0.0.1:8025", |node| node.text()?.parse().ok())
-            .unwrap_or(default)
+        let expected = "an address and port like 127.0.0.1:8025";
+        let value = self.value(key, expected, |node| node.text()?.parse().ok());
+        self.notes.default_is(format_args!("\"{default}\""));
+        value.unwrap_or(default)
     }
 
     /// A list; a variable holds it with commas.
@@ -283,6 +276,7 @@ impl<'d> Reader<'d> {
         expected: &'static str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<Vec<T>> {
+        self.note(key, &format_args!("a list, each {expected}"), Shown::Plainly);
         let node = self.node(key)?;
         let mut list = Vec::new();
         match &node.value {
@@ -325,11 +319,14 @@ impl<'d> Reader<'d> {
         self.read_secret(file_key, Path::new(&file?))
     }
 
-    /// A secret from a file; one that others can read earns a warning.
+    /// A secret from a credential of that name, else from a file; one that others can read earns
+    /// a warning (of a credential the folder is closed, and an ACL shows as a group's bit).
     fn read_secret(&self, key: &'static str, file: &Path) -> Option<Secret> {
-        match Secret::read(&self.notes.folder.join(file)) {
+        let credential = self.notes.credential(file);
+        let path = credential.clone().unwrap_or_else(|| self.notes.folder.join(file));
+        match Secret::read(&path) {
             Ok((secret, exposed)) => {
-                if let Some(mode) = exposed {
+                if let Some(mode) = exposed.filter(|_| credential.is_none()) {
                     let message = format!(
                         "{}: {} can be read by others (mode {mode:04o}); run: chmod 600 {}",
                         self.name(key),
@@ -372,6 +369,13 @@ impl<'d> Reader<'d> {
     /// Whether the key was set by a variable rather than in the file.
     pub(super) fn is_from_variable(&self, key: &'static str) -> bool {
         self.node(key).is_some_and(|node| matches!(node.value, Value::Variable(_)))
+    }
+
+    fn note(&self, key: &'static str, expected: &dyn Display, shown: Shown) {
+        if let Some(asked) = &self.notes.asked {
+            let node = self.table.and_then(|table| table.get(key));
+            asked.borrow_mut().push(Asked::new(self.name(key), expected, node, shown));
+        }
     }
 
     fn wrong(&self, key: &str, node: &Node, expected: impl Display) {

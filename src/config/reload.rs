@@ -5,6 +5,7 @@
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -45,6 +46,59 @@ impl ReloadOutcome {
             Self::NeedsRestart { .. } => "needs_restart",
         }
     }
+
+    /// What is told to whoever asked for the reload.
+    pub fn told(&self) -> Told {
+        let owned = |keys: &[&str]| keys.iter().map(ToString::to_string).collect();
+        let mut told = Told { outcome: self.as_str().to_owned(), ..Told::default() };
+        match self {
+            Self::Unchanged => {}
+            Self::Applied { changed } => told.changed = owned(changed),
+            Self::Refused(error) => {
+                told.faults = error.faults.iter().map(ToString::to_string).collect();
+            }
+            Self::NeedsRestart { changed, keys } => {
+                (told.changed, told.keys) = (owned(changed), owned(keys));
+            }
+        }
+        told
+    }
+}
+
+/// A [`ReloadOutcome`] in words, as it goes over the wire.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Told {
+    /// `applied`, `unchanged`, `refused` or `needs_restart`.
+    pub outcome: String,
+    /// Sections and keys with new values.
+    #[serde(default)]
+    pub changed: Vec<String>,
+    /// Sections and keys that keep their old value until a restart.
+    #[serde(default)]
+    pub keys: Vec<String>,
+    /// What is wrong, with file and line.
+    #[serde(default)]
+    pub faults: Vec<String>,
+}
+
+impl Told {
+    /// Of a configuration that was refused.
+    pub fn refused(error: &ConfigError) -> Self {
+        ReloadOutcome::Refused(error.clone()).told()
+    }
+
+    /// One line of it.
+    pub fn line(&self) -> String {
+        let mut line = self.outcome.clone();
+        for (what, list) in
+            [("changed", &self.changed), ("restart for", &self.keys), ("at fault", &self.faults)]
+        {
+            if !list.is_empty() {
+                let _ = write!(line, "; {what}: {}", list.join(", "));
+            }
+        }
+        line
+    }
 }
 
 /// Holds the running settings and replaces them.
@@ -58,6 +112,10 @@ pub struct Reloader {
 impl Reloader {
     /// Publishes `initial` and remembers where to read it again.
     pub fn new(loader: Loader, initial: Settings) -> (Self, watch::Receiver<Arc<Settings>>) {
+        // What never happened is shown as 0: only what grew from something can be noticed.
+        for outcome in ["applied", "unchanged", "refused", "needs_restart"] {
+            counted(outcome, 0);
+        }
         let (settings, watching) = watch::channel(Arc::new(initial));
         (Self { loader, settings, turn: Mutex::new(()) }, watching)
     }
@@ -74,8 +132,7 @@ impl Reloader {
             }
             Err(error) => ReloadOutcome::Refused(error),
         };
-        metrics::counter!("postrider_config_reloads_total", "outcome" => outcome.as_str())
-            .increment(1);
+        counted(outcome.as_str(), 1);
         report(&outcome);
         outcome
     }
@@ -95,6 +152,10 @@ impl Reloader {
     }
 }
 
+fn counted(outcome: &'static str, by: u64) {
+    metrics::counter!("postrider_config_reloads_total", "outcome" => outcome).increment(by);
+}
+
 fn report(outcome: &ReloadOutcome) {
     match outcome {
         ReloadOutcome::Applied { changed } => {
@@ -112,6 +173,28 @@ fn report(outcome: &ReloadOutcome) {
     }
 }
 
+/// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
+pub fn applies_live(key: &str) -> bool {
+    const SECTIONS: [&str; 9] = [
+        "stream",
+        "mailbox_provider",
+        "throttle",
+        "route",
+        "rule",
+        "source",
+        "smtp",
+        "scale",
+        "alarm",
+    ];
+    let section = key.split(['.', '[']).next().unwrap_or(key);
+    SECTIONS.contains(&section) || key == "log.level"
+}
+
+/// What differs between two configurations: what would apply at once, what needs a restart.
+pub fn differences(old: &Settings, new: &Settings) -> (Vec<&'static str>, Vec<&'static str>) {
+    (live(old, new), fixed(old, new))
+}
+
 /// What changed and applies at once.
 fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
     differing([
@@ -121,6 +204,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("route", old.routes != new.routes),
         ("rule", old.rules != new.rules),
         ("source", old.sources != new.sources),
+        ("pool", old.pools != new.pools),
         ("smtp", old.smtp != new.smtp),
         ("scale", old.scale != new.scale),
         ("alarm", old.alarm != new.alarm),
@@ -160,5 +244,25 @@ fn merged(running: &Settings, new: Settings) -> Settings {
         secrets: running.secrets.clone(),
         log: Log { level: new.log.level.clone(), format: running.log.format },
         ..new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_applies_live_is_said_of_each_section() {
+        let names: [fn(&Settings, &Settings) -> Vec<&'static str>; 2] = [live, fixed];
+        let (one, mut other) = (Settings::default(), Settings::for_testing());
+        other.log.level = "debug".into();
+        other.scale.max_replicas += 1;
+        other.smtp.max_connections += 1;
+        other.streams.clear();
+        let [live, fixed] = names.map(|differing| differing(&one, &other));
+        assert!(live.len() >= 5 && fixed.len() >= 5, "{live:?} {fixed:?}");
+        assert!(live.iter().all(|key| applies_live(key)), "{live:?}");
+        assert!(!fixed.iter().any(|key| applies_live(key)), "{fixed:?}");
+        assert!(applies_live("route[3].port") && !applies_live("log.format"));
     }
 }

@@ -65,6 +65,16 @@ pub fn written(duration: Duration) -> String {
     format!("{millis}ms")
 }
 
+/// Writes a size as [`size`] reads it, in the largest unit that is exact.
+pub fn written_size(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    format!("{bytes}B")
+}
+
 /// Writes a rate per second as [`rate`] reads it, in the first unit that makes it a whole number.
 pub fn written_rate(per_second: f64) -> String {
     for (unit, seconds) in [("s", 1.0), ("min", 60.0), ("h", 3_600.0), ("d", 86_400.0)] {
@@ -96,6 +106,8 @@ mod tests {
         assert_eq!(rate("0.5/s"), Some(0.5));
         assert_eq!(size("20MiB"), Some(20 << 20));
         assert_eq!(size("512 B"), Some(512));
+        assert_eq!(written_size(20 << 20), "20MiB");
+        assert_eq!(written_size(1_000), "1000B");
     }
 
     #[test]

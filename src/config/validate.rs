@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::document::Node;
-use super::reader::{Notes, Reader};
+use super::notes::Notes;
+use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Alarm, Api, Database, Dns, Log, MailboxProviderRule, Queue, Route, RouteKind, RouteRule, Scale,
-    Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
+    Alarm, Api, Database, Dns, Log, MailboxProviderRule, Pool, Queue, Route, RouteKind, RouteRule,
+    Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -43,6 +44,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         routes: entries(&root, "route", Route::read).unwrap_or(shipped.routes),
         rules: entries(&root, "rule", RouteRule::read).unwrap_or_default(),
         sources: entries(&root, "source", Source::read).unwrap_or(shipped.sources),
+        pools: entries(&root, "pool", Pool::read).unwrap_or_default(),
         smtp: Smtp::read(root.section("smtp")),
         dns: Dns::read(root.section("dns")),
         api: Api::read(root.section("api")),
@@ -110,6 +112,7 @@ impl Check<'_> {
         let settings = self.settings;
         self.unique("route", settings.routes.iter().map(|route| &*route.name));
         self.unique("source", settings.sources.iter().map(|source| &*source.name));
+        self.unique("pool", settings.pools.iter().map(|pool| &*pool.name));
         self.unique("mailbox_provider", settings.mailbox_providers.iter().map(|rule| &*rule.name));
         if settings.routes.is_empty() {
             self.fault("route", "expected at least one [[route]]");
@@ -191,8 +194,17 @@ impl Check<'_> {
                 }
             }
         }
+        for (n, pool) in settings.pools.iter().enumerate() {
+            for source in &pool.sources {
+                self.known_source(&format!("pool[{n}].sources"), source);
+            }
+        }
+        let pools: Vec<&str> = settings.pools.iter().map(|pool| &*pool.name).collect();
         for (n, rule) in settings.rules.iter().enumerate() {
             self.shares(n, rule);
+            if let Some(pool) = &rule.pool {
+                self.known(&format!("rule[{n}].pool"), "pool", pool, &pools);
+            }
             if let Some(name) = &rule.mailbox_provider {
                 self.known_mailbox_provider(&format!("rule[{n}].mailbox_provider"), name);
             }
@@ -214,6 +226,13 @@ impl Check<'_> {
             };
             if !share.route.is_empty() {
                 self.known_route(&path, &share.route);
+            }
+            let route = self.settings.routes.iter().find(|route| route.name == share.route);
+            if rule.pool.is_some()
+                && route.is_some_and(|route| matches!(route.kind, RouteKind::Provider(_)))
+            {
+                let message = "a provider sends from addresses of its own";
+                self.fault(&format!("rule[{n}].pool"), message);
             }
             if rule.split.iter().take(nth).any(|earlier| earlier.route == share.route) {
                 self.fault(&path, &format!("{:?} has a share already", share.route));

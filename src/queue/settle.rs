@@ -321,8 +321,7 @@ pub async fn settle(
     let holds: Vec<i32> = batch.iter().map(|s| s.hold.get()).collect();
     let codes: Vec<Option<i16>> = batch.iter().map(|s| s.code).collect();
     let details: Vec<Option<&str>> = batch.iter().map(|s| s.detail.as_deref()).collect();
-    let provider_ids: Vec<Option<&str>> =
-        batch.iter().map(|s| s.provider_id.as_deref()).collect();
+    let provider_ids: Vec<Option<&str>> = batch.iter().map(|s| s.provider_id.as_deref()).collect();
     let doubts: Vec<Option<bool>> = batch.iter().map(|s| s.in_doubt()).collect();
     let condemned: Vec<bool> =
         batch.iter().map(|s| matches!(s.ending, Ending::Bounced { condemned: true })).collect();

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::health::{Health, Shut};
+use super::planner::PlannerError;
 use super::way::Way;
-use crate::config::Source;
+use crate::config::{Source, Stage};
+use crate::domain::clock::Clock;
 use crate::domain::ids::DeliveryId;
 
 /// The way out for a lane, or for one delivery of it.
@@ -46,6 +48,19 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Sends from a pool in place of the routes' own sources.
+    pub(super) fn take_pool(
+        &mut self,
+        names: &[String],
+        sources: &[Arc<Source>],
+    ) -> Result<(), PlannerError> {
+        self.way = Arc::new(self.way.from_pool(names, sources)?);
+        if let Some(fallback) = &mut self.fallback {
+            *fallback = Arc::new(fallback.from_pool(names, sources)?);
+        }
+        Ok(())
+    }
+
     fn fallback(&self) -> Option<&Arc<Way>> {
         self.fallback.as_ref().filter(|_| !self.held)
     }
@@ -76,7 +91,10 @@ impl RouteChoice {
     }
 
     fn by(way: &Arc<Way>, parts: &Parts) -> Self {
-        let from = way.sources.next();
+        Self::with_source(way, way.sources.next(Clock::System.unix_seconds()), parts)
+    }
+
+    fn with_source(way: &Arc<Way>, from: Arc<Source>, parts: &Parts) -> Self {
         Self {
             route: way.name.clone(),
             source: Arc::from(from.name.as_str()),
@@ -107,6 +125,17 @@ impl RouteChoice {
         let all =
             self.parts.all.iter().map(|part| Part { held: holds(part), ..part.clone() }).collect();
         Some(Self { parts: Parts { all, ..self.parts.clone() }, ..self.clone() })
+    }
+
+    /// The same way from a source that is warm, for what a source in its warm-up may not
+    /// take today; `None` when this one is warm, or no other is.
+    pub fn overflow(&self) -> Option<Self> {
+        let now = Clock::System.unix_seconds();
+        if self.from.stage(now) == Stage::Warm {
+            return None;
+        }
+        let from = self.way.sources.next_warm(now)?;
+        Some(Self::with_source(&self.way, from, &self.parts))
     }
 
     /// Names of the routes that the lane is divided among.
@@ -216,7 +245,7 @@ mod tests {
     use crate::config::{Route, RouteKind, RouteRule, Settings, Share};
     use crate::domain::ids::MailboxProvider;
     use crate::domain::outcome::Outcome;
-    use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
+    use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage as Step, Verdict};
 
     fn settings(split: &[(&str, u32)], fallback: Option<&str>) -> Settings {
         let mut settings = Settings::for_testing();
@@ -233,6 +262,7 @@ mod tests {
             stream: None,
             mailbox_provider: None,
             split: split.iter().map(share).collect(),
+            pool: None,
         }];
         settings
     }
@@ -249,7 +279,7 @@ mod tests {
     /// What a route says that has no allowance left, or asks to slow down.
     fn shut(choice: &Arc<RouteChoice>, class: Class) {
         let (cause, finality) = (Cause::Timeout, Finality::Passing);
-        let (stage, reach) = (Stage::Dot, Reach::Route);
+        let (stage, reach) = (Step::Dot, Reach::Route);
         let verdict = Verdict { stage, cause, class, finality, reach, retry_after: None };
         choice.health().unwrap().note(&Err(Outcome::Refused(verdict)), 1.0);
     }

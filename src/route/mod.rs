@@ -14,6 +14,7 @@ mod dns;
 pub mod health;
 pub mod mailbox_provider;
 mod mx;
+mod own;
 pub mod plan;
 pub mod planner;
 mod reachable;

@@ -16,6 +16,7 @@ use super::cache::Cache;
 use super::dns::{
     Addresses, Found, HostsFile, LONGEST, LONGEST_ABSENCE, Miss, Resolver, ResolverError, absolute,
 };
+use super::own::Own;
 use super::reachable::{Private, is_reachable};
 use crate::config::Dns;
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
@@ -36,6 +37,7 @@ const SHORTEST_ABSENCE: Duration = Duration::from_secs(30);
 pub(super) struct MxLookup {
     resolver: Resolver,
     private: Private,
+    own: Own,
     known: Cache<Result<Arc<Exchangers>, Verdict>>,
 }
 
@@ -55,10 +57,11 @@ pub(super) struct Exchanger {
 }
 
 impl MxLookup {
-    pub(super) fn new(dns: &Dns) -> Result<Self, ResolverError> {
+    /// `own` says which hosts are this one: mail to them would come back.
+    pub(super) fn new(dns: &Dns, own: Own) -> Result<Self, ResolverError> {
         let private = if dns.allow_private_addresses { Private::Allowed } else { Private::Refused };
         let resolver = Resolver::new(dns, HostsFile::Ignored)?;
-        Ok(Self { resolver, private, known: Cache::new(MAX_DOMAINS) })
+        Ok(Self { resolver, private, own, known: Cache::new(MAX_DOMAINS) })
     }
 
     /// The exchangers of a domain (lower-case A-labels).
@@ -125,6 +128,8 @@ impl MxLookup {
     ) -> Result<Found<Exchangers>, (Verdict, Duration)> {
         let mut exchangers = Exchangers { hosts: Vec::with_capacity(located.len()) };
         let mut room = MAX_ADDRESSES;
+        // The best preference under which this host itself is named.
+        let mut ours: Option<u16> = None;
         let mut why = undeliverable(
             format!("MX of {domain} names no host that has an address"),
             Finality::Passing,
@@ -134,6 +139,11 @@ impl MxLookup {
                 Ok(found) => {
                     lifetime = lifetime.min(found.lifetime);
                     let mut addresses = found.records;
+                    if self.private == Private::Refused && self.own.is(&host, &addresses) {
+                        // This host and those behind it are no way on (RFC 5321 5.1).
+                        ours = Some(ours.map_or(preference, |so_far| so_far.min(preference)));
+                        continue;
+                    }
                     addresses.v4.retain(|ip| is_reachable(IpAddr::V4(*ip), self.private));
                     addresses.v6.retain(|ip| is_reachable(IpAddr::V6(*ip), self.private));
                     addresses.v4.truncate(room);
@@ -160,6 +170,13 @@ impl MxLookup {
                             no_answer(&miss, &format!("address of {host}, mail host of {domain}"));
                     }
                 }
+            }
+        }
+        if let Some(ours) = ours {
+            exchangers.hosts.retain(|host| host.preference < ours);
+            if exchangers.hosts.is_empty() && why.class != Class::Transient {
+                let text = format!("the mail host of {domain} is this host: mail would come back");
+                why = undeliverable(text, Finality::Passing);
             }
         }
         if exchangers.hosts.is_empty() {

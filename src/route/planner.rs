@@ -14,6 +14,7 @@ use super::choice::{Part, Parts, RouteChoice};
 use super::dns::ResolverError;
 use super::mailbox_provider::MailboxProviders;
 use super::mx::Exchanger;
+use super::own::Own;
 use super::plan::{Hop, RoutePlan};
 use super::way::{Lead, Lookups, Place, Way};
 use crate::config::{Dns, Route, RouteRule, Settings, Source};
@@ -40,6 +41,9 @@ pub enum PlannerError {
     /// A rule leads nowhere.
     #[error("[[rule]]: expected the name of a [[route]], found {0:?}")]
     UnknownRoute(String),
+    /// A rule names no pool.
+    #[error("[[rule]]: expected the name of a [[pool]], found {0:?}")]
+    UnknownPool(String),
     /// A route has nothing to send from.
     #[error("[[route]] {route:?}: expected the name of a [[source]], found {source_name:?}")]
     UnknownSource {
@@ -63,8 +67,8 @@ impl Planner {
     /// Takes over changed settings. On an error everything stays as it was.
     pub fn apply(&self, settings: &Settings) -> Result<(), PlannerError> {
         let before = self.table();
-        let kept =
-            if before.dns == settings.dns { before.lookups.clone() } else { Lookups::default() };
+        let same = before.dns == settings.dns && before.lookups.own == Own::of(&settings.sources);
+        let kept = if same { before.lookups.clone() } else { Lookups::default() };
         let table = Table::read(settings, &kept, &before.ways)?;
         *self.table.write() = Arc::new(table);
         Ok(())
@@ -122,7 +126,7 @@ impl Planner {
         let table = self.table();
         let providers = &table.providers;
         let way = &choice.way;
-        let fits = |ip: &IpAddr| fits(&choice.from, *ip);
+        let fits = |ip: &IpAddr| choice.from.reaches(*ip);
         let mut mailbox_provider = match known.as_str() {
             MailboxProvider::OTHER => providers.of_domain(domain),
             _ => Some(known),
@@ -186,7 +190,7 @@ impl Table {
         kept: &Lookups,
         before: &[Arc<Way>],
     ) -> Result<Self, PlannerError> {
-        let mut lookups = kept.clone();
+        let mut lookups = Lookups { own: Own::of(&settings.sources), ..kept.clone() };
         let sources: Vec<Arc<Source>> = settings.sources.iter().cloned().map(Arc::new).collect();
         let mut read = |route: &Route| {
             let mut way = Way::read(route, &sources, &settings.dns, &mut lookups)?;
@@ -204,7 +208,15 @@ impl Table {
         let default_parts = parts(vec![known(&first.name, 1)?])?;
         let lead = |rule: &RouteRule| {
             let shares = rule.split.iter().map(|share| known(&share.route, share.weight));
-            Ok::<_, PlannerError>((rule.clone(), parts(shares.collect::<Result<_, _>>()?)?))
+            let mut shares = shares.collect::<Result<Vec<_>, _>>()?;
+            if let Some(name) = &rule.pool {
+                let pool = settings.pools.iter().find(|pool| pool.name == *name);
+                let pool = pool.ok_or_else(|| PlannerError::UnknownPool(name.clone()))?;
+                for share in &mut shares {
+                    share.take_pool(&pool.sources, &sources)?;
+                }
+            }
+            Ok::<_, PlannerError>((rule.clone(), parts(shares)?))
         };
         let rules = settings.rules.iter().map(lead).collect::<Result<_, PlannerError>>()?;
         for fallback in settings.routes.iter().filter_map(|route| route.fallback.as_deref()) {
@@ -244,11 +256,6 @@ fn matches(rule: &RouteRule, tenant: &str, stream: &str, provider: &MailboxProvi
         && fits(&rule.mailbox_provider, provider.as_str())
 }
 
-/// A source bound to an address reaches only addresses of that family.
-fn fits(source: &Source, ip: IpAddr) -> bool {
-    source.address.is_none_or(|ours| ours.is_ipv4() == ip.is_ipv4())
-}
-
 fn no_common_family(source: &Source) -> Verdict {
     let text = format!("no host has an address of the family of source {:?}", source.name);
     Verdict {
@@ -266,7 +273,8 @@ fn no_common_family(source: &Source) -> Verdict {
 mod tests {
     use super::*;
     use crate::config::secret::Secret;
-    use crate::config::{Auth, RouteKind, Share, TlsMode};
+    use crate::config::{Auth, Pool, Ramp, RouteKind, Share, TlsMode, WarmUp};
+    use crate::domain::clock::Clock;
 
     fn relay(name: &str, host: &str) -> Route {
         let kind = RouteKind::Relay { host: host.into(), port: 2525, auth: None };
@@ -280,6 +288,7 @@ mod tests {
             stream: name(stream),
             mailbox_provider: name(provider),
             split: vec![Share { route: route.into(), weight: 1 }],
+            pool: None,
         }
     }
 
@@ -309,6 +318,33 @@ mod tests {
         assert_eq!(&*route("acme", "transactional", "google"), "third");
         assert_eq!(&*route("acme", "transactional", "other"), "first");
         assert_eq!(&*route("bolt", "bulk", "other"), "first");
+    }
+
+    #[test]
+    fn a_rule_chooses_the_pool_and_a_warming_source_overflows_to_a_warm_one() {
+        let mut settings = settings();
+        let starts = chrono::DateTime::from_timestamp(Clock::System.unix_seconds() as i64, 0);
+        let starts = starts.unwrap().date_naive();
+        let warm_up = Some(WarmUp { starts, ramp: Ramp::Days(vec![5, 5, 5]) });
+        settings.sources = ["old", "new", "bulk"].map(|name| source(name, None)).into();
+        settings.sources[1].warm_up = warm_up;
+        settings.pools =
+            vec![Pool { name: "main".into(), sources: vec!["old".into(), "new".into()] }];
+        settings.rules =
+            vec![RouteRule { pool: Some("main".into()), ..rule("acme", "", "", "first") }];
+        let planner = Planner::new(&settings).unwrap();
+        for _ in 0..4 {
+            let choice = planner.route_for("acme", "bulk", &other());
+            assert_eq!((&*choice.source, &*choice.route), ("new", "first"), "the new one first");
+            assert_eq!(&*choice.overflow().unwrap().source, "old");
+            assert!(choice.overflow().unwrap().overflow().is_none());
+        }
+        settings.rules[0].pool = Some("mian".into());
+        assert!(Planner::new(&settings).unwrap_err().to_string().contains("\"mian\""));
+    }
+
+    fn source(name: &str, warm_up: Option<WarmUp>) -> Source {
+        Source { name: name.into(), warm_up, ..Source::default() }
     }
 
     #[test]
@@ -346,7 +382,7 @@ mod tests {
     async fn a_source_reaches_only_its_own_family() {
         let mut settings = settings();
         settings.routes = vec![relay("relay", "127.0.0.1")];
-        settings.sources[0].address = "::1".parse().ok();
+        settings.sources[0].addresses = vec!["::1".parse().unwrap()];
         let planner = Planner::new(&settings).unwrap();
         let choice = planner.route_for("acme", "bulk", &other());
         let verdict = planner.plan(&choice, "example.com", &other()).await.unwrap_err();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::health::{Health, Shut};
 use super::mx::MxLookup;
+use super::own::Own;
 use super::plan::Hop;
 use super::planner::PlannerError;
 use super::relay::{RelayLookup, literal};
@@ -24,7 +25,7 @@ pub(super) struct Way {
 }
 
 /// Where a route leads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Lead {
     /// To the recipient's exchangers.
     Mx { lookup: Arc<MxLookup>, port: u16 },
@@ -35,7 +36,7 @@ pub(super) enum Lead {
 }
 
 /// Where a relay is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Place {
     Address(IpAddr),
     Name(Arc<RelayLookup>),
@@ -47,6 +48,8 @@ pub(super) enum Place {
 pub(super) struct Lookups {
     pub(super) mx: Option<Arc<MxLookup>>,
     pub(super) relay: Option<Arc<RelayLookup>>,
+    /// By what names this host is known.
+    pub(super) own: Own,
 }
 
 impl Way {
@@ -95,6 +98,22 @@ impl Way {
         }
     }
 
+    /// The same route from other sources; a provider sends from its own.
+    pub(super) fn from_pool(
+        &self,
+        names: &[String],
+        sources: &[Arc<Source>],
+    ) -> Result<Self, PlannerError> {
+        let sources = match &self.lead {
+            Lead::Provider(_) => Sources::of_a_provider(),
+            _ => Sources::try_new(sources, names).map_err(|source_name| {
+                PlannerError::UnknownSource { route: self.route.name.clone(), source_name }
+            })?,
+        };
+        let (lead, health) = (self.lead.clone(), self.health.clone());
+        Ok(Self { name: self.name.clone(), sources, lead, health, route: self.route.clone() })
+    }
+
     /// A hop of this route.
     pub(super) fn hop(&self, host: &Arc<str>, ip: IpAddr) -> Hop {
         let (port, auth) = match &self.lead {
@@ -119,7 +138,7 @@ impl Lookups {
     fn mx(&mut self, dns: &Dns) -> Result<Arc<MxLookup>, PlannerError> {
         Ok(match &self.mx {
             Some(lookup) => lookup.clone(),
-            None => self.mx.insert(Arc::new(MxLookup::new(dns)?)).clone(),
+            None => self.mx.insert(Arc::new(MxLookup::new(dns, self.own.clone())?)).clone(),
         })
     }
 

@@ -64,6 +64,8 @@ pub enum Command<'a> {
     Rcpt(&'a Address),
     /// DATA.
     Data,
+    /// BDAT LAST (RFC 3030): so many octets follow, and that is all.
+    LastChunk(u64),
     /// RSET.
     Reset,
     /// QUIT.
@@ -101,6 +103,11 @@ impl Command<'_> {
                 line(out, &[b"RCPT TO:<", mailbox(address)?, b">"]);
             }
             Self::Data => line(out, &[b"DATA"]),
+            Self::LastChunk(octets) => {
+                out.extend_from_slice(b"BDAT ");
+                push_number(out, *octets);
+                out.extend_from_slice(b" LAST\r\n");
+            }
             Self::Reset => line(out, &[b"RSET"]),
             Self::Quit => line(out, &[b"QUIT"]),
             Self::AuthPlain(text) => line(out, &[b"AUTH PLAIN ", base64(text)?]),
@@ -169,6 +176,19 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[start..]);
+}
+
+/// Whether a body may leave as it is where its octets are counted: CRLF is its only line
+/// end, it has no NUL, and its last line is ended.
+pub fn is_clean(body: &[u8]) -> bool {
+    let mut rest = body;
+    while let Some(at) = memchr3(b'\r', b'\n', 0, rest) {
+        match rest.get(at..).and_then(|from| from.strip_prefix(b"\r\n")) {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    rest.is_empty()
 }
 
 /// Makes a body fit for the wire, piece by piece.
@@ -251,6 +271,7 @@ mod tests {
         let name = EhloName::try_new("mx1.example.org").expect("a name");
         assert_eq!(said(Command::Ehlo(&name)), "EHLO mx1.example.org\r\n");
         assert_eq!(said(Command::AuthPlain("AGEAYg==")), "AUTH PLAIN AGEAYg==\r\n");
+        assert_eq!(said(Command::LastChunk(1_024)), "BDAT 1024 LAST\r\n");
     }
 
     #[test]
@@ -334,6 +355,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_clean_body_is_one_that_the_writer_changes_in_dots_only(body in "[a\r\n\0]{0,12}") {
+            let wire = on_the_wire(&[body.as_bytes()]);
+            let unchanged = wire[..wire.len() - 3] == *body.as_bytes();
+            prop_assert_eq!(is_clean(body.as_bytes()), unchanged);
+        }
+
         #[test]
         fn any_body_ends_exactly_once_however_it_is_cut(
             body in "[a.\r\n\0]{0,40}", cut in 0usize..40,

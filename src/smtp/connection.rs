@@ -60,17 +60,31 @@ impl From<Fault> for Cause {
     }
 }
 
+/// A body did not get through.
+#[derive(Debug)]
+pub struct Cut {
+    /// What broke.
+    pub fault: Fault,
+    /// Whether the body's end may have reached the peer all the same: something was to go
+    /// out behind it.
+    pub end_may_be_out: bool,
+}
+
 /// A session with a peer, ready for mail.
 pub struct Connection {
     stream: Stream,
     inbound: BytesMut,
     outbound: Vec<u8>,
+    /// How much of that has left.
+    written: usize,
     parser: ReplyParser,
     capabilities: Capabilities,
     tls: Option<Arc<str>>,
     /// What the last transaction left; `None` when the session cannot go on.
     standing: Option<Standing>,
     mails: u32,
+    /// How long the last body's reply took.
+    took: Option<Duration>,
     counted: OpenConnection,
 }
 
@@ -94,11 +108,13 @@ impl Connection {
             stream,
             inbound: BytesMut::new(),
             outbound: Vec::new(),
+            written: 0,
             parser: ReplyParser::default(),
             capabilities: Capabilities::default(),
             tls: None,
             standing: Some(Standing::Clean),
             mails: 0,
+            took: None,
             counted,
         }
     }
@@ -137,6 +153,16 @@ impl Connection {
         self.mails
     }
 
+    /// Notes how long the reply to a body took.
+    pub fn answered_within(&mut self, took: Duration) {
+        self.took = Some(took);
+    }
+
+    /// How long the reply to the last body took.
+    pub fn last_answer(&self) -> Option<Duration> {
+        self.took
+    }
+
     /// Begins a mail: from here until [`Connection::end_mail`] the session is not usable
     /// for another one.
     pub fn begin_mail(&mut self) -> Option<Standing> {
@@ -151,7 +177,12 @@ impl Connection {
 
     /// Whether another mail may be begun.
     pub fn is_usable(&self) -> bool {
-        self.standing.is_some() && !self.has_unread()
+        matches!(self.standing, Some(Standing::Clean | Standing::Open)) && !self.has_unread()
+    }
+
+    /// Whether the next mail's envelope is on its way already.
+    pub fn has_begun(&self) -> bool {
+        self.standing == Some(Standing::Begun)
     }
 
     /// Whether the peer still is there, as far as can be told without asking it: it
@@ -195,13 +226,21 @@ impl Connection {
         .await
     }
 
-    /// Sends a body and the final dot. When this fails, the dot has not reached the
-    /// peer: bytes leave in order, and an error means that the last of them did not.
-    pub async fn send_body(&mut self, body: &[u8], limit: Duration) -> Result<(), Fault> {
+    /// Sends a body, the final dot, and in the same write what goes behind it: commands of
+    /// the next mail, or nothing. When this fails with nothing behind, the dot has not
+    /// reached the peer: bytes leave in order, and an error means that the last of them
+    /// did not.
+    pub async fn send_body(
+        &mut self,
+        body: &[u8],
+        behind: &[u8],
+        limit: Duration,
+    ) -> Result<(), Cut> {
         if self.has_unread() {
-            return Err(unasked());
+            return Err(Cut { fault: unasked(), end_may_be_out: false });
         }
-        within(limit, async {
+        let mut end = usize::MAX;
+        let sent = within(limit, async {
             let mut writer = BodyWriter::default();
             let mut pieces = body.chunks(BODY_PIECE).peekable();
             while let Some(piece) = pieces.next() {
@@ -211,7 +250,30 @@ impl Connection {
                 }
             }
             writer.finish(&mut self.outbound);
+            end = self.outbound.len();
+            self.outbound.extend_from_slice(behind);
             self.flush().await
+        })
+        .await;
+        sent.map_err(|fault| {
+            let end_may_be_out = !behind.is_empty() && self.written >= end;
+            Cut { fault, end_may_be_out }
+        })
+    }
+
+    /// Sends a body in one chunk. Like [`Connection::send_body`], a failure means that the
+    /// peer has not got all of it. Nothing of the body but its first piece is copied.
+    pub async fn send_chunk(&mut self, body: &[u8], limit: Duration) -> Result<(), Fault> {
+        if self.has_unread() {
+            return Err(unasked());
+        }
+        within(limit, async {
+            Command::LastChunk(body.len() as u64).write(&mut self.outbound)?;
+            let (first, rest) = body.split_at(body.len().min(BODY_PIECE));
+            self.outbound.extend_from_slice(first);
+            self.flush().await?;
+            self.stream.write_all(rest).await?;
+            Ok(self.stream.flush().await?)
         })
         .await
     }
@@ -251,8 +313,14 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> Result<(), Fault> {
-        if !self.outbound.is_empty() {
-            self.stream.write_all(&self.outbound).await?;
+        self.written = 0;
+        while let Some(rest) = self.outbound.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                written => self.written += written,
+            }
+        }
+        if self.written > 0 {
             self.stream.flush().await?;
             self.outbound.clear();
         }

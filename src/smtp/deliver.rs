@@ -9,8 +9,10 @@
 //!
 //! Promises: no hop is tried after one that may have taken the letter; TLS that a
 //! hop demands is had or the hop fails; a connection that went stale in the pool
-//! costs the letter nothing. Pace, retry and suppression are decided by others.
+//! costs the letter nothing, nor does one over which it was begun behind another's body.
+//! Pace, retry and suppression are decided by others.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -20,17 +22,20 @@ use super::broken_tls::BrokenTls;
 use super::classify::classify;
 use super::command::EhloName;
 use super::connection::Connection;
+use super::memory::HostMemory;
 use super::metrics::Metrics;
-use super::open::{OpenFailure, Opening};
-use super::pool::{Key, Leave, Lent, Loan, PATIENCE, Pool, Unavailable};
-use super::session::{Carried, carry, unfit};
+use super::open::OpenFailure;
+use super::pool::{Hand, Key, Lent, Loan, PATIENCE, Pool, Unavailable};
+use super::session::{self, Carried, carry, unfit};
 use super::tls::{Tls, TlsFault};
-use crate::config::{self, TlsMode};
+use crate::config;
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::domain::receipt::{Receipt, Trail};
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use crate::message::letter::Letter;
 use crate::route::plan::{Hop, RoutePlan};
+
+mod opening;
 
 /// The SMTP carrier; one for the whole daemon.
 pub struct Smtp {
@@ -38,6 +43,10 @@ pub struct Smtp {
     tls: Tls,
     pool: Pool,
     broken_tls: BrokenTls,
+    /// Hosts that offered PIPELINING and lost an envelope behind a body.
+    lost_behind: HostMemory,
+    /// Addresses that were slower to answer than another one of their host.
+    unanswering: HostMemory,
     metrics: Metrics,
 }
 
@@ -48,6 +57,21 @@ pub struct Delivery {
     pub trail: Trail,
     /// The receipt, or how else it ended.
     pub result: Result<Receipt, Outcome>,
+    /// Whether the peer takes the next letter's envelope behind a body: then one more
+    /// letter for each connection has work at once.
+    pub takes_next: bool,
+}
+
+/// What a letter's attempt is made with.
+struct Attempt<'a> {
+    may_begin: &'a (dyn Fn() -> Result<(), Outcome> + Sync),
+    letter: &'a Letter,
+    plan: &'a RoutePlan,
+    ehlo: EhloName,
+    settings: Arc<config::Smtp>,
+    /// Addresses to which no connection could be had.
+    dead: Vec<SocketAddr>,
+    takes_next: bool,
 }
 
 /// How a hop ended that brought no receipt.
@@ -72,6 +96,8 @@ impl Smtp {
             tls,
             pool: Pool::new(settings.max_connections, settings.idle_timeout, metrics.clone()),
             broken_tls: BrokenTls::default(),
+            lost_behind: HostMemory::default(),
+            unanswering: HostMemory::default(),
             metrics,
         }
     }
@@ -92,8 +118,8 @@ impl Smtp {
         self.deliver_while(&|| Ok(()), letter, plan).await
     }
 
-    /// The same; `may_begin` is asked when a connection is at hand and nothing of the letter
-    /// was said, and may end the attempt.
+    /// The same; `may_begin` is asked when a connection is at hand and before anything of the
+    /// letter but its envelope was said, and may end the attempt.
     pub async fn deliver_while(
         &self,
         may_begin: &(dyn Fn() -> Result<(), Outcome> + Sync),
@@ -106,26 +132,33 @@ impl Smtp {
             source: Some(plan.source.name.as_str().into()),
             ..Trail::default()
         };
-        let result = self.try_hops(may_begin, letter, plan, &mut trail).await;
+        let ehlo = match EhloName::try_new(&plan.source.ehlo) {
+            Ok(ehlo) => ehlo,
+            Err(error) => {
+                let result = Err(Outcome::Unreached(of_our_source(error.to_string())));
+                return Delivery { trail, result, takes_next: false };
+            }
+        };
+        let (settings, dead) = (Arc::clone(&self.settings.read()), Vec::new());
+        let mut attempt =
+            Attempt { may_begin, letter, plan, ehlo, settings, dead, takes_next: false };
+        let result = self.try_hops(&mut attempt, &mut trail).await;
         trail.took = started.elapsed();
-        Delivery { trail, result }
+        Delivery { trail, result, takes_next: attempt.takes_next }
     }
 
     async fn try_hops(
         &self,
-        may_begin: &(dyn Fn() -> Result<(), Outcome> + Sync),
-        letter: &Letter,
-        plan: &RoutePlan,
+        attempt: &mut Attempt<'_>,
         trail: &mut Trail,
     ) -> Result<Receipt, Outcome> {
-        let ehlo = EhloName::try_new(&plan.source.ehlo)
-            .map_err(|error| Outcome::Unreached(of_our_source(error.to_string())))?;
         let mut worst = None;
-        for hop in &plan.hops {
-            trail.host = Some(Arc::clone(&hop.host));
-            trail.peer = Some(hop.address.ip());
-            trail.tls = None;
-            match self.try_hop(may_begin, letter, plan, hop, &ehlo, trail).await {
+        for (at, hop) in attempt.plan.hops.iter().enumerate() {
+            if attempt.dead.contains(&hop.address) {
+                continue;
+            }
+            let spare = attempt.plan.hops.get(at + 1).filter(|next| next.host == hop.host);
+            match self.try_hop(attempt, hop, spare, trail).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(Ended::Stop(outcome)) => return Err(outcome),
                 // One host that may do better later outweighs one that never will.
@@ -141,87 +174,110 @@ impl Smtp {
         }))
     }
 
+    /// Tries one hop; `spare` is another address of the same host, for when the first does
+    /// not answer at once.
     async fn try_hop(
         &self,
-        may_begin: &(dyn Fn() -> Result<(), Outcome> + Sync),
-        letter: &Letter,
-        plan: &RoutePlan,
-        hop: &Hop,
-        ehlo: &EhloName,
+        attempt: &mut Attempt<'_>,
+        mut hop: &Hop,
+        spare: Option<&Hop>,
         trail: &mut Trail,
     ) -> Result<Receipt, Ended> {
-        let settings = Arc::clone(&self.settings.read());
-        let key = Key::new(&plan.source, hop);
-        let mut lent = match self.pool.lend(key, hop.max_connections).await {
-            Ok(Loan::Parked(lent)) => *lent,
-            Ok(Loan::Fresh(leave)) => self.open(leave, plan, hop, ehlo, &settings).await?,
+        note_hop(trail, hop);
+        let key = Key::new(&attempt.plan.source, hop);
+        let mut lent = match self.pool.lend(key, hop.max_connections, attempt.letter).await {
+            Ok(Loan::Parked(lent) | Loan::Begun(lent)) => *lent,
+            Ok(Loan::Fresh(leave)) => {
+                let (lent, won) = self.open_either(attempt, leave, hop, spare).await?;
+                hop = won.map_or(hop, |spare| spare);
+                lent
+            }
             Err(unavailable) => return Err(Ended::Stop(postponed(unavailable))),
         };
-        if let Err(outcome) = may_begin() {
+        note_hop(trail, hop);
+        if let Err(outcome) = (attempt.may_begin)() {
             lent.park(hop.messages_per_connection);
             return Err(Ended::Stop(outcome));
         }
         loop {
             trail.tls = lent.tls().cloned();
-            if let Some(verdict) = unfit(lent.capabilities(), letter) {
+            if let Some(verdict) = unfit(lent.capabilities(), attempt.letter) {
                 lent.park(hop.messages_per_connection);
                 return Err(Ended::Stop(Outcome::Refused(verdict)));
             }
-            let carried = carry(&mut lent, letter, &settings).await;
-            if lent.is_reused() && went_stale(&carried) {
-                lent = self.open(lent.discard(), plan, hop, ehlo, &settings).await?;
+            let begun = lent.has_begun();
+            let (carried, hand) = self.carry_and_take_along(attempt, hop, &mut lent).await;
+            if begun && was_lost_behind(&carried) {
+                // It would go on losing them: from now on one after the other.
+                self.lost_behind.remember(hop.address);
+                self.metrics.behind_lost.increment(1);
+                lent = self.open(attempt, lent.discard(), hop).await?;
                 continue;
             }
-            lent.park(hop.messages_per_connection);
+            if lent.is_reused() && went_stale(&carried) {
+                lent = self.open(attempt, lent.discard(), hop).await?;
+                continue;
+            }
+            match hand {
+                Some(hand) if lent.has_begun() => {
+                    self.metrics.behind_used.increment(1);
+                    lent.hand_over(hand);
+                }
+                _ => lent.park(hop.messages_per_connection),
+            }
             return ending(carried);
         }
     }
 
-    async fn open(
+    /// Carries the letter, and takes the first in the line along if that is possible.
+    async fn carry_and_take_along(
         &self,
-        leave: Leave,
-        plan: &RoutePlan,
+        attempt: &mut Attempt<'_>,
         hop: &Hop,
-        ehlo: &EhloName,
-        settings: &config::Smtp,
-    ) -> Result<Lent, Ended> {
-        let may_fall_back = hop.tls == TlsMode::Opportunistic;
-        let in_clear = may_fall_back && self.broken_tls.knows(hop.address);
-        let opening = Opening {
-            hop,
-            source: &plan.source,
-            ehlo,
-            tls_mode: if in_clear { TlsMode::None } else { hop.tls },
-            tls: &self.tls,
-            limits: settings,
-            metrics: &self.metrics,
+        lent: &mut Lent,
+    ) -> (Carried, Option<Hand>) {
+        let may = attempt.settings.envelope_behind_body && !self.lost_behind.knows(hop.address);
+        let (waiting, most) = (lent.waiting(), hop.messages_per_connection);
+        let (mut hand, takes_next) = (None, &mut attempt.takes_next);
+        let mut take_along = |connection: &Connection| {
+            if !may || !session::may_take_along(connection, most) {
+                return None;
+            }
+            *takes_next = true;
+            let offered = connection.capabilities();
+            let (next, its) =
+                waiting.take_first(|letter| session::may_be_taken_along(offered, letter))?;
+            let envelope = session::envelope(offered, &next).ok()?;
+            hand = Some(its);
+            Some(envelope)
         };
-        let opened = match Connection::open(opening).await {
-            Err(failure) if failure.tls_is_broken && may_fall_back && !in_clear => {
-                self.broken_tls.remember(hop.address);
-                self.metrics.tls_fallback.increment(1);
-                Connection::open(Opening { tls_mode: TlsMode::None, ..opening }).await
-            }
-            opened => opened,
-        };
-        match opened {
-            Ok(connection) => {
-                self.metrics.opened.increment(1);
-                if connection.tls().is_some() {
-                    self.metrics.tls.increment(1);
-                }
-                Ok(leave.fill(connection))
-            }
-            Err(failure) => {
-                self.metrics.failed.increment(1);
-                Err(not_opened(failure))
-            }
-        }
+        let carried = carry(lent, attempt.letter, &attempt.settings, &mut take_along).await;
+        (carried, hand)
     }
+}
+
+fn note_hop(trail: &mut Trail, hop: &Hop) {
+    trail.host = Some(Arc::clone(&hop.host));
+    trail.peer = Some(hop.address.ip());
+    trail.tls = None;
 }
 
 fn not_opened(failure: OpenFailure) -> Ended {
     by_reach(classify(failure.stage, failure.cause))
+}
+
+/// Whether a peer that offers PIPELINING seems to have dropped or garbled an envelope that
+/// came behind a body. Nothing of the letter was accepted.
+fn was_lost_behind(carried: &Carried) -> bool {
+    match carried {
+        Carried::Lost { mail_was_answered, cause, .. } => {
+            !mail_was_answered && matches!(cause, Cause::Timeout)
+        }
+        Carried::Refused(Stage::Mail | Stage::Rcpt | Stage::Data, reply) => {
+            matches!(reply.code, 500 | 503)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a connection had died in the pool or was used up: nothing of this letter was

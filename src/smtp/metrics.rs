@@ -15,6 +15,10 @@ pub struct Metrics {
     pub reused: Counter,
     /// Parked connections that turned out to be closed by the peer.
     pub stale: Counter,
+    /// Letters whose envelope went out behind another's body.
+    pub behind_used: Counter,
+    /// Those of them that the peer lost.
+    pub behind_lost: Counter,
     /// Sessions under TLS.
     pub tls: Counter,
     /// Sessions that fell back to clear because TLS was broken.
@@ -34,6 +38,10 @@ impl Metrics {
             "Uses of a pooled SMTP connection, by result: alive or stale (closed by the peer meanwhile)."
         );
         describe_counter!(
+            "postrider_smtp_envelopes_behind_total",
+            "Mails whose envelope went out behind another's body, by result: used, or lost by the peer and sent again."
+        );
+        describe_counter!(
             "postrider_smtp_tls_sessions_total",
             "SMTP sessions where TLS was tried, by result: encrypted, or fallback to clear."
         );
@@ -43,6 +51,8 @@ impl Metrics {
             failed: counter!("postrider_smtp_connections_total", "result" => "failed"),
             reused: counter!("postrider_smtp_reuses_total", "result" => "alive"),
             stale: counter!("postrider_smtp_reuses_total", "result" => "stale"),
+            behind_used: counter!("postrider_smtp_envelopes_behind_total", "result" => "used"),
+            behind_lost: counter!("postrider_smtp_envelopes_behind_total", "result" => "lost"),
             tls: counter!("postrider_smtp_tls_sessions_total", "result" => "encrypted"),
             tls_fallback: counter!("postrider_smtp_tls_sessions_total", "result" => "fallback"),
         }

@@ -11,9 +11,12 @@
 //!   of control characters before it is shown to anyone.
 //! - A reply is only ever what was read from the peer.
 //!
+//! - Nobody waits for another's letter: an envelope that goes out behind a body belongs to
+//!   the letter that waited longest, and costs neither of them anything if it fails.
+//!
 //! [`reply`], [`capability`], [`command`], [`transaction`] and [`classify`] are
-//! pure; [`open`], [`connection`], [`session`] and [`pool`] talk to the network. Retry, pace and
-//! suppression are decided by others.
+//! pure; [`egress`], [`open`], [`connection`], [`session`] and [`pool`] talk to the network.
+//! Retry, pace and suppression are decided by others.
 
 pub mod auth;
 pub mod broken_tls;
@@ -22,6 +25,9 @@ pub mod classify;
 pub mod command;
 pub mod connection;
 pub mod deliver;
+pub mod egress;
+mod line;
+pub mod memory;
 pub mod metrics;
 pub mod open;
 pub mod pool;

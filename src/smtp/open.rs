@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::auth::{self, AuthRefusal, Mechanism};
@@ -38,9 +38,7 @@ pub struct OpenFailure {
 pub struct Opening<'a> {
     /// Where to.
     pub hop: &'a Hop,
-    /// From which address, and under which name.
-    pub source: &'a config::Source,
-    /// The source's name, checked.
+    /// The name to give, checked.
     pub ehlo: &'a EhloName,
     /// How much TLS; it may be less than the hop asks for.
     pub tls_mode: TlsMode,
@@ -53,12 +51,9 @@ pub struct Opening<'a> {
 }
 
 impl Connection {
-    /// Connects, greets, encrypts and logs in, as the hop asks.
-    pub async fn open(opening: Opening<'_>) -> Result<Self, OpenFailure> {
+    /// Greets, encrypts and logs in over a fresh socket, as the hop asks.
+    pub async fn open(stream: TcpStream, opening: Opening<'_>) -> Result<Self, OpenFailure> {
         let Opening { hop, limits, tls_mode, .. } = opening;
-        let stream = connect(hop.address, opening.source, limits.connect_timeout)
-            .await
-            .map_err(at(Stage::Connect))?;
         let mut connection = Self::new(stream, opening.metrics);
         if tls_mode == TlsMode::Implicit {
             connection = connection.encrypt(opening, Trust::Verified).await?;
@@ -180,25 +175,7 @@ impl Connection {
     }
 }
 
-async fn connect(
-    address: SocketAddr,
-    source: &config::Source,
-    limit: Duration,
-) -> Result<TcpStream, Fault> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if let Some(local) = source.address {
-        if local.is_ipv4() != address.is_ipv4() {
-            let text = format!("source {} has no address of the host's family", source.name);
-            return Err(Fault::Lost(text));
-        }
-        socket.bind(SocketAddr::new(local, 0))?;
-    }
-    // A mail is a few small writes, each of which the peer waits for.
-    socket.set_nodelay(true)?;
-    within(limit, async { Ok(socket.connect(address).await?) }).await
-}
-
-fn at(stage: Stage) -> impl FnOnce(Fault) -> OpenFailure {
+pub(super) fn at(stage: Stage) -> impl FnOnce(Fault) -> OpenFailure {
     move |fault| OpenFailure { stage, cause: fault.into(), tls_is_broken: false }
 }
 

@@ -5,8 +5,10 @@
 //! is only ever reused for the same source, host, TLS and login. There is no
 //! NOOP: a parked connection that the peer closed is found by looking at the
 //! socket, or by the mail that fails on it, which its owner then sends afresh.
+//! Who waits for a host stands in a [line](super::line) too, and may be handed a
+//! connection over which its envelope has gone out already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Weak};
@@ -14,14 +16,21 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::connection::Connection;
+use super::line::Line;
 use super::metrics::Metrics;
 use super::session;
 use super::slots::{Slot, Slots};
 use crate::config::{Auth, Source, TlsMode};
+use crate::message::letter::Letter;
 use crate::route::plan::Hop;
+
+mod waiting;
+
+use waiting::Waited;
+pub use waiting::{Hand, Waiting};
 
 /// What two mails must agree in to share a connection.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +68,8 @@ pub enum Unavailable {
 pub enum Loan {
     /// A connection that was parked.
     Parked(Box<Lent>),
+    /// A connection over which this letter's envelope has gone out.
+    Begun(Box<Lent>),
     /// Leave to open a fresh one.
     Fresh(Leave),
 }
@@ -97,6 +108,9 @@ struct Shared {
 struct State {
     hosts: HashMap<SocketAddr, Host>,
     parked: usize,
+    /// Where connections were parked and when, the oldest first. Some have been lent again or
+    /// closed since: the search for the oldest must not look at every host.
+    order: VecDeque<(Instant, SocketAddr)>,
     idle_timeout: Duration,
     draining: bool,
     sweeping: bool,
@@ -105,10 +119,14 @@ struct State {
 struct Host {
     slots: Slots,
     parked: Vec<Parked>,
+    line: Line<Key, Box<Lent>>,
 }
 
 /// Longest wait for a connection slot.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Entries in the order of parking before it is tidied.
+const MANY_PARKED: usize = 1_024;
 
 /// Longest wait for the answer to QUIT.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -119,6 +137,7 @@ impl Pool {
         let state = State {
             hosts: HashMap::new(),
             parked: 0,
+            order: VecDeque::new(),
             idle_timeout,
             draining: false,
             sweeping: false,
@@ -133,17 +152,43 @@ impl Pool {
         self.0.state.lock().idle_timeout = idle_timeout;
     }
 
-    /// Lends a connection to a host, parked or yet to be opened; waits for
-    /// [`PATIENCE`] if all of `max_connections` are in use.
-    pub async fn lend(&self, key: Key, max_connections: u32) -> Result<Loan, Unavailable> {
-        let slots = self.slots_of(key.address, max_connections)?;
-        let both = async { Some((slots.take().await?, self.0.total.take().await?)) };
-        let (host, total) = match timeout(PATIENCE, both).await {
-            Ok(Some(both)) => both,
-            Ok(None) => return Err(Unavailable::Draining),
-            Err(_) => return Err(Unavailable::Busy),
+    /// Lends a connection for a letter to a host: parked, yet to be opened, or one over
+    /// which the letter was begun. Waits for [`PATIENCE`] if all of `max_connections` are in use.
+    pub async fn lend(
+        &self,
+        key: Key,
+        max_connections: u32,
+        letter: &Letter,
+    ) -> Result<Loan, Unavailable> {
+        let give_up = Instant::now() + PATIENCE;
+        let (host, total) = loop {
+            let slots = self.slots_of(key.address, max_connections)?;
+            if let Some(host) = slots.try_take()
+                && let Some(total) = self.0.total.try_take()
+            {
+                break (host, total);
+            }
+            let waited = self.wait_in_line(&key, &slots, letter);
+            match timeout_at(give_up, waited).await {
+                Ok(Ok(Waited::Slots(host, total))) => break (host, total),
+                Ok(Ok(Waited::Handed(lent))) => return Ok(Loan::Begun(lent)),
+                Ok(Ok(Waited::Again)) => {}
+                Ok(Err(unavailable)) => return Err(unavailable),
+                Err(_elapsed) => return Err(Unavailable::Busy),
+            }
         };
-        let mut leave = Leave { host, total, pool: Arc::clone(&self.0), key };
+        self.loan(Leave { host, total, pool: Arc::clone(&self.0), key })
+    }
+
+    /// Lends a connection to a host if one can be had at once.
+    pub fn lend_now(&self, key: Key, max_connections: u32) -> Option<Loan> {
+        let host = self.slots_of(key.address, max_connections).ok()?.try_take()?;
+        let total = self.0.total.try_take()?;
+        self.loan(Leave { host, total, pool: Arc::clone(&self.0), key }).ok()
+    }
+
+    /// A parked connection of the leave's key that still stands, or the leave.
+    fn loan(&self, mut leave: Leave) -> Result<Loan, Unavailable> {
         while let Some(connection) = leave.unpark()? {
             let mut lent = Box::new(leave.fill(connection));
             lent.reused = true;
@@ -176,14 +221,31 @@ impl Pool {
             state.sweeping = true;
             tokio::spawn(sweep(Arc::downgrade(&self.0)));
         }
-        let host = state
-            .hosts
-            .entry(address)
-            .or_insert_with(|| Host { slots: Slots::new(number), parked: Vec::new() });
+        let host = state.hosts.entry(address).or_insert_with(|| Host {
+            slots: Slots::new(number),
+            parked: Vec::new(),
+            line: Line::new(),
+        });
         if host.slots.number() != number.max(1) as usize {
             host.slots.resize(number);
         }
         Ok(host.slots.clone())
+    }
+}
+
+impl State {
+    /// Forgets what is not at rest any more, once that is most of the order.
+    fn tidy(&mut self) {
+        let Self { hosts, parked, order, .. } = self;
+        if order.len() <= parked.saturating_mul(4).max(MANY_PARKED) {
+            return;
+        }
+        order.retain(|(since, address)| {
+            let host = hosts.get(address);
+            host.is_some_and(|host| {
+                host.parked.binary_search_by_key(since, |parked| parked.since).is_ok()
+            })
+        });
     }
 }
 
@@ -200,7 +262,7 @@ impl Leave {
         if state.draining {
             return Err(Unavailable::Draining);
         }
-        let State { hosts, parked, .. } = &mut *state;
+        let State { hosts, parked, order, .. } = &mut *state;
         let Some(host) = hosts.get_mut(&self.key.address) else { return Ok(None) };
         // The last parked first: the others may then grow old and be closed.
         if let Some(at) = host.parked.iter().rposition(|parked| parked.key == self.key) {
@@ -214,13 +276,13 @@ impl Leave {
             evicted.push(host.parked.remove(0));
         }
         while *parked > 0 && *parked + self.pool.total.in_use() > self.pool.total.number() {
-            let oldest = hosts
-                .values_mut()
-                .filter(|host| !host.parked.is_empty())
-                .min_by_key(|host| host.parked[0].since);
-            let Some(host) = oldest else { break };
-            *parked -= 1;
-            evicted.push(host.parked.remove(0));
+            let Some((since, address)) = order.pop_front() else { break };
+            if let Some(host) = hosts.get_mut(&address)
+                && host.parked.first().is_some_and(|parked| parked.since == since)
+            {
+                *parked -= 1;
+                evicted.push(host.parked.remove(0));
+            }
         }
         drop(state);
         // Closed here, outside the lock.
@@ -254,8 +316,11 @@ impl Lent {
         }
         connection.slim_down();
         if let Some(host) = state.hosts.get_mut(&key.address) {
-            host.parked.push(Parked { connection, key, since: Instant::now() });
+            let (since, address) = (Instant::now(), key.address);
+            host.parked.push(Parked { connection, key, since });
             state.parked += 1;
+            state.order.push_back((since, address));
+            state.tidy();
         }
         // While locked, so that nobody sees the connection counted twice.
         drop((slot, total));

@@ -1,17 +1,21 @@
 //! Carries one letter over one connection: the [`Transaction`] says what to do,
 //! the [`Connection`] does it.
 //!
-//! Promises: doubt begins when the last byte of the final dot has left, and not
-//! before. A connection that is lost earlier has delivered nothing.
+//! Promises: doubt begins when the last byte of the body's end (the final dot, or the
+//! chunk's last octet) has left, and not before. A connection that is lost earlier has
+//! delivered nothing. The envelope of the next letter goes out behind the body, where the
+//! peer offers PIPELINING, has been quick so far and may have one more mail.
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::capability::Capabilities;
 use super::classify::{classify, too_large};
-use super::command::{Command, Mail, Unwritable};
-use super::connection::{Connection, Fault};
+use super::command::{Command, Mail, Unwritable, is_clean};
+use super::connection::{Connection, Cut, Fault};
 use super::reply::Reply;
-use super::transaction::{Aftermath, Ending, Flow, Move, Transaction, Verb};
+use super::transaction::{Aftermath, Ending, Flow, Form, Move, Standing, Transaction, Verb};
 use crate::config;
 use crate::domain::failpoint::{self, Point};
 use crate::domain::verdict::{Cause, PeerReply, Stage, Verdict};
@@ -54,21 +58,39 @@ pub fn unfit(offered: &Capabilities, letter: &Letter) -> Option<Verdict> {
     missing.map(|text| classify(Stage::Mail, Cause::Capability(text.into())))
 }
 
-/// Sends a letter. Afterwards the connection knows by itself whether it can go on.
-pub async fn carry(connection: &mut Connection, letter: &Letter, limits: &config::Smtp) -> Carried {
+/// Letters from this size on go out in one chunk where CHUNKING is offered: there it
+/// saves looking for dots and copying. Smaller ones go by DATA, which takes the next
+/// envelope along (docs/adr/0021).
+const CHUNKED_FROM: usize = 64 * 1024;
+
+/// A peer that takes longer than this to answer a body gets no envelope behind the next:
+/// its letter would wait here while another connection may become free.
+const QUICK: Duration = Duration::from_secs(1);
+
+/// Gives the envelope of the next letter that waits for the connection, if there is one.
+pub type TakeAlong<'a> = &'a mut (dyn FnMut(&Connection) -> Option<Vec<u8>> + Send);
+
+/// Sends a letter. Afterwards the connection knows by itself whether it can go on, and
+/// whether it has begun the letter that was taken along.
+pub async fn carry(
+    connection: &mut Connection,
+    letter: &Letter,
+    limits: &config::Smtp,
+    take_along: TakeAlong<'_>,
+) -> Carried {
     let Some(standing) = connection.begin_mail() else {
         return lost(Stage::Mail, Fault::Lost("the session is over".into()), false);
     };
     let offered = connection.capabilities();
     let flow = if offered.pipelining { Flow::Pipelined } else { Flow::InTurn };
-    let mail = Mail {
-        sender: letter.sender(),
-        size: offered.size.is_offered().then_some(letter.bytes().len() as u64),
-        eight_bit: offered.eight_bit_mime && !letter.bytes().is_ascii(),
-        utf8: letter.needs_smtputf8(),
+    let form = match standing {
+        Standing::Begun => Form::Data,
+        Standing::Clean | Standing::Open => form_of(offered, letter, limits),
     };
-    let mut transaction = Transaction::new(flow, standing);
-    let mut body_was_sent = false;
+    let mail = mail_of(offered, letter);
+    let mut transaction = Transaction::new(flow, standing, form);
+    let (mut body_was_sent, mut next_has_begun) = (false, false);
+    let mut sent_at = Instant::now();
     loop {
         let (stage, done) = match transaction.next_move() {
             Move::Say(verb) => match connection.say(command(verb, mail, letter)) {
@@ -77,16 +99,31 @@ pub async fn carry(connection: &mut Connection, letter: &Letter, limits: &config
             },
             Move::Hear(stage) => {
                 let heard = connection.hear(limit_of(stage, limits)).await;
+                if body_was_sent {
+                    connection.answered_within(sent_at.elapsed());
+                }
                 (stage, heard.map(|reply| transaction.heard(reply)))
             }
             Move::SendBody => {
                 failpoint::reach(Point::BeforeDot, letter.recipient());
-                let sent = connection.send_body(letter.bytes(), limits.body_timeout).await;
-                if let Err(fault) = sent {
-                    return cut_short(connection, fault).await;
+                let (body, limit) = (letter.bytes(), limits.body_timeout);
+                let sent = match form {
+                    Form::Chunk => {
+                        let sent = connection.send_chunk(body, limit).await;
+                        sent.map_err(|fault| Cut { fault, end_may_be_out: false })
+                    }
+                    Form::Data => {
+                        let behind = take_along(connection).unwrap_or_default();
+                        next_has_begun = !behind.is_empty();
+                        connection.send_body(body, &behind, limit).await
+                    }
+                };
+                if let Err(cut) = sent {
+                    return cut_short(connection, cut).await;
                 }
                 failpoint::reach(Point::AfterDot, letter.recipient());
                 body_was_sent = true;
+                sent_at = Instant::now();
                 transaction.dot_sent();
                 continue;
             }
@@ -110,7 +147,7 @@ pub async fn carry(connection: &mut Connection, letter: &Letter, limits: &config
     let mail_was_answered = transaction.has_answer_to_mail();
     let (ending, aftermath) = transaction.finish();
     if let Aftermath::Usable(standing) = aftermath {
-        connection.end_mail(standing);
+        connection.end_mail(if next_has_begun { Standing::Begun } else { standing });
     }
     match ending {
         Some(Ending::Accepted(reply)) => Carried::Accepted(reply.into_peer_reply()),
@@ -125,20 +162,70 @@ pub async fn carry(connection: &mut Connection, letter: &Letter, limits: &config
 
 /// Whether a session can be kept for the next letter: it stands and is not used up.
 pub fn may_go_on(connection: &Connection, messages_per_connection: u32) -> bool {
-    let most = connection.capabilities().mail_max.unwrap_or(u32::MAX);
-    connection.is_usable() && connection.mails() < most.min(messages_per_connection)
+    let most = most_mails(connection.capabilities(), messages_per_connection);
+    connection.is_usable() && connection.mails() < most
 }
 
-/// A peer that closes in the middle of a body has often said why.
-async fn cut_short(connection: &mut Connection, fault: Fault) -> Carried {
-    const LAST_WORDS: Duration = Duration::from_secs(1);
-    if matches!(fault, Fault::Lost(_))
-        && let Ok(reply) = connection.last_words(LAST_WORDS).await
-        && reply.is_refusal()
-    {
-        return Carried::Refused(Stage::Data, reply.into_peer_reply());
+/// Whether the envelope of the next letter may go out behind a body.
+pub fn may_take_along(connection: &Connection, messages_per_connection: u32) -> bool {
+    let offered = connection.capabilities();
+    offered.pipelining
+        && connection.last_answer().is_some_and(|took| took < QUICK)
+        && connection.mails() < most_mails(offered, messages_per_connection)
+}
+
+/// Whether a letter may be the one that is taken along.
+pub fn may_be_taken_along(offered: &Capabilities, letter: &Letter) -> bool {
+    letter.bytes().len() < CHUNKED_FROM && unfit(offered, letter).is_none()
+}
+
+/// A letter's envelope up to DATA.
+pub fn envelope(offered: &Capabilities, letter: &Letter) -> Result<Vec<u8>, Unwritable> {
+    let mut out = Vec::with_capacity(256);
+    Command::Mail(mail_of(offered, letter)).write(&mut out)?;
+    Command::Rcpt(letter.recipient()).write(&mut out)?;
+    Command::Data.write(&mut out)?;
+    Ok(out)
+}
+
+fn form_of(offered: &Capabilities, letter: &Letter, limits: &config::Smtp) -> Form {
+    let body = letter.bytes();
+    let chunk = limits.chunking && offered.chunking && body.len() >= CHUNKED_FROM;
+    if chunk && is_clean(body) { Form::Chunk } else { Form::Data }
+}
+
+fn mail_of<'l>(offered: &Capabilities, letter: &'l Letter) -> Mail<'l> {
+    Mail {
+        sender: letter.sender(),
+        size: offered.size.is_offered().then_some(letter.bytes().len() as u64),
+        eight_bit: offered.eight_bit_mime && !letter.bytes().is_ascii(),
+        utf8: letter.needs_smtputf8(),
     }
-    lost(Stage::Data, fault, true)
+}
+
+fn most_mails(offered: &Capabilities, messages_per_connection: u32) -> u32 {
+    offered.mail_max.unwrap_or(u32::MAX).min(messages_per_connection)
+}
+
+/// A peer that closes in the middle of a body has often said why. If the body's end may
+/// have reached it, what it says is its answer, and without one there is doubt.
+async fn cut_short(connection: &mut Connection, cut: Cut) -> Carried {
+    const LAST_WORDS: Duration = Duration::from_secs(1);
+    let stage = if cut.end_may_be_out { Stage::Dot } else { Stage::Data };
+    if matches!(cut.fault, Fault::Lost(_))
+        && let Ok(reply) = connection.last_words(LAST_WORDS).await
+    {
+        if reply.is_refusal() {
+            return Carried::Refused(stage, reply.into_peer_reply());
+        }
+        if cut.end_may_be_out && reply.is_positive() {
+            return Carried::Accepted(reply.into_peer_reply());
+        }
+    }
+    if cut.end_may_be_out {
+        return Carried::Doubtful(cut.fault.into());
+    }
+    lost(stage, cut.fault, true)
 }
 
 fn lost(stage: Stage, fault: Fault, mail_was_answered: bool) -> Carried {

@@ -1,11 +1,13 @@
-//! One mail transaction: MAIL, RCPT, DATA, body, dot (RFC 5321 3.3); pure.
+//! One mail transaction: MAIL, RCPT, DATA, body, dot (RFC 5321 3.3), or MAIL, RCPT and the
+//! body in one chunk (RFC 3030); pure.
 //!
 //! Says what to do next and is told what was heard; it does no I/O. With
-//! PIPELINING (RFC 2920) it says everything up to DATA before it listens.
+//! PIPELINING (RFC 2920) it says everything up to the body before it listens; the
+//! transaction before it may have said all that already, behind its own body.
 //!
-//! Promises: the body goes out only after a 354 with the recipient accepted; a
-//! 354 after a refusal is answered with a lone dot, so nothing is delivered; the
-//! first refusal is the one reported; a 421 ends the session at once.
+//! Promises: the body goes out only with the recipient accepted, and after a 354 if it
+//! goes by DATA; a 354 after a refusal is answered with a lone dot, so nothing is
+//! delivered; the first refusal is the one reported; a 421 ends the session at once.
 
 use super::reply::Reply;
 use crate::domain::verdict::Stage;
@@ -26,6 +28,17 @@ pub enum Standing {
     Clean,
     /// A MAIL was accepted and its transaction never ended: RSET goes first.
     Open,
+    /// MAIL, RCPT and DATA of this transaction are on their way: it only listens.
+    Begun,
+}
+
+/// How the body goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// By DATA, ended by a dot.
+    Data,
+    /// In one chunk, counted: BDAT LAST. Nothing of it needs to be looked at or copied.
+    Chunk,
 }
 
 /// A command of the transaction.
@@ -59,7 +72,7 @@ pub enum Move {
     Say(Verb),
     /// Send what waits and read one reply.
     Hear(Stage),
-    /// Send body and dot, then call [`Transaction::dot_sent`].
+    /// Send the body and its end, then call [`Transaction::dot_sent`].
     SendBody,
     /// Send a lone dot, then call [`Transaction::dot_sent`].
     SendLoneDot,
@@ -91,6 +104,7 @@ pub enum Aftermath {
 #[derive(Debug)]
 pub struct Transaction {
     flow: Flow,
+    form: Form,
     verbs: &'static [Verb],
     said: usize,
     heard: usize,
@@ -110,14 +124,21 @@ enum Phase {
 }
 
 impl Transaction {
-    /// A transaction about to begin.
-    pub fn new(flow: Flow, standing: Standing) -> Self {
-        const CLEAN: &[Verb] = &[Verb::Mail, Verb::Rcpt, Verb::Data];
-        const AFTER_RESET: &[Verb] = &[Verb::Reset, Verb::Mail, Verb::Rcpt, Verb::Data];
+    /// A transaction about to begin. One that has begun goes by DATA.
+    pub fn new(flow: Flow, standing: Standing, form: Form) -> Self {
+        use Verb::{Data, Mail, Rcpt, Reset};
+        let form = if standing == Standing::Begun { Form::Data } else { form };
+        let verbs: &[Verb] = match (standing, form) {
+            (Standing::Clean | Standing::Begun, Form::Data) => &[Mail, Rcpt, Data],
+            (Standing::Open, Form::Data) => &[Reset, Mail, Rcpt, Data],
+            (Standing::Clean | Standing::Begun, Form::Chunk) => &[Mail, Rcpt],
+            (Standing::Open, Form::Chunk) => &[Reset, Mail, Rcpt],
+        };
         Self {
             flow,
-            verbs: if standing == Standing::Clean { CLEAN } else { AFTER_RESET },
-            said: 0,
+            form,
+            verbs,
+            said: if standing == Standing::Begun { verbs.len() } else { 0 },
             heard: 0,
             mail_accepted: false,
             recipient_accepted: false,
@@ -150,7 +171,7 @@ impl Transaction {
     /// Whether the peer has answered this transaction's MAIL. Before that, nothing
     /// of the mail was accepted.
     pub fn has_answer_to_mail(&self) -> bool {
-        self.heard > self.verbs.len() - 3
+        self.verbs[..self.heard].contains(&Verb::Mail)
     }
 
     /// Takes the reply that [`Move::Hear`] asked for.
@@ -177,8 +198,10 @@ impl Transaction {
             Verb::Data => return self.heard_data(reply),
         }
         if self.ending.is_some() && self.said == self.heard {
-            // In turn: nothing else is on its way, so DATA is never said.
+            // Nothing else is on its way, so no body is asked for.
             self.end_before_data();
+        } else if self.form == Form::Chunk && self.heard == self.verbs.len() {
+            self.phase = Phase::Go;
         }
     }
 
@@ -228,6 +251,10 @@ impl Transaction {
         self.ending = Some(if reply.is_positive() {
             Ending::Accepted(reply)
         } else if reply.is_refusal() {
+            if self.form == Form::Chunk && reply.code() != 421 {
+                // What a refused chunk leaves behind is not told (RFC 3030 2).
+                self.aftermath = Aftermath::Usable(Standing::Open);
+            }
             Ending::Refused(Stage::Dot, reply)
         } else {
             self.aftermath = Aftermath::Broken;
@@ -243,7 +270,8 @@ impl Transaction {
 
     fn end_before_data(&mut self) {
         self.phase = Phase::Over;
-        let standing = if self.mail_accepted { Standing::Open } else { Standing::Clean };
+        let is_open = self.mail_accepted || self.recipient_accepted;
+        let standing = if is_open { Standing::Open } else { Standing::Clean };
         self.aftermath = Aftermath::Usable(standing);
     }
 
@@ -257,165 +285,4 @@ impl Transaction {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::reply::ReplyParser;
-    use super::*;
-    use proptest::prelude::*;
-
-    fn reply(code: u16) -> Reply {
-        let wire = format!("{code} x\r\n");
-        ReplyParser::default().feed(wire.as_bytes()).expect("legal").1.expect("whole")
-    }
-
-    /// Runs a transaction against a list of codes; writes down what was done.
-    fn run(flow: Flow, standing: Standing, codes: &[u16]) -> (String, String) {
-        let mut tx = Transaction::new(flow, standing);
-        let mut codes = codes.iter();
-        let mut log = Vec::new();
-        loop {
-            match tx.next_move() {
-                Move::Say(verb) => log.push(format!("{verb:?}")),
-                Move::Hear(_) => {
-                    let code = *codes.next().expect("a code for each reply");
-                    log.push(code.to_string());
-                    tx.heard(reply(code));
-                }
-                Move::SendBody => {
-                    log.push("body".into());
-                    tx.dot_sent();
-                }
-                Move::SendLoneDot => {
-                    log.push("dot".into());
-                    tx.dot_sent();
-                }
-                Move::Finish => break,
-            }
-        }
-        assert!(codes.next().is_none(), "stopped too early: {log:?}");
-        let (ending, aftermath) = tx.finish();
-        let ending = match ending.expect("every transaction has an ending") {
-            Ending::Accepted(_) => "accepted".into(),
-            Ending::Refused(stage, reply) => format!("refused {stage} {}", reply.code()),
-            Ending::Nonsense(stage, reply) => format!("nonsense {stage} {}", reply.code()),
-        };
-        let after = match aftermath {
-            Aftermath::Usable(Standing::Clean) => "clean",
-            Aftermath::Usable(Standing::Open) => "open",
-            Aftermath::Broken => "broken",
-        };
-        (log.join(" "), format!("{ending}, {after}"))
-    }
-
-    #[test]
-    fn in_turn() {
-        for (codes, log, end) in [
-            (&[250, 250, 354, 250][..], "Mail 250 Rcpt 250 Data 354 body 250", "accepted, clean"),
-            (&[451], "Mail 451", "refused mail 451, clean"),
-            (&[250, 550], "Mail 250 Rcpt 550", "refused rcpt 550, open"),
-            (&[250, 251, 451], "Mail 250 Rcpt 251 Data 451", "refused data 451, open"),
-            (&[421], "Mail 421", "refused mail 421, broken"),
-            (&[250, 421], "Mail 250 Rcpt 421", "refused rcpt 421, broken"),
-            (&[250, 250, 250], "Mail 250 Rcpt 250 Data 250", "nonsense data 250, broken"),
-            (&[354], "Mail 354", "nonsense mail 354, broken"),
-            (
-                &[250, 250, 354, 554],
-                "Mail 250 Rcpt 250 Data 354 body 554",
-                "refused dot 554, clean",
-            ),
-            (
-                &[250, 250, 354, 421],
-                "Mail 250 Rcpt 250 Data 354 body 421",
-                "refused dot 421, broken",
-            ),
-            (
-                &[250, 250, 354, 354],
-                "Mail 250 Rcpt 250 Data 354 body 354",
-                "nonsense dot 354, broken",
-            ),
-        ] {
-            let (did, ended) = run(Flow::InTurn, Standing::Clean, codes);
-            assert_eq!((did.as_str(), ended.as_str()), (log, end), "{codes:?}");
-        }
-    }
-
-    #[test]
-    fn pipelined() {
-        for (codes, log, end) in [
-            (&[250, 250, 354, 250][..], "250 250 354 body 250", "accepted, clean"),
-            (&[250, 550, 503], "250 550 503", "refused rcpt 550, open"),
-            (&[250, 550, 354, 554], "250 550 354 dot 554", "refused rcpt 550, clean"),
-            (&[250, 550, 354, 250], "250 550 354 dot 250", "refused rcpt 550, clean"),
-            (&[451, 503, 503], "451 503 503", "refused mail 451, clean"),
-            (&[451, 503, 354, 554], "451 503 354 dot 554", "refused mail 451, clean"),
-            (&[451, 250, 354], "451 250 354", "refused mail 451, broken"),
-            (&[250, 250, 451], "250 250 451", "refused data 451, open"),
-            (&[250, 421], "250 421", "refused rcpt 421, broken"),
-            (&[250, 550, 421], "250 550 421", "refused rcpt 550, broken"),
-            (&[250, 550, 354, 421], "250 550 354 dot 421", "refused rcpt 550, broken"),
-        ] {
-            let (did, ended) = run(Flow::Pipelined, Standing::Clean, codes);
-            let did = did.strip_prefix("Mail Rcpt Data ").expect("all said first");
-            assert_eq!((did, ended.as_str()), (log, end), "{codes:?}");
-        }
-    }
-
-    #[test]
-    fn an_open_transaction_is_reset_first() {
-        let (did, ended) = run(Flow::Pipelined, Standing::Open, &[250, 250, 250, 354, 250]);
-        assert_eq!(did, "Reset Mail Rcpt Data 250 250 250 354 body 250");
-        assert_eq!(ended, "accepted, clean");
-        let (did, ended) = run(Flow::InTurn, Standing::Open, &[500]);
-        assert_eq!((did.as_str(), ended.as_str()), ("Reset 500", "nonsense mail 500, broken"));
-    }
-
-    #[test]
-    fn the_answer_to_mail_is_known() {
-        for standing in [Standing::Clean, Standing::Open] {
-            let mut tx = Transaction::new(Flow::InTurn, standing);
-            let replies = if standing == Standing::Open { 2 } else { 1 };
-            for _ in 0..replies {
-                assert!(!tx.has_answer_to_mail());
-                assert!(matches!(tx.next_move(), Move::Say(_)));
-                assert!(matches!(tx.next_move(), Move::Hear(Stage::Mail)));
-                tx.heard(reply(250));
-            }
-            assert!(tx.has_answer_to_mail());
-        }
-    }
-
-    proptest! {
-        /// Whatever a peer answers: the body needs 2xx, 2xx, 354 before it, and
-        /// only a 2xx behind it makes a receipt.
-        #[test]
-        fn the_body_is_never_sent_in_vain(
-            codes in prop::collection::vec(prop::sample::select(
-                vec![220, 250, 251, 354, 421, 450, 503, 550]), 4),
-            pipelined in any::<bool>(),
-        ) {
-            let flow = if pipelined { Flow::Pipelined } else { Flow::InTurn };
-            let mut tx = Transaction::new(flow, Standing::Clean);
-            let (mut heard, mut body) = (Vec::new(), false);
-            loop {
-                match tx.next_move() {
-                    Move::Say(_) => {}
-                    Move::Hear(_) => {
-                        heard.push(codes[heard.len()]);
-                        tx.heard(reply(heard[heard.len() - 1]));
-                    }
-                    Move::SendBody => {
-                        prop_assert!(heard[0] < 300 && heard[1] < 300 && heard[2] == 354);
-                        body = true;
-                        tx.dot_sent();
-                    }
-                    Move::SendLoneDot => {
-                        prop_assert!(heard[1] >= 400);
-                        tx.dot_sent();
-                    }
-                    Move::Finish => break,
-                }
-            }
-            let accepted = matches!(tx.finish().0, Some(Ending::Accepted(_)));
-            prop_assert_eq!(accepted, body && heard[3] < 300);
-        }
-    }
-}
+mod tests;

@@ -88,6 +88,11 @@ pub const METRICS: &[Description] = &[
         &["mailbox_provider", "outcome", "route"],
         "Attempts that ended.",
     ),
+    counter(
+        "postrider_endings_total",
+        &["ending", "mailbox_provider"],
+        "What attempts came to: delivered, bounced, deferred, released, dead and the others.",
+    ),
     counter("postrider_postponed_total", &["reason"], "Deliveries put back without a try."),
     seconds("postrider_delivery_seconds", &["mailbox_provider"], "Length of a successful attempt."),
     seconds(
@@ -280,6 +285,21 @@ pub const METRICS: &[Description] = &[
         "postrider_api_request_seconds",
         &["route"],
         "From a request's head to its answer's head.",
+    ),
+    // process
+    gauge(
+        "postrider_cpu_seconds",
+        Unit::Seconds,
+        &[],
+        "CPU time of this process since its start; it only grows, so rate() fits.",
+    ),
+    gauge("postrider_memory_bytes", Unit::Bytes, &[], "Memory of this process (resident)."),
+    gauge("postrider_open_files", Unit::Count, &[], "File descriptors that this process has open."),
+    gauge(
+        "postrider_open_files_limit",
+        Unit::Count,
+        &[],
+        "File descriptors that this process may have open.",
     ),
     // config
     counter(

@@ -2,29 +2,34 @@
 //!
 //! A part is ready when it says so, until it says otherwise or is dropped: a task that
 //! panicked is not ready. A part that once said it is alive must go on saying so; silence
-//! beyond [`PATIENCE`] means that the process hangs and should be restarted.
+//! beyond what it announced, and [`PATIENCE`] at least, means that the process hangs and should
+//! be restarted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-/// How long a part may be silent after it began to report that it is alive.
+/// How long a part may be silent, at least, after it began to report that it is alive.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The health of one process.
 #[derive(Clone, Default)]
 pub struct Health {
     parts: Arc<Mutex<BTreeMap<Arc<str>, State>>>,
+    changed: Arc<Notify>,
 }
 
 #[derive(Clone)]
 struct State {
     /// Why it is not ready.
     obstacle: Option<String>,
-    last_sign: Option<Instant>,
+    /// Silent until then, it hangs; `None`: it never said that it is alive.
+    overdue_from: Option<Instant>,
     /// Which holder of the name reports; a successor is not undone by its predecessor's end.
     term: u64,
 }
@@ -57,7 +62,7 @@ impl Health {
         let name = name.into();
         let mut parts = self.parts.lock();
         let term = parts.get(&name).map_or(0, |state| state.term + 1);
-        let state = State { obstacle: Some("starting".into()), last_sign: None, term };
+        let state = State { obstacle: Some("starting".into()), overdue_from: None, term };
         parts.insert(Arc::clone(&name), state);
         Part { name, term, health: self.clone() }
     }
@@ -71,11 +76,15 @@ impl Health {
         self.parts.lock().iter().map(|(name, state)| (name.to_string(), report(state))).collect()
     }
 
+    /// Resolves when a part became ready or ceased to be. Only a hint: look now and then, too.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
     /// Parts that have been silent for too long; none in a live process.
     pub fn silent(&self) -> Vec<String> {
         let now = Instant::now();
-        let silent =
-            |state: &State| state.last_sign.is_some_and(|sign| now.duration_since(sign) > PATIENCE);
+        let silent = |state: &State| state.overdue_from.is_some_and(|overdue| now > overdue);
         let parts = self.parts.lock();
         parts.iter().filter(|(_, state)| silent(state)).map(|(name, _)| name.to_string()).collect()
     }
@@ -84,22 +93,35 @@ impl Health {
 impl Part {
     /// It does its work.
     pub fn ready(&self) {
-        self.change(|state| state.obstacle = None);
+        let mut new = false;
+        self.change(|state| new = state.obstacle.take().is_some());
+        self.say_changed(new);
     }
 
     /// It cannot do its work for now.
     pub fn not_ready(&self, why: &str) {
+        let mut new = false;
         self.change(|state| {
             // The same again costs nothing.
             if state.obstacle.as_deref() != Some(why) {
                 state.obstacle = Some(why.to_owned());
+                new = true;
             }
         });
+        self.say_changed(new);
     }
 
-    /// It still runs, whatever the outside does.
-    pub fn alive(&self) {
-        self.change(|state| state.last_sign = Some(Instant::now()));
+    /// It still runs, whatever the outside does, and will say so again within `longest`, or
+    /// [`PATIENCE`] where that is more.
+    pub fn alive(&self, longest: Duration) {
+        let overdue = Instant::now() + longest.max(PATIENCE);
+        self.change(|state| state.overdue_from = Some(overdue));
+    }
+
+    fn say_changed(&self, new: bool) {
+        if new {
+            self.health.changed.notify_waiters();
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -114,7 +136,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         self.change(|state| {
             state.obstacle = Some("stopped".into());
-            state.last_sign = None;
+            state.overdue_from = None;
         });
     }
 }
@@ -153,12 +175,12 @@ mod tests {
         let health = Health::new();
         let pump = health.part("pump");
         let _quiet = health.part("quiet");
-        pump.alive();
+        pump.alive(Duration::ZERO);
         tokio::time::advance(PATIENCE).await;
         assert_eq!(health.silent(), Vec::<&str>::new());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(health.silent(), ["pump"]);
-        pump.alive();
+        pump.alive(Duration::ZERO);
         assert_eq!(health.silent(), Vec::<&str>::new());
     }
 }

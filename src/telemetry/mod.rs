@@ -5,8 +5,10 @@
 
 pub mod catalogue;
 pub mod health;
+pub mod manager;
 pub mod metrics;
 pub mod pages;
 pub mod pool;
 pub mod server;
 pub mod tracing;
+mod usage;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -15,7 +15,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use super::health::Health;
 use super::metrics::MetricsHandle;
-use super::pages::Pages;
+use super::pages::{Entry, Pages};
 
 /// No probe takes longer; a scrape of thousands of series takes milliseconds.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -47,10 +47,12 @@ pub async fn serve(
         .fallback(page)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, LONGEST))
         .with_state(Probes { metrics, health, pages });
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
 async fn scrape(State(probes): State<Probes>) -> Response {
+    super::usage::sample();
     let format = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (format, probes.metrics.render()).into_response()
 }
@@ -71,9 +73,21 @@ async fn ready(State(probes): State<Probes>) -> Response {
     (status, Json(serde_json::json!({ "ready": ready, "parts": parts }))).into_response()
 }
 
-async fn page(State(probes): State<Probes>, method: Method, uri: Uri) -> Response {
+async fn page(
+    State(probes): State<Probes>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+) -> Response {
     match probes.pages.find(uri.path()) {
-        Some(page) if method == Method::GET => page().await,
+        Some(Entry::Shown(page)) if method == Method::GET => page().await,
+        // Whoever may scrape this address from afar may not make the process do something.
+        Some(Entry::Done(page)) if method == Method::POST => {
+            if peer.ip().to_canonical().is_loopback() {
+                return page().await;
+            }
+            (StatusCode::FORBIDDEN, "only from this machine\n").into_response()
+        }
         Some(_) => StatusCode::METHOD_NOT_ALLOWED.into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -87,8 +101,13 @@ mod tests {
     use super::*;
 
     async fn ask(address: SocketAddr, path: &str) -> String {
+        request(address, "GET", path).await
+    }
+
+    async fn request(address: SocketAddr, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.expect("connect");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("ask");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("answer");
@@ -117,6 +136,9 @@ mod tests {
         assert!(ask(address, "/else").await.starts_with("HTTP/1.1 404"));
         pages.put("/else", || Box::pin(async { "here now".into_response() }));
         assert!(ask(address, "/else").await.ends_with("here now"));
+        pages.put_action("/act", || Box::pin(async { "done".into_response() }));
+        assert!(ask(address, "/act").await.starts_with("HTTP/1.1 405"), "asking does nothing");
+        assert!(request(address, "POST", "/act").await.ends_with("done"));
 
         stop.cancel();
         server.await.expect("no panic").expect("served");

@@ -96,6 +96,16 @@ impl Gate {
 }
 
 impl Taken {
+    /// What was taken here, and the rest elsewhere: what `elsewhere` got goes into `beyond`.
+    /// What is still wanted waits for the other, and no longer than for this one.
+    #[must_use]
+    pub fn followed_by(self, elsewhere: Self, beyond: &mut Vec<Permit>) -> Self {
+        let Self { permits, wait, blocked_by, bound } = elsewhere;
+        beyond.extend(permits);
+        let wait = wait.map(|wait| self.wait.map_or(wait, |ours| ours.min(wait)));
+        Self { permits: self.permits, wait, blocked_by, bound }
+    }
+
     /// Why there are fewer permits than wanted; `None` when there are not.
     pub fn reason(&self) -> Option<WaitReason> {
         self.bound.map(|bound| match bound {

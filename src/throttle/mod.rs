@@ -26,3 +26,4 @@ mod seat;
 pub mod slots;
 pub mod state;
 mod stock;
+pub mod warm_up;

@@ -4,6 +4,7 @@
 //! them is in doubt when this process dies. What is needed is what a host takes in the time
 //! that an intent takes, which is measured; a slow host or a fast disk needs next to nothing.
 //! While it is the intents that hold the host up, the answer grows from window to window.
+//! Where a peer takes the next envelope behind a body, each connection has use for one more.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ const SLACK: f64 = 1.5;
 #[derive(Debug, Default)]
 pub struct Meter {
     sent: AtomicU32,
+    follow: AtomicU32,
     declared: AtomicU32,
     declaring_micros: AtomicU64,
 }
@@ -37,19 +39,26 @@ impl Meter {
     pub fn sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// The next one's envelope could follow its body at once.
+    pub fn could_be_followed(&self) {
+        self.follow.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The number for one host, and since when it is measured anew.
 #[derive(Debug)]
 pub struct Ahead {
     number: u32,
+    /// Whether connections to the host take the next envelope behind a body.
+    follows: bool,
     since: Instant,
 }
 
 impl Ahead {
     /// For a host of which nothing is known.
     pub fn new(connections: u32, now: Instant) -> Self {
-        Self { number: least(connections), since: now }
+        Self { number: least(connections, false), follows: false, since: now }
     }
 
     /// Deliveries that may have an intent at `now`: `connections` of them, and those ahead.
@@ -58,6 +67,10 @@ impl Ahead {
         if elapsed >= WINDOW {
             self.since = now;
             let sent = meter.sent.swap(0, Ordering::Relaxed);
+            let follow = meter.follow.swap(0, Ordering::Relaxed);
+            if sent > 0 {
+                self.follows = follow > sent / 4;
+            }
             let declared = meter.declared.swap(0, Ordering::Relaxed);
             let micros = meter.declaring_micros.swap(0, Ordering::Relaxed);
             let taken = f64::from(sent) / elapsed.as_secs_f64();
@@ -65,12 +78,13 @@ impl Ahead {
             self.number = (SLACK * taken * each).ceil() as u32;
         }
         let most = connections.saturating_mul(MOST_PER_CONNECTION - 1);
-        connections.saturating_add(self.number.clamp(least(connections), most))
+        connections.saturating_add(self.number.clamp(least(connections, self.follows), most))
     }
 }
 
-fn least(connections: u32) -> u32 {
-    (connections / 4).max(1)
+/// One for each connection that takes it behind what it is sending; else a quarter of them.
+fn least(connections: u32, follows: bool) -> u32 {
+    if follows { connections } else { (connections / 4).max(1) }
 }
 
 #[cfg(test)]
@@ -104,6 +118,24 @@ mod tests {
         assert_eq!(settle(50, 20.0, milli(4)), 50 + 12, "a slow host: the least");
         assert_eq!(settle(1, 20.0, milli(4)), 2);
         assert_eq!(settle(50, 100_000.0, milli(50)), 400, "never more than the most");
+    }
+
+    #[test]
+    fn a_host_that_takes_envelopes_behind_bodies_has_one_more_for_each_connection() {
+        let (mut now, meter) = (Instant::now(), Meter::default());
+        let mut ahead = Ahead::new(40, now);
+        assert_eq!(ahead.turns(40, &meter, now), 50);
+        for _ in 0..10 {
+            meter.sent();
+            meter.could_be_followed();
+        }
+        now += WINDOW;
+        assert_eq!(ahead.turns(40, &meter, now), 80);
+        now += WINDOW;
+        assert_eq!(ahead.turns(40, &meter, now), 80, "nothing was sent: as before");
+        meter.sent();
+        now += WINDOW;
+        assert_eq!(ahead.turns(40, &meter, now), 50);
     }
 
     #[test]

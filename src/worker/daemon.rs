@@ -15,6 +15,7 @@ use super::deliver::Carrier;
 use super::held::{self, Held};
 use super::intend::Intending;
 use super::intents::Intents;
+use super::metrics;
 use super::pipeline::Pipeline;
 use super::plan::Planning;
 use super::policy::Policies;
@@ -91,6 +92,7 @@ impl Running {
         health: Part,
         clock: Clock,
     ) -> Result<Self, StartError> {
+        metrics::begin();
         let pool = at.pool.clone();
         let settings = shared.applied.clone();
         let now = Arc::clone(&settings.borrow());
@@ -271,7 +273,7 @@ pub(super) async fn beats(
         match deadline::within(session.patience(), session.beat(&pool)).await {
             Ok(Beat::Alive) => {}
             Ok(Beat::Fenced) => {
-                metrics::counter!("postrider_sessions_fenced_total").increment(1);
+                metrics::sessions_fenced(1);
                 tracing::error!("this session was fenced; starting anew");
                 fenced.cancel();
                 return;

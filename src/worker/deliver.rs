@@ -41,6 +41,9 @@ impl Carrier {
             done.result
         } else {
             let done = self.smtp.deliver_while(&may_begin, letter, plan).await;
+            if done.takes_next {
+                turn.could_be_followed();
+            }
             *trail = done.trail;
             done.result
         };

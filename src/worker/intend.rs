@@ -62,6 +62,13 @@ impl Drop for Turn {
 }
 
 impl Turn {
+    /// The peer takes the next letter's envelope behind a body.
+    pub fn could_be_followed(&self) {
+        if let Some((_slot, meter)) = &self.place {
+            meter.could_be_followed();
+        }
+    }
+
     /// Whether the letter may still be begun: waiting for a connection takes time, too, and a
     /// process can have been frozen meanwhile. If not, the intent is void.
     pub fn still_stands(&self) -> Result<(), Outcome> {

@@ -22,6 +22,8 @@ pub struct LaneState {
     pub gate: Arc<Gate>,
     /// The way out for everything in it.
     pub choice: Arc<RouteChoice>,
+    /// The way out for what the other may not take today, with its limits.
+    pub(super) overflow: Option<(Arc<Gate>, Arc<RouteChoice>)>,
     /// When all of it rests, if it ever does.
     pub(super) nights: Option<Nights>,
     /// Told to hold work within the last seconds, or the last claim came back full.

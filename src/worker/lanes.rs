@@ -83,6 +83,7 @@ impl LaneBook {
                 lane,
                 gate,
                 choice,
+                overflow: None,
                 nights,
                 warm,
                 blocked,
@@ -94,6 +95,14 @@ impl LaneBook {
             },
         );
         self.file(id);
+    }
+
+    /// Gives a lane another way for what its source may not take: a source in its warm-up
+    /// has a warm one behind it.
+    pub fn overflow(&mut self, lane: LaneId, gate: Arc<Gate>, choice: Arc<RouteChoice>) {
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.overflow = Some((gate, choice));
+        }
     }
 
     /// The directory entries of all lanes.
@@ -116,6 +125,11 @@ impl LaneBook {
             }
             if let Some(choice) = hold_fallbacks(&self.blocks, &state.lane, &state.choice) {
                 state.choice = choice;
+            }
+            if let Some((_, other)) = &mut state.overflow
+                && let Some(choice) = hold_fallbacks(&self.blocks, &state.lane, other)
+            {
+                *other = choice;
             }
         }
         for id in changed {
@@ -277,10 +291,17 @@ impl LaneBook {
             if want == 0 {
                 continue;
             }
-            let got = state.gate.take(want as u32);
+            let mut got = state.gate.take(want as u32);
+            let mut beyond = Vec::new();
+            if let Some((gate, _)) = &state.overflow
+                && got.blocked_by.as_ref().is_some_and(is_of_a_source)
+            {
+                let further = gate.take((want - got.permits.len()) as u32);
+                got = got.followed_by(further, &mut beyond);
+            }
             state.waiting = got.reason().map(Waiting::begin);
             state.record.asked(&got, now);
-            let granted = got.permits.len();
+            let granted = got.permits.len() + beyond.len();
             let (weight, crowd) = (state.lane.weight, state.crowd);
             if granted > 0 {
                 if let Some(crowd) = crowd {
@@ -288,7 +309,10 @@ impl LaneBook {
                 }
                 taken += granted;
                 budget -= granted;
-                picks.add(id, got.permits);
+                picks.add(id, got.permits, &state.choice);
+                if let Some((_, choice)) = &state.overflow {
+                    picks.add(id, beyond, choice);
+                }
             }
             if granted < want
                 && let Some(key) = &got.blocked_by
@@ -376,6 +400,11 @@ fn is_blocked(blocks: &Blocks, lane: &Lane, choice: &RouteChoice) -> bool {
 /// A paused route takes over from no other. `None`: nothing changes.
 fn hold_fallbacks(blocks: &Blocks, lane: &Lane, choice: &RouteChoice) -> Option<Arc<RouteChoice>> {
     choice.holding(|route| blocks.cover(lane, route)).map(Arc::new)
+}
+
+/// Whether a limit is one of a source, so that another source may have room.
+fn is_of_a_source(key: &Key) -> bool {
+    matches!(key, Key::Source(_) | Key::SourceMailboxProvider(..))
 }
 
 #[derive(Clone, Copy)]

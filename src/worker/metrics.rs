@@ -59,14 +59,36 @@ pub fn settled(took: Duration, settled: usize, asked: usize) {
     counter!("postrider_settlements_fenced_total").increment((asked - settled.min(asked)) as u64);
 }
 
-/// Counts an attempt whose ending leaves it in doubt.
-pub fn doubt(ending: Ending) {
+/// What an attempt comes to, as it will be written.
+pub fn ending(lane: &Lane, ending: Ending) {
+    counter!(
+        "postrider_endings_total",
+        "mailbox_provider" => lane.mailbox_provider.as_str().to_owned(),
+        "ending" => ending_name(ending),
+    )
+    .increment(1);
     let policy = match ending {
         Ending::Deferred { in_doubt: true, .. } => "resend",
         Ending::Dead(DeadReason::Doubt) => "hold",
         _ => return,
     };
-    counter!("postrider_in_doubt_total", "policy" => policy).increment(1);
+    in_doubt(policy, 1);
+}
+
+/// Shows what rarely happens as 0 before it does: only what grew from something can be noticed.
+pub fn begin() {
+    in_doubt("resend", 0);
+    in_doubt("hold", 0);
+    sessions_fenced(0);
+}
+
+/// This process lost its session `by` times.
+pub fn sessions_fenced(by: u64) {
+    counter!("postrider_sessions_fenced_total").increment(by);
+}
+
+fn in_doubt(policy: &'static str, by: u64) {
+    counter!("postrider_in_doubt_total", "policy" => policy).increment(by);
 }
 
 /// The intent to send `deliveries` is durable; intents stand for `open` that are in hand.
@@ -109,6 +131,20 @@ pub fn database_trouble(what: &'static str) {
 /// Deliveries in hand.
 pub fn in_hand(jobs: usize) {
     gauge!("postrider_in_hand").set(jobs as f64);
+}
+
+fn ending_name(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Delivered => "delivered",
+        Ending::Bounced { .. } => "bounced",
+        Ending::Learned { .. } => "learned",
+        Ending::Expired => "expired",
+        Ending::Suppressed => "suppressed",
+        Ending::Cancelled => "cancelled",
+        Ending::Dead(_) => "dead",
+        Ending::Deferred { .. } => "deferred",
+        Ending::Released { .. } => "released",
+    }
 }
 
 fn name(outcome: &Outcome) -> &'static str {

@@ -83,7 +83,7 @@ impl Pipeline {
         super::report::attempt(&claim.lane, &claim.job, &outcome, &trail);
         let policy = self.policies.of(&claim.lane.stream_name);
         let settlement = retry::decide(&claim.job, &outcome, &trail, &policy, rand::random());
-        super::metrics::doubt(settlement.ending);
+        super::metrics::ending(&claim.lane, settlement.ending);
         settlement
     }
 

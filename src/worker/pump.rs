@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
 use super::metrics;
-use super::pick::Pick;
+use super::pick::{Grant, Pick};
 use super::pipeline::Claim;
 use super::quiet::QuietTimes;
 use super::runner::Parcel;
@@ -106,7 +106,13 @@ impl Pump {
             tokio::pin!(eased);
             eased.as_mut().enable();
             // Cut off, it leaves at most leases that nobody knows of: those are given back.
-            let answer = self.settings.borrow().database.answer_deadline();
+            let (answer, rest) = {
+                let settings = self.settings.borrow();
+                let rest = (settings.queue.poll_interval + settings.queue.beat_interval) * 2;
+                (settings.database.answer_deadline(), rest)
+            };
+            // A turn and a rest are bounded, so a pump that says nothing for longer hangs.
+            self.health.alive(answer + rest);
             match deadline::within(answer, self.turn(&mut view)).await {
                 Ok(next) => {
                     trouble = TROUBLE_FIRST;
@@ -283,7 +289,8 @@ impl Pump {
                 view.after.entry(lane).or_default()[generation.index()] = Some(latest - LOOK_BACK);
             }
             for job in claimed.jobs {
-                let Some(permit) = open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
+                let Some(Grant { permit, choice }) =
+                    open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
                 else {
                     tracing::error!(delivery = %job.id, "a claim brought more than was asked for; left to the rescue");
                     continue;
@@ -294,7 +301,7 @@ impl Pump {
                 let parcel = Parcel::new(Claim {
                     slot: self.slots.take(job.tenant),
                     lane: Arc::clone(&state.lane),
-                    choice: Arc::clone(&state.choice),
+                    choice,
                     permit,
                     job,
                 });

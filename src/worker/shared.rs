@@ -17,14 +17,18 @@ use tokio_util::task::TaskTracker;
 
 use super::daemon::StartError;
 use super::slots::Slots;
-use crate::config::Settings;
+use crate::config::{Settings, ThrottleRule};
+use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
 use crate::provider::deliver::Providers;
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
 use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
-use crate::throttle::overrides;
+use crate::throttle::{overrides, warm_up};
+
+/// How often it is seen which day it is: the machine's clock may be set.
+const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(600);
 
 /// Time for taking leave of the peers.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -63,7 +67,7 @@ impl Shared {
         let now = Arc::clone(&settings.borrow());
         let (taken_over, applied) = watch::channel(Arc::clone(&now));
         let shared = Arc::new(Self {
-            limiter: Arc::new(Limiter::shared(&now.throttles)),
+            limiter: Arc::new(Limiter::shared(&limits(&now))),
             planner: Arc::new(Planner::new(&now)?),
             smtp: Arc::new(Smtp::new(&now.smtp)?),
             providers: Arc::default(),
@@ -126,6 +130,17 @@ impl Shared {
     }
 }
 
+/// The limits of today: those that are configured, and those of sources in their warm-up.
+fn limits(settings: &Settings) -> Vec<ThrottleRule> {
+    warm_up::rules(&settings.throttles, &settings.sources, Clock::System.unix_seconds())
+}
+
+/// Time until the day changes (UTC), but no longer than clocks are trusted.
+fn until_tomorrow() -> Duration {
+    let passed = Clock::System.unix_seconds() % warm_up::DAY;
+    Duration::from_secs(warm_up::DAY - passed).min(LOOK_AT_THE_CLOCK)
+}
+
 async fn follow(
     taken_over: watch::Sender<Arc<Settings>>,
     limiter: Arc<Limiter>,
@@ -134,13 +149,25 @@ async fn follow(
     mut settings: watch::Receiver<Arc<Settings>>,
     stop: CancellationToken,
 ) {
+    let mut in_force = limits(&settings.borrow());
     loop {
-        tokio::select! {
+        let is_a_look = tokio::select! {
             () = stop.cancelled() => return,
-            changed = settings.changed() => if changed.is_err() { return },
-        }
+            changed = settings.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                false
+            }
+            () = tokio::time::sleep(until_tomorrow()) => true,
+        };
         let now = Arc::clone(&settings.borrow_and_update());
-        limiter.apply(&now.throttles);
+        let today = limits(&now);
+        if is_a_look && today == in_force {
+            continue;
+        }
+        limiter.apply(&today);
+        in_force = today;
         if let Err(error) = planner.apply(&now) {
             tracing::error!(%error, "the old routes stay in force");
         }

@@ -16,6 +16,7 @@ use super::pump::Pump;
 use crate::domain::ids::LaneId;
 use crate::queue::lane::{self, Lane, Orders};
 use crate::queue::{GENERATIONS, Generation};
+use crate::route::choice::RouteChoice;
 use crate::throttle::key::Plan;
 
 /// How long a hint keeps a lane in view. Hints are written once a second at most and
@@ -162,13 +163,19 @@ impl Pump {
             tracing::warn!(%route, "mail was moved to a route that is not configured");
             ruled
         });
-        let gate = self.limiter.gate(&Plan {
-            tenant: Arc::clone(&lane.tenant_name),
-            mailbox_provider: lane.mailbox_provider.clone(),
-            source: Arc::clone(&choice.source),
-            route: Arc::clone(&choice.route),
-        });
-        let nights = self.quiet.of_lane(&lane);
+        let gate = |choice: &RouteChoice| {
+            self.limiter.gate(&Plan {
+                tenant: Arc::clone(&lane.tenant_name),
+                mailbox_provider: lane.mailbox_provider.clone(),
+                source: Arc::clone(&choice.source),
+                route: Arc::clone(&choice.route),
+            })
+        };
+        let overflow = choice.overflow().map(|other| (gate(&other), Arc::new(other)));
+        let (gate, id, nights) = (gate(&choice), lane.id, self.quiet.of_lane(&lane));
         view.book.put(lane, gate, Arc::new(choice), nights);
+        if let Some((gate, choice)) = overflow {
+            view.book.overflow(id, gate, choice);
+        }
     }
 }

@@ -222,6 +222,11 @@ impl Daemon {
         assert!(done.success());
     }
 
+    /// Where it shows itself.
+    pub fn probes(&self) -> SocketAddr {
+        self.probes
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().expect("kill");

@@ -41,8 +41,8 @@ pub fn plan(hops: Vec<Hop>) -> RoutePlan {
         mailbox_provider: MailboxProvider::other(),
         source: Arc::new(Source {
             name: "default".into(),
-            address: None,
             ehlo: "out.example.com".into(),
+            ..Source::default()
         }),
         hops,
         provider: None,

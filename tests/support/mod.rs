@@ -11,6 +11,7 @@ pub mod api;
 pub mod builders;
 pub mod cells;
 pub mod command;
+pub mod dashboards;
 pub mod http_peer;
 pub mod installation;
 pub mod letters;

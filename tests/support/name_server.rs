@@ -1,7 +1,7 @@
 //! A name server of our own on a port of the loopback: authoritative for the
 //! zone `test.`, it counts what it is asked, fails under `servfail.test.` and
 //! says nothing under `silent.test.`.
-#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test's support")]
+#![allow(clippy::unwrap_used, unreachable_pub, dead_code, reason = "each test uses its part")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use hickory_server::Server;
 use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
 use hickory_server::proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
-use hickory_server::proto::rr::rdata::{A, AAAA, CNAME, MX, SOA};
+use hickory_server::proto::rr::rdata::{A, AAAA, CNAME, MX, SOA, TXT};
 use hickory_server::proto::rr::{Name, RData, Record};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::store::in_memory::InMemoryZoneHandler;
@@ -50,6 +50,13 @@ impl Zone {
 
     pub fn aaaa(self, host: &str, address: &str) -> Self {
         self.with(host, 300, RData::AAAA(AAAA(address.parse().unwrap())))
+    }
+
+    pub fn txt(self, owner: &str, text: &str) -> Self {
+        // A string of a record holds at most 255 bytes.
+        let parts =
+            text.as_bytes().chunks(255).map(|part| String::from_utf8_lossy(part).into_owned());
+        self.with(owner, 300, RData::TXT(TXT::new(parts.collect())))
     }
 
     pub fn cname(self, host: &str, target: &str) -> Self {

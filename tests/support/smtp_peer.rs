@@ -10,14 +10,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 /// What the peer does when a command comes.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub enum Act {
     /// Writes this, and CRLF behind it.
     Reply(String),
@@ -49,6 +49,7 @@ pub struct Script {
     always: HashMap<&'static str, Act>,
     certificate: Option<Certificate>,
     implicit: bool,
+    deaf_behind_bodies: bool,
 }
 
 impl Script {
@@ -80,6 +81,12 @@ impl Script {
     /// Capabilities once TLS is on.
     pub fn offering_under_tls(mut self, capabilities: &[&str]) -> Self {
         self.offers_under_tls = Some(capabilities.iter().map(|&c| c.to_owned()).collect());
+        self
+    }
+
+    /// Offers PIPELINING and drops what came behind a body.
+    pub fn deaf_behind_bodies(mut self) -> Self {
+        self.deaf_behind_bodies = true;
         self
     }
 
@@ -195,6 +202,8 @@ pub struct Body {
     pub encrypted: bool,
     /// Whether a 2xx was the answer to its dot.
     pub accepted: bool,
+    /// Whether MAIL, RCPT and DATA of the next one came in one piece with its end.
+    pub followed: bool,
 }
 
 impl Peer {
@@ -301,6 +310,13 @@ impl Session {
                         self.body(&mut stream).await?;
                     }
                 }
+                "BDAT" => {
+                    let octets = line.split(' ').nth(1).and_then(|n| n.parse().ok());
+                    let mut bytes = vec![0; octets.expect("a number of octets")];
+                    self.act(&mut stream, "body", "").await?;
+                    stream.read_exact(&mut bytes).await?;
+                    self.took(&mut stream, bytes.clone(), bytes).await?;
+                }
                 "QUIT" => {
                     self.act(&mut stream, "QUIT", "221 bye").await?;
                     return Ok(());
@@ -355,11 +371,23 @@ impl Session {
             raw.extend_from_slice(&line);
             bytes.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
         }
+        self.took(stream, raw, bytes).await
+    }
+
+    /// A whole body came.
+    async fn took(&mut self, stream: &mut Stream, raw: Vec<u8>, bytes: Vec<u8>) -> io::Result<()> {
         let (connection, encrypted) = (self.number, self.encrypted);
+        let behind = String::from_utf8_lossy(stream.buffer()).into_owned();
+        let followed = ["MAIL", "RCPT", "DATA"].iter().all(|verb| behind.contains(verb));
+        if self.shared.script.lock().deaf_behind_bodies {
+            let dropped = stream.buffer().len();
+            stream.consume(dropped);
+        }
         let mut index = 0;
         self.shared.record.send_modify(|record| {
             index = record.bodies.len();
-            record.bodies.push(Body { connection, raw, bytes, encrypted, accepted: false });
+            let accepted = false;
+            record.bodies.push(Body { connection, raw, bytes, encrypted, accepted, followed });
         });
         let reply = self.next(".").unwrap_or(Act::reply("250 2.0.0 taken"));
         if let Act::Reply(text) | Act::ReplyAndDrop(text) = innermost(&reply)

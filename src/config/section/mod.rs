@@ -9,6 +9,7 @@ mod quiet;
 mod route;
 mod scale;
 mod smtp;
+mod source;
 mod stream;
 mod telemetry;
 mod throttle;
@@ -19,11 +20,10 @@ pub use database::Database;
 pub use provider::{AwsCredentials, Endpoint, Provider, Service};
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
-pub use route::{
-    Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Share, Source, TlsMode,
-};
+pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Share, TlsMode};
 pub use scale::Scale;
 pub use smtp::Smtp;
+pub use source::{Pool, Proxy, Ramp, Source, Stage, WarmUp};
 pub use stream::{Retry, Stream};
 pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
 pub use throttle::{FurtherRate, ThrottleRule, ThrottleScope};

@@ -1,4 +1,4 @@
-//! `[[route]]`, `[[rule]]`, `[[source]]`, `[[mailbox_provider]]`, `[dns]`: which way mail leaves.
+//! `[[route]]`, `[[rule]]`, `[[mailbox_provider]]`, `[dns]`: which way mail leaves.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::provider::{self, Provider};
 use crate::config::reader::Reader;
 use crate::config::secret::Secret;
-use crate::config::word::{NAME, is_domain, is_full_host, is_host, is_name};
+use crate::config::word::{NAME, is_domain, is_host, is_name};
 
 /// A way out.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,8 @@ pub struct RouteRule {
     pub mailbox_provider: Option<String>,
     /// The routes to take, each for its share of the deliveries; never empty.
     pub split: Vec<Share>,
+    /// The pool to send from; `None`: the sources of the route.
+    pub pool: Option<String>,
 }
 
 /// A route's part of what a rule matches.
@@ -92,17 +94,6 @@ pub struct Share {
     pub route: String,
     /// Its part, in proportion to the sum of all.
     pub weight: u32,
-}
-
-/// An egress address and the name it gives itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// By which routes, limits and metrics call it.
-    pub name: String,
-    /// Local address to bind; `None`: the system chooses.
-    pub address: Option<IpAddr>,
-    /// Name in EHLO: a fully qualified host name.
-    pub ehlo: String,
 }
 
 /// Which destinations count as one mailbox provider.
@@ -149,13 +140,6 @@ impl Default for Route {
             max_connections_per_host: 20,
             messages_per_connection: 100,
         }
-    }
-}
-
-impl Default for Source {
-    /// The shipped source. Its name is nobody's: receivers want a real one.
-    fn default() -> Self {
-        Self { name: "default".into(), address: None, ehlo: "localhost.localdomain".into() }
     }
 }
 
@@ -304,6 +288,7 @@ impl RouteRule {
             stream: section.checked("stream", NAME, is_name),
             mailbox_provider: section.text("mailbox_provider"),
             split: Share::read(&section),
+            pool: section.text("pool"),
         };
         section.end();
         rule
@@ -333,21 +318,6 @@ impl Share {
         }
         let route = section.required("route", ROUTE, |_| true).unwrap_or_default();
         vec![Self { route, weight: 1 }]
-    }
-}
-
-impl Source {
-    pub(in crate::config) fn read(section: Reader<'_>) -> Self {
-        let ehlo = "a full host name like mail.example.com";
-        let source = Self {
-            name: section.required("name", NAME, is_name).unwrap_or_default(),
-            address: section.value("address", "an IP address of this machine", |node| {
-                node.text()?.parse().ok()
-            }),
-            ehlo: section.required("ehlo", ehlo, is_full_host).unwrap_or_default(),
-        };
-        section.end();
-        source
     }
 }
 

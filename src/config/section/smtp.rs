@@ -31,6 +31,10 @@ pub struct Smtp {
     pub idle_timeout: Duration,
     /// Open connections of the whole daemon (2000).
     pub max_connections: u32,
+    /// Whether the next mail's envelope goes out behind a body where PIPELINING is offered (true).
+    pub envelope_behind_body: bool,
+    /// Whether large mails go out by BDAT where CHUNKING is offered (true).
+    pub chunking: bool,
 }
 
 impl Default for Smtp {
@@ -49,6 +53,8 @@ impl Default for Smtp {
             dot_timeout: minutes(10),
             idle_timeout: Duration::from_secs(20),
             max_connections: 2000,
+            envelope_behind_body: true,
+            chunking: true,
         }
     }
 }
@@ -76,6 +82,9 @@ impl Smtp {
                 default.max_connections,
                 1..=100_000,
             ),
+            envelope_behind_body: section
+                .switch("envelope_behind_body", default.envelope_behind_body),
+            chunking: section.switch("chunking", default.chunking),
         };
         section.end();
         smtp

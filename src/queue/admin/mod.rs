@@ -15,6 +15,7 @@ pub mod order;
 pub mod overview;
 pub mod pause;
 pub mod preview;
+pub mod recover;
 pub mod relocate;
 pub mod target;
 

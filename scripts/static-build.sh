@@ -1,0 +1,32 @@
+#!/bin/sh
+# Statically linked release binaries of this machine's architecture, into the folder $1.
+# Against musl where the compiler has that target, else against glibc.
+#
+# The same sources, lock file, compiler and C toolchain give the same bytes: paths are mapped away,
+# and nothing asks for the time (SOURCE_DATE_EPOCH).
+set -eu
+cd "$(dirname "$0")/.."
+
+out=${1:?the folder for the binaries}
+profile=${PROFILE:-release}
+cpu=$(uname -m)
+target=${TARGET:-$cpu-unknown-linux-musl}
+flags=
+if [ ! -d "$(rustc --print target-libdir --target "$target" 2>/dev/null)" ]; then
+    target=$cpu-unknown-linux-gnu
+    flags="-C target-feature=+crt-static"
+fi
+folder=${CARGO_TARGET_DIR:-target}
+export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-0}"
+export RUSTFLAGS="$flags --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+# The list of crates goes into the binaries where the tool is there (cargo install cargo-auditable).
+build=build
+if cargo auditable --version >/dev/null 2>&1; then build="auditable build"; fi
+# shellcheck disable=SC2086 # two words
+cargo $build --locked --profile "$profile" --target "$target" --bins
+mkdir -p "$out"
+for program in postriderd postrider-api postrider; do
+    strip -o "$out/$program" "$folder/$target/$profile/$program" 2>/dev/null ||
+        cp "$folder/$target/$profile/$program" "$out/$program"
+done
+echo "static-build: $target, $profile: $(du -ch "$out"/postrider* | tail -n 1 | cut -f 1)"
