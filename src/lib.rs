@@ -22,6 +22,7 @@ pub mod throttle;
 
 pub mod cell;
 pub mod inbound;
+pub mod provider;
 pub mod sink;
 pub mod smtp;
 pub mod webhook;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use postrider::config::load::{Loader, load};
 use postrider::config::reload::{ReloadOutcome, Reloader};
 use postrider::config::secret::Secret;
-use postrider::config::{ConfigError, Proof, RouteKind, Settings, ThrottleScope};
+use postrider::config::{ConfigError, Proof, Route, RouteKind, Settings, ThrottleScope};
 use tempfile::TempDir;
 
 fn project(path: &str) -> PathBuf {
@@ -136,11 +136,14 @@ fn every_commented_example_is_sound() {
     let base = "[[source]]\nname='default'\nehlo='mail.example.com'\n\
                 [[mailbox_provider]]\nname='google'\ndomains=['gmail.com']\n";
     let (folder, path) = written(&format!("{base}{example}"));
-    for secret in ["smarthost-password", "alarm-password", "cell-b-password"] {
+    let passwords = ["smarthost-password", "alarm-password", "cell-b-password"];
+    for secret in passwords.into_iter().chain(["ses-key", "sendgrid-key", "mailgun-key"]) {
         fs::write(folder.path().join(secret), "x\n").expect("write");
     }
+    fs::write(folder.path().join("private-ca.pem"), "-----BEGIN CERTIFICATE-----\n")
+        .expect("write");
     let settings = load(Some(&path), no_variables()).expect("sound");
-    assert!(settings.alarm.is_some() && settings.rules.len() == 1 && settings.throttles.len() == 1);
+    assert!(settings.alarm.is_some() && settings.rules.len() == 2 && settings.throttles.len() == 1);
     let [home, b] = settings.all_cells().collect::<Vec<_>>()[..] else { panic!("two cells") };
     assert_eq!((&*home.cell, home.number, &*b.cell, b.number), ("main", 0, "b", 1));
     let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
@@ -148,6 +151,8 @@ fn every_commented_example_is_sound() {
     };
     assert_eq!(auth.proof, Proof::Password(Secret::new("x")));
     assert!(settings.tls_report.is_some_and(|report| report.stream == "tls-report"));
+    let is_provider = |route: &&Route| matches!(route.kind, RouteKind::Provider(_));
+    assert_eq!(settings.routes.iter().filter(is_provider).count(), 3);
 }
 
 #[test]

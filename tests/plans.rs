@@ -136,6 +136,7 @@ impl Queue {
         };
         let settle = plain(include_str!("../src/queue/sql/settle.sql"))
             .replace("{g}", "0")
+            .replace("$12", "array[null]")
             .replace("$11", "array['x']")
             .replace("$10", "array[false]")
             .replace("$1", &self.session.to_string())

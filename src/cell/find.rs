@@ -49,6 +49,23 @@ pub async fn domain<'c>(cells: &'c [Cell], domain: &str) -> Result<Option<&'c Ce
     .map(|found| found.map(|(cell, ())| cell))
 }
 
+/// The delivery that a provider took under this id last; `None` when none of the cells has it.
+pub async fn taken_under(
+    cells: &[Cell],
+    provider_id: &str,
+) -> Result<Option<DeliveryId>, sqlx::Error> {
+    first(cells, None, async |cell| {
+        sqlx::query_scalar(
+            "select job_id from postrider.attempt where provider_id = $1 order by at desc limit 1",
+        )
+        .bind(provider_id)
+        .fetch_optional(&cell.pool)
+        .await
+    })
+    .await
+    .map(|found| found.map(|(_, job)| DeliveryId::new(job)))
+}
+
 /// The cell that has a message, and the name of its tenant.
 pub async fn message(
     cells: &[Cell],

@@ -208,6 +208,12 @@ impl Context {
         Self::scoped(find::delivery(&cells, id).await?, &id.to_string()).await
     }
 
+    /// The delivery that a provider took under this id.
+    pub async fn delivery_taken_under(&self, id: &str) -> Result<DeliveryId, CliError> {
+        let found = find::taken_under(&self.cells().await?, id).await?;
+        found.ok_or_else(|| CliError::failed(format!("no provider took a mail under {id:?}")))
+    }
+
     /// The cell and the scope of a tenant.
     pub async fn scope_of_tenant(&self, name: &str) -> Result<(Cell, TenantScope), CliError> {
         let cell = self.cell_of_tenant(name).await?;

@@ -13,7 +13,7 @@ use crate::domain::ids::LaneId;
 use crate::queue::admin::preview::{Touched, preview};
 use crate::queue::admin::target::{Target, known_route};
 use crate::queue::lane;
-use crate::route::planner::route_by_rule;
+use crate::route::planner::routes_by_rule;
 use crate::tenant::store;
 
 /// What all must fit.
@@ -185,16 +185,14 @@ async fn leaving_by(
     let detours = lane::orders(pool).await?.detours;
     let lanes = lane::directory(pool, &ids).await?;
     let leaves = |id: i32| {
-        let lane = lanes.iter().find(|lane| lane.id.get() == id)?;
-        let ruled =
-            route_by_rule(settings, &lane.tenant_name, &lane.stream_name, &lane.mailbox_provider)?;
-        let ruled: Arc<str> = ruled.into();
-        Some(detours.find(lane, &ruled).cloned().unwrap_or(ruled))
+        let Some(lane) = lanes.iter().find(|lane| lane.id.get() == id) else { return false };
+        let (tenant, stream) = (&lane.tenant_name, &lane.stream_name);
+        routes_by_rule(settings, tenant, stream, &lane.mailbox_provider).into_iter().any(|ruled| {
+            let ruled: Arc<str> = ruled.into();
+            **detours.find(lane, &ruled).unwrap_or(&ruled) == *route
+        })
     };
-    Ok(touched
-        .into_iter()
-        .filter(|lane| leaves(lane.lane).is_some_and(|taken| *taken == *route))
-        .collect())
+    Ok(touched.into_iter().filter(|lane| leaves(lane.lane)).collect())
 }
 
 fn table(touched: &[Touched]) -> Table {

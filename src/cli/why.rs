@@ -13,10 +13,15 @@ use crate::queue::why::{Explain, Eyes};
 Examples:
   postrider why dlv_0R8KQW3YD4X2N
   postrider why msg_0R8KQW3YD4X1M --json | jq '.lanes[].waits_for[0].kind'
-  postrider why shop")]
+  postrider why shop
+  postrider why --provider-id 0100018f1a2b3c4d-5e6f7a8b-000000")]
 pub struct Args {
     /// A delivery (dlv_…), a message (msg_…) or the name of a tenant
-    what: String,
+    #[arg(required_unless_present = "provider_id", conflicts_with = "provider_id")]
+    what: Option<String>,
+    /// Instead: the delivery that a provider's report speaks of by this id
+    #[arg(long, value_name = "ID")]
+    provider_id: Option<String>,
     /// Only if the delivery or message is this tenant's
     #[arg(long)]
     tenant: Option<String>,
@@ -26,17 +31,20 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     let ttl = context.settings()?.queue.session_ttl;
     let explain = |cell: Cell| Explain::new(cell.pool, Eyes::Operator, ttl);
+    let what = match (args.what, &args.provider_id) {
+        (None, Some(id)) => context.delivery_taken_under(id).await?.to_string(),
+        (what, _) => what.unwrap_or_default(),
+    };
     // A tenant's name has no underscore.
-    let Ok(subject) = args.what.parse::<Subject>() else {
-        if args.what.contains('_') {
+    let Ok(subject) = what.parse::<Subject>() else {
+        if what.contains('_') {
             return Err(CliError::usage(format!(
                 "expected a delivery (dlv_ and 13 characters), a message (msg_ and 13 characters) \
-                 or the name of a tenant, found {:?}",
-                args.what
+                 or the name of a tenant, found {what:?}"
             )));
         }
-        let (cell, scope) = context.scope_of_tenant(&args.what).await?;
-        let why = explain(cell).tenant(scope, &args.what).await?;
+        let (cell, scope) = context.scope_of_tenant(&what).await?;
+        let why = explain(cell).tenant(scope, &what).await?;
         return Answer::new(why.words.join("\n"), &why);
     };
     match subject {

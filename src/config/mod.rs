@@ -18,11 +18,12 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, ClientCertificate, CodeMask, Database, Dns, Dnssec, Feedback,
-    FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule, NoProof, Pool, Proof,
-    Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind,
-    RouteRule, Scale, Secrets, Smtp, Source, Stage, StatusMask, Stream, Telemetry, ThrottleRule,
-    ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
+    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
+    NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
+    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source,
+    Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
+    TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;

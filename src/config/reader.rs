@@ -311,6 +311,18 @@ impl<'d> Reader<'d> {
         Some(list)
     }
 
+    /// The text of a file with certificates; what is in it is nobody's secret.
+    pub(super) fn pem(&self, key: &'static str) -> Option<String> {
+        let file = self.text(key)?;
+        let read = std::fs::read_to_string(self.notes.folder.join(&file));
+        match read {
+            Ok(text) if text.contains("-----BEGIN CERTIFICATE-----") => return Some(text),
+            Ok(_) => self.fault(key, format_args!("{file}: expected a certificate in PEM")),
+            Err(error) => self.fault(key, format_args!("cannot read {file}: {error}")),
+        }
+        None
+    }
+
     // --- notes -----------------------------------------------------------------
 
     pub(super) fn fault(&self, key: &str, message: impl Display) {

@@ -195,6 +195,13 @@ impl Check<'_> {
             for source in &route.sources {
                 self.known_source(&format!("route[{n}].sources"), source);
             }
+            if let Some(fallback) = &route.fallback {
+                let path = format!("route[{n}].fallback");
+                self.known_route(&path, fallback);
+                if *fallback == route.name {
+                    self.fault(&path, "a route cannot take over from itself");
+                }
+            }
         }
         for (n, pool) in settings.pools.iter().enumerate() {
             for source in &pool.sources {
@@ -203,11 +210,9 @@ impl Check<'_> {
         }
         let pools: Vec<&str> = settings.pools.iter().map(|pool| &*pool.name).collect();
         for (n, rule) in settings.rules.iter().enumerate() {
+            self.shares(n, rule);
             if let Some(pool) = &rule.pool {
                 self.known(&format!("rule[{n}].pool"), "pool", pool, &pools);
-            }
-            if !rule.route.is_empty() {
-                self.known_route(&format!("rule[{n}].route"), &rule.route);
             }
             if let Some(name) = &rule.mailbox_provider {
                 self.known_mailbox_provider(&format!("rule[{n}].mailbox_provider"), name);
@@ -215,6 +220,31 @@ impl Check<'_> {
             if let Some(earlier) = settings.rules[..n].iter().position(|other| hides(other, rule)) {
                 let message = format!("never reached: rule[{earlier}] matches all of it before");
                 self.fault(&format!("rule[{n}]"), &message);
+            }
+        }
+    }
+
+    /// A rule leads to routes that exist, to each once.
+    fn shares(&self, n: usize, rule: &RouteRule) {
+        let single = rule.split.len() == 1;
+        for (nth, share) in rule.split.iter().enumerate() {
+            let path = if single {
+                format!("rule[{n}].route")
+            } else {
+                format!("rule[{n}].split[{nth}].route")
+            };
+            if !share.route.is_empty() {
+                self.known_route(&path, &share.route);
+            }
+            let route = self.settings.routes.iter().find(|route| route.name == share.route);
+            if rule.pool.is_some()
+                && route.is_some_and(|route| matches!(route.kind, RouteKind::Provider(_)))
+            {
+                let message = "a provider sends from addresses of its own";
+                self.fault(&format!("rule[{n}].pool"), message);
+            }
+            if rule.split.iter().take(nth).any(|earlier| earlier.route == share.route) {
+                self.fault(&path, &format!("{:?} has a share already", share.route));
             }
         }
     }

@@ -22,6 +22,8 @@ pub enum Class {
     Policy,
     /// Asked to slow down.
     Throttled,
+    /// An allowance is used up: nothing goes until it is renewed.
+    Quota,
     /// Refused for what the mail contains.
     Content,
     /// Authentication or configuration between us and the peer.
@@ -42,13 +44,14 @@ pub enum Class {
 
 impl Class {
     /// What a reply on the wire can be; the others come by report or callback.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AddressBad,
         Self::DomainBad,
         Self::MailboxFull,
         Self::MailboxDisabled,
         Self::Policy,
         Self::Throttled,
+        Self::Quota,
         Self::Content,
         Self::Configuration,
         Self::Transient,
@@ -65,6 +68,7 @@ impl Class {
             Self::MailboxDisabled => "mailbox_disabled",
             Self::Policy => "policy",
             Self::Throttled => "throttled",
+            Self::Quota => "quota",
             Self::Content => "content",
             Self::Configuration => "configuration",
             Self::Transient => "transient",

@@ -71,6 +71,8 @@ pub enum WaitReason {
     Connections,
     /// It is night, by the recipient's or the tenant's clock.
     QuietHours,
+    /// Its route is out for now, and no other may take over.
+    RouteOut,
     /// A receiver asked for a pause, or what comes after it is being found out.
     Suspended,
     /// A host or a route does not answer and is left alone for a while.
@@ -88,6 +90,7 @@ impl WaitReason {
             Self::Shutdown => "shutdown",
             Self::Connections => "connections",
             Self::QuietHours => "quiet_hours",
+            Self::RouteOut => "route_out",
             Self::Suspended => "suspended",
             Self::Breaker => "breaker",
             Self::NotReady => "not_ready",

@@ -19,6 +19,8 @@ pub struct Trail {
     pub peer: Option<IpAddr>,
     /// Protocol version and cipher suite; `None` for a session in clear.
     pub tls: Option<Arc<str>>,
+    /// The id that a provider gave the mail: by it, its reports speak of it.
+    pub provider_id: Option<Arc<str>>,
     /// From the start of the attempt to its end.
     pub took: Duration,
 }

@@ -33,9 +33,9 @@ pub enum Stage {
     Mail,
     /// RCPT TO.
     Rcpt,
-    /// DATA up to the 354, or the body before the final dot.
+    /// DATA up to the 354, or the body before the final dot; of a provider: writing the request.
     Data,
-    /// After the final dot.
+    /// After the final dot; of a provider: after the whole request.
     Dot,
 }
 
@@ -175,6 +175,8 @@ pub enum Reach {
     Host,
     /// Our source address or identity at this mailbox provider.
     Source,
+    /// Our account at a relay or provider: everything that leaves by this route.
+    Route,
     /// The whole destination.
     Destination,
 }
@@ -188,6 +190,7 @@ impl Reach {
             Self::Session => "session",
             Self::Host => "host",
             Self::Source => "source",
+            Self::Route => "route",
             Self::Destination => "destination",
         }
     }
@@ -221,6 +224,13 @@ impl Verdict {
                 .ruling
                 .as_ref()
                 .map_or(self.class == Class::AddressBad, |ruling| ruling.orders.suppress)
+    }
+
+    /// Whether it is the account or the host behind a route that is at fault, and no mail. Of
+    /// a route to the recipients' exchangers that is never so.
+    pub fn blames_route(&self) -> bool {
+        matches!(self.reach, Reach::Route | Reach::Host | Reach::Session)
+            || self.stage == Stage::Auth
     }
 }
 

@@ -21,6 +21,7 @@ use crate::domain::ids::DeliveryId;
 #[derive(Debug, Clone)]
 pub struct Renderer {
     largest: usize,
+    spared: &'static [&'static str],
 }
 
 /// Who a letter is for.
@@ -70,7 +71,13 @@ pub enum RenderError {
 impl Renderer {
     /// `largest`: most bytes of one finished mail.
     pub fn new(largest: usize) -> Self {
-        Self { largest }
+        Self { largest, spared: &[] }
+    }
+
+    /// The same for a carrier that writes these headers anew: they are not signed.
+    #[must_use]
+    pub fn sparing(self, headers: &'static [&'static str]) -> Self {
+        Self { spared: headers, ..self }
     }
 
     /// Makes one letter, signed by every signer.
@@ -104,7 +111,8 @@ impl Renderer {
         if mail.len() > self.largest {
             return Err(RenderError::TooLarge { found: mail.len(), limit: self.largest });
         }
-        let mail = dkim::sign(mail, date, signers.iter().map(Arc::as_ref))?;
+        let signers = signers.iter().map(Arc::as_ref);
+        let mail = dkim::sign_sparing(self.spared, mail, date, signers)?;
         // Bodies are 7-bit: what is not ASCII stands in the header.
         let utf8_headers = !mail.is_ascii();
         let sender = input.return_path.cloned();

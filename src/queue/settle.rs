@@ -30,6 +30,7 @@ pub struct Settlement {
     pub ending: Ending,
     code: Option<i16>,
     detail: Option<String>,
+    provider_id: Option<String>,
 }
 
 /// Everything that can be written, one variant per meaning.
@@ -200,6 +201,7 @@ impl Settlement {
             message: job.message,
             ending,
             code: detail.code,
+            provider_id: trail.provider_id.as_deref().map(ToOwned::to_owned),
             detail: match ending {
                 Ending::Released { .. } => None,
                 _ => serde_json::to_string(&detail).ok(),
@@ -219,6 +221,7 @@ impl Settlement {
             message: job.message,
             ending,
             code: learned.code,
+            provider_id: detail.get("provider_id").and_then(|id| id.as_str()).map(Into::into),
             detail: serde_json::to_string(&detail).ok(),
         }
     }
@@ -237,6 +240,9 @@ struct Detail<'a> {
     ip: Option<std::net::IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<&'a str>,
+    /// Under which a provider took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stage: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -262,6 +268,7 @@ impl<'a> Detail<'a> {
             host: trail.host.as_deref(),
             ip: trail.peer,
             tls: trail.tls.as_deref(),
+            provider_id: trail.provider_id.as_deref(),
             took_ms: trail.took.as_millis() as u64,
             ..Self::default()
         };
@@ -314,6 +321,7 @@ pub async fn settle(
     let holds: Vec<i32> = batch.iter().map(|s| s.hold.get()).collect();
     let codes: Vec<Option<i16>> = batch.iter().map(|s| s.code).collect();
     let details: Vec<Option<&str>> = batch.iter().map(|s| s.detail.as_deref()).collect();
+    let provider_ids: Vec<Option<&str>> = batch.iter().map(|s| s.provider_id.as_deref()).collect();
     let doubts: Vec<Option<bool>> = batch.iter().map(|s| s.in_doubt()).collect();
     let condemned: Vec<bool> =
         batch.iter().map(|s| matches!(s.ending, Ending::Bounced { condemned: true })).collect();
@@ -336,6 +344,7 @@ pub async fn settle(
         .bind(doubts)
         .bind(condemned)
         .bind(reasons)
+        .bind(provider_ids)
         .fetch_all(pool)
         .await?;
     Ok(settled.into_iter().map(DeliveryId::new).collect())

@@ -11,9 +11,11 @@
 
 mod authentic;
 mod cache;
+pub mod choice;
 pub mod collector;
 pub mod dane;
 mod dns;
+pub mod health;
 pub mod https;
 pub mod mailbox_provider;
 mod mx;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::tls_policy::TlsPolicy;
-use crate::config::{Auth, ClientCertificate, Source, TlsMode};
+use crate::config::{Auth, ClientCertificate, Provider, Source, TlsMode};
 use crate::domain::ids::MailboxProvider;
 
 /// Where one delivery goes.
@@ -16,8 +16,31 @@ pub struct RoutePlan {
     pub mailbox_provider: MailboxProvider,
     /// What we send from.
     pub source: Arc<Source>,
-    /// Addresses to try, best first; never empty.
+    /// Addresses to try, best first; empty only where a provider sends.
     pub hops: Vec<Hop>,
+    /// The provider that sends, on a route to one.
+    pub provider: Option<Arc<Provider>>,
+}
+
+/// Whom deliveries stand in line for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// A host.
+    Host(SocketAddr),
+    /// The provider of the route of this name.
+    Provider(Arc<str>),
+}
+
+impl RoutePlan {
+    /// Whom a delivery stands in line for first, and how many are served at once there.
+    /// `None`: nothing would be sent.
+    pub fn counter(&self) -> Option<(Counter, u32)> {
+        if let Some(provider) = &self.provider {
+            return Some((Counter::Provider(Arc::clone(&self.route)), provider.max_requests));
+        }
+        let hop = self.hops.first()?;
+        Some((Counter::Host(hop.address), hop.max_connections))
+    }
 }
 
 /// One address of one host, and what is asked of a session with it.

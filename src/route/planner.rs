@@ -11,6 +11,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use sqlx::PgPool;
 
+use super::choice::{Part, Parts, RouteChoice};
 use super::dns::ResolverError;
 use super::https::NoClient;
 use super::mailbox_provider::MailboxProviders;
@@ -21,8 +22,7 @@ use super::policies::Lasting;
 use super::tls_policy::TlsPolicy;
 use super::tls_result::Tally;
 use super::way::{Lead, Lookups, Place, Way};
-use crate::config::{Dns, RouteRule, Settings, Source, Stage as WarmUpStage, TlsPolicies};
-use crate::domain::clock::Clock;
+use crate::config::{Dns, Route, RouteRule, Settings, Source, TlsPolicies};
 use crate::domain::ids::MailboxProvider;
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 
@@ -35,17 +35,6 @@ const MAX_HOPS_PER_HOST: usize = 4;
 #[derive(Debug)]
 pub struct Planner {
     table: RwLock<Arc<Table>>,
-}
-
-/// The way out for a lane.
-#[derive(Debug, Clone)]
-pub struct RouteChoice {
-    /// The route's name.
-    pub route: Arc<str>,
-    /// The source's name.
-    pub source: Arc<str>,
-    way: Arc<Way>,
-    from: Arc<Source>,
 }
 
 /// Why no planner can be made of these settings.
@@ -79,7 +68,7 @@ pub enum PlannerError {
 impl Planner {
     /// Plans by these settings.
     pub fn new(settings: &Settings) -> Result<Self, PlannerError> {
-        let table = Table::read(settings, &Lookups::default())?;
+        let table = Table::read(settings, &Lookups::default(), &[])?;
         table.lookups.lasting.tally.want(settings.tls_report.is_some());
         Ok(Self { table: RwLock::new(Arc::new(table)) })
     }
@@ -91,7 +80,7 @@ impl Planner {
             && before.tls == settings.tls
             && before.lookups.own == Own::of(&settings.sources);
         let kept = if same { before.lookups.clone() } else { before.lookups.anew() };
-        let table = Table::read(settings, &kept)?;
+        let table = Table::read(settings, &kept, &before.ways)?;
         table.lookups.lasting.tally.want(settings.tls_report.is_some());
         *self.table.write() = Arc::new(table);
         Ok(())
@@ -127,14 +116,33 @@ impl Planner {
         let table = self.table();
         let matching =
             table.rules.iter().find(|(rule, _)| matches(rule, tenant, stream, mailbox_provider));
-        choice(matching.map_or(&table.default_way, |(_, way)| way))
+        RouteChoice::of(matching.map_or(&table.default_parts, |(_, parts)| parts))
     }
 
-    /// The way out by the route of this name, whatever the rules say; `None` when there is
-    /// none. Its sources have their turn call by call.
-    pub fn route_named(&self, name: &str) -> Option<RouteChoice> {
+    /// The same way out, but for the routes that `taken` leads elsewhere by name. `Err` is a name
+    /// that no route has: then nothing changes.
+    pub fn detoured<'n>(
+        &self,
+        choice: RouteChoice,
+        taken: impl Fn(&Arc<str>) -> Option<&'n Arc<str>>,
+    ) -> Result<RouteChoice, (RouteChoice, Arc<str>)> {
+        let detours: Vec<_> =
+            choice.routes().filter_map(|from| Some((Arc::clone(from), taken(from)?))).collect();
+        if detours.is_empty() {
+            return Ok(choice);
+        }
         let table = self.table();
-        table.ways.iter().find(|way| &*way.name == name).map(choice)
+        let mut others = Vec::with_capacity(detours.len());
+        for (from, to) in detours {
+            match part(&table.ways, to, 1) {
+                Some(part) => others.push((from, part)),
+                None => return Err((choice, Arc::clone(to))),
+            }
+        }
+        let replaced = |name: &Arc<str>| {
+            others.iter().find(|(from, _)| from == name).map(|(_, part)| part.clone())
+        };
+        Ok(choice.with(replaced))
     }
 
     /// The hops for a recipient's domain (lower-case A-labels). `known` is the
@@ -188,15 +196,19 @@ impl Planner {
                 let hop = |ip| way.hop(host, ip, &TlsPolicy::default());
                 Some(*ip).filter(fits).map(hop).into_iter().collect()
             }
+            Lead::Provider(_) => Vec::new(),
         };
-        if hops.is_empty() {
-            return Err(no_common_family(&choice.from));
-        }
+        let provider = match &way.lead {
+            Lead::Provider(provider) => Some(Arc::clone(provider)),
+            _ if hops.is_empty() => return Err(no_common_family(&choice.from)),
+            _ => None,
+        };
         Ok(RoutePlan {
             route: way.name.clone(),
             mailbox_provider: mailbox_provider.cloned().unwrap_or_else(MailboxProvider::other),
             source: choice.from.clone(),
             hops,
+            provider,
         })
     }
 
@@ -212,9 +224,9 @@ impl Planner {
 /// Everything that one set of settings says.
 #[derive(Debug)]
 struct Table {
-    rules: Vec<(RouteRule, Arc<Way>)>,
+    rules: Vec<(RouteRule, Parts)>,
     ways: Vec<Arc<Way>>,
-    default_way: Arc<Way>,
+    default_parts: Parts,
     providers: MailboxProviders,
     lookups: Lookups,
     dns: Dns,
@@ -222,64 +234,70 @@ struct Table {
 }
 
 impl Table {
-    fn read(settings: &Settings, kept: &Lookups) -> Result<Self, PlannerError> {
+    /// `before`: the ways of the old settings; what is known of a route outlives a reload that
+    /// does not change it.
+    fn read(
+        settings: &Settings,
+        kept: &Lookups,
+        before: &[Arc<Way>],
+    ) -> Result<Self, PlannerError> {
         let mut lookups = Lookups { own: Own::of(&settings.sources), ..kept.clone() };
         let sources: Vec<Arc<Source>> = settings.sources.iter().cloned().map(Arc::new).collect();
-        let ways = settings
-            .routes
-            .iter()
-            .map(|route| Way::read(route, &sources, settings, &mut lookups).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
-        let default_way = ways.first().ok_or(PlannerError::NoRoute)?.clone();
+        let mut read = |route: &Route| {
+            let mut way = Way::read(route, &sources, settings, &mut lookups)?;
+            if let Some(old) = before.iter().find(|old| old.route == *route) {
+                way.health.clone_from(&old.health);
+            }
+            Ok::<_, PlannerError>(Arc::new(way))
+        };
+        let ways = settings.routes.iter().map(&mut read).collect::<Result<Vec<_>, _>>()?;
+        let known = |name: &str, weight| {
+            part(&ways, name, weight).ok_or_else(|| PlannerError::UnknownRoute(name.to_owned()))
+        };
+        let parts = |shares: Vec<Part>| Parts::try_new(shares).ok_or(PlannerError::NoRoute);
+        let first = settings.routes.first().ok_or(PlannerError::NoRoute)?;
+        let default_parts = parts(vec![known(&first.name, 1)?])?;
         let lead = |rule: &RouteRule| {
-            let way = ways.iter().find(|way| *way.name == *rule.route);
-            let way = way.ok_or_else(|| PlannerError::UnknownRoute(rule.route.clone()))?;
-            let Some(name) = &rule.pool else { return Ok((rule.clone(), way.clone())) };
-            let pool = settings.pools.iter().find(|pool| pool.name == *name);
-            let pool = pool.ok_or_else(|| PlannerError::UnknownPool(name.clone()))?;
-            let way = way.with_pool(&pool.sources, &sources)?;
-            Ok((rule.clone(), Arc::new(way)))
+            let shares = rule.split.iter().map(|share| known(&share.route, share.weight));
+            let mut shares = shares.collect::<Result<Vec<_>, _>>()?;
+            if let Some(name) = &rule.pool {
+                let pool = settings.pools.iter().find(|pool| pool.name == *name);
+                let pool = pool.ok_or_else(|| PlannerError::UnknownPool(name.clone()))?;
+                for share in &mut shares {
+                    share.take_pool(&pool.sources, &sources)?;
+                }
+            }
+            Ok::<_, PlannerError>((rule.clone(), parts(shares)?))
         };
         let rules = settings.rules.iter().map(lead).collect::<Result<_, PlannerError>>()?;
+        for fallback in settings.routes.iter().filter_map(|route| route.fallback.as_deref()) {
+            known(fallback, 1)?;
+        }
         let providers = MailboxProviders::new(&settings.mailbox_providers);
         let (dns, tls) = (settings.dns.clone(), settings.tls.clone());
-        Ok(Self { rules, ways, default_way, providers, lookups, dns, tls })
+        Ok(Self { rules, ways, default_parts, providers, lookups, dns, tls })
     }
 }
 
-/// The name of the route that these settings choose for a lane; `None` when there is no route.
-pub fn route_by_rule<'s>(
+/// A route with its fallback.
+fn part(ways: &[Arc<Way>], name: &str, weight: u32) -> Option<Part> {
+    let find = |name: &str| ways.iter().find(|way| *way.name == *name).cloned();
+    let way = find(name)?;
+    let fallback = way.route.fallback.as_deref().and_then(find);
+    Some(Part { way, weight, fallback, held: false })
+}
+
+/// The names of the routes that these settings choose for a lane; none when there is no route.
+pub fn routes_by_rule<'s>(
     settings: &'s Settings,
     tenant: &str,
     stream: &str,
     mailbox_provider: &MailboxProvider,
-) -> Option<&'s str> {
+) -> Vec<&'s str> {
     let rule = settings.rules.iter().find(|rule| matches(rule, tenant, stream, mailbox_provider));
-    rule.map(|rule| &*rule.route).or_else(|| settings.routes.first().map(|route| &*route.name))
-}
-
-impl RouteChoice {
-    /// The same way from a source that is warm, for what a source in its warm-up may not
-    /// take today; `None` when this one is warm, or no other is.
-    pub fn overflow(&self) -> Option<Self> {
-        let now = Clock::System.unix_seconds();
-        if self.from.stage(now) == WarmUpStage::Warm {
-            return None;
-        }
-        self.way.sources.next_warm(now).map(|from| choice_from(&self.way, from))
-    }
-}
-
-fn choice(way: &Arc<Way>) -> RouteChoice {
-    choice_from(way, way.sources.next(Clock::System.unix_seconds()))
-}
-
-fn choice_from(way: &Arc<Way>, from: Arc<Source>) -> RouteChoice {
-    RouteChoice {
-        route: way.name.clone(),
-        source: Arc::from(from.name.as_str()),
-        way: Arc::clone(way),
-        from,
+    match rule {
+        Some(rule) => rule.split.iter().map(|share| &*share.route).collect(),
+        None => settings.routes.first().map(|route| &*route.name).into_iter().collect(),
     }
 }
 
@@ -308,7 +326,8 @@ fn no_common_family(source: &Source) -> Verdict {
 mod tests {
     use super::*;
     use crate::config::secret::Secret;
-    use crate::config::{Auth, Pool, Proof, Ramp, Route, RouteKind, TlsMode, WarmUp};
+    use crate::config::{Auth, Pool, Proof, Ramp, RouteKind, Share, TlsMode, WarmUp};
+    use crate::domain::clock::Clock;
 
     fn relay(name: &str, host: &str) -> Route {
         let kind = RouteKind::Relay { host: host.into(), port: 2525, auth: None };
@@ -321,7 +340,7 @@ mod tests {
             tenant: name(tenant),
             stream: name(stream),
             mailbox_provider: name(provider),
-            route: route.into(),
+            split: vec![Share { route: route.into(), weight: 1 }],
             pool: None,
         }
     }

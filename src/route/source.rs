@@ -31,6 +31,12 @@ impl Sources {
         Ok(Self { sources, next: AtomicUsize::new(0) })
     }
 
+    /// A provider sends from what it has: a source without a name, which no limit counts.
+    pub(super) fn of_a_provider() -> Self {
+        let nameless = Source { name: String::new(), ..Source::default() };
+        Self { sources: vec![Arc::new(nameless)], next: AtomicUsize::new(0) }
+    }
+
     /// Whose turn it is at a time (seconds since 1970): those in their warm-up come first,
     /// for what they may not take goes to the warm ones; those whose warm-up lies ahead last.
     pub(super) fn next(&self, now: u64) -> Arc<Source> {

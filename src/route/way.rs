@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::health::{Health, Shut};
 use super::mx::MxLookup;
 use super::own::Own;
 use super::plan::Hop;
@@ -11,7 +12,9 @@ use super::policies::{Lasting, Policies};
 use super::relay::{RelayLookup, literal};
 use super::source::Sources;
 use super::tls_policy::{Login, TlsPolicy, asked};
-use crate::config::{Auth, ClientCertificate, Dns, Route, RouteKind, Settings, Source, TlsMode};
+use crate::config::{
+    Auth, ClientCertificate, Dns, Provider, Route, RouteKind, Service, Settings, Source, TlsMode,
+};
 
 /// A route.
 #[derive(Debug)]
@@ -19,7 +22,9 @@ pub(super) struct Way {
     pub(super) name: Arc<str>,
     pub(super) sources: Sources,
     pub(super) lead: Lead,
-    route: Route,
+    /// Where one account stands behind all of it.
+    pub(super) health: Option<Arc<Health>>,
+    pub(super) route: Route,
     certificate: Option<Arc<ClientCertificate>>,
 }
 
@@ -30,6 +35,8 @@ pub(super) enum Lead {
     Mx { lookup: Arc<MxLookup>, policies: Option<Arc<Policies>>, port: u16 },
     /// To one relay.
     Relay { host: Arc<str>, place: Place, port: u16, auth: Option<Arc<Auth>> },
+    /// To a provider's API.
+    Provider(Arc<Provider>),
 }
 
 /// Where a relay is.
@@ -59,9 +66,12 @@ impl Way {
         settings: &Settings,
         lookups: &mut Lookups,
     ) -> Result<Self, PlannerError> {
-        let sources = Sources::try_new(sources, &route.sources).map_err(|source_name| {
-            PlannerError::UnknownSource { route: route.name.clone(), source_name }
-        })?;
+        let sources = match &route.kind {
+            RouteKind::Provider(_) => Sources::of_a_provider(),
+            _ => Sources::try_new(sources, &route.sources).map_err(|source_name| {
+                PlannerError::UnknownSource { route: route.name.clone(), source_name }
+            })?,
+        };
         let dns = &settings.dns;
         let lead = match &route.kind {
             RouteKind::Mx { port } => {
@@ -77,23 +87,44 @@ impl Way {
                 let auth = auth.clone().map(Arc::new);
                 Lead::Relay { host: Arc::from(host.as_str()), place, port: *port, auth }
             }
+            RouteKind::Provider(provider) => Lead::Provider(Arc::new((**provider).clone())),
         };
         let certificate = route.client_certificate.clone().map(Arc::new);
+        let health = (!matches!(lead, Lead::Mx { .. })).then(Arc::default);
         let name = Arc::from(route.name.as_str());
-        Ok(Self { name, sources, lead, route: route.clone(), certificate })
+        Ok(Self { name, sources, lead, health, route: route.clone(), certificate })
     }
 
-    /// The same route from other sources.
+    /// Whether it is out.
+    pub(super) fn shut(&self) -> Option<Shut> {
+        self.health.as_ref()?.shut()
+    }
+
+    /// Amazon SES writes these anew (its guide, "Manual DKIM signing").
+    pub(super) fn rewritten_headers(&self) -> &'static [&'static str] {
+        match &self.lead {
+            Lead::Provider(provider) if matches!(provider.service, Service::Ses { .. }) => {
+                &["Date", "Message-ID"]
+            }
+            _ => &[],
+        }
+    }
+
+    /// The same route from other sources; a provider sends from its own.
     pub(super) fn with_pool(
         &self,
         names: &[String],
         sources: &[Arc<Source>],
     ) -> Result<Self, PlannerError> {
-        let sources = Sources::try_new(sources, names).map_err(|source_name| {
-            PlannerError::UnknownSource { route: self.route.name.clone(), source_name }
-        })?;
-        let (name, lead, route) = (self.name.clone(), self.lead.clone(), self.route.clone());
-        Ok(Self { name, sources, lead, route, certificate: self.certificate.clone() })
+        let sources = match &self.lead {
+            Lead::Provider(_) => Sources::of_a_provider(),
+            _ => Sources::try_new(sources, names).map_err(|source_name| {
+                PlannerError::UnknownSource { route: self.route.name.clone(), source_name }
+            })?,
+        };
+        let (name, lead, health) = (self.name.clone(), self.lead.clone(), self.health.clone());
+        let (route, certificate) = (self.route.clone(), self.certificate.clone());
+        Ok(Self { name, sources, lead, health, route, certificate })
     }
 
     /// A hop of this route, to a host of which `policy` is known.
@@ -101,6 +132,8 @@ impl Way {
         let (port, auth) = match &self.lead {
             Lead::Mx { port, .. } => (*port, None),
             Lead::Relay { port, auth, .. } => (*port, auth.clone()),
+            // A provider has no hops.
+            Lead::Provider(_) => (0, None),
         };
         let login = if auth.is_some() { Login::Password } else { Login::None };
         Hop {

@@ -120,6 +120,17 @@ pub const METRICS: &[Description] = &[
         &["policy"],
         "Attempts that ended in doubt, by their worker's death or without a reply to the final dot; policy is resend or hold.",
     ),
+    gauge(
+        "postrider_route_out",
+        Unit::Count,
+        &["reason", "route"],
+        "1 while this process does not use a route: breaker, quota, login or pace.",
+    ),
+    counter(
+        "postrider_route_outs_total",
+        &["reason", "route"],
+        "Times that a relay or provider went out of use, by reason: breaker, quota, login or pace.",
+    ),
     seconds("postrider_settlement_seconds", &[], "Time for writing one batch of outcomes."),
     counter("postrider_settled_total", &[], "Outcomes written."),
     counter(

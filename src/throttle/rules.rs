@@ -162,6 +162,8 @@ fn whole_quota(rate: f64, burst: Option<u32>) -> Quota {
 /// How many names of the key a scope names; `None` when it is about other keys.
 fn exactness(scope: &ThrottleScope, key: &Key) -> Option<u8> {
     match (scope, key) {
+        // A provider sends from what it has: there is no source to count.
+        (_, Key::Source(name) | Key::SourceMailboxProvider(name, _)) if name.is_empty() => None,
         (ThrottleScope::Tenant { tenant }, Key::Tenant(name)) => one(tenant.as_ref(), name),
         (ThrottleScope::MailboxProvider { mailbox_provider }, Key::MailboxProvider(name)) => {
             one(mailbox_provider.as_ref(), name.as_str())

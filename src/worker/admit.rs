@@ -9,8 +9,8 @@ use super::writing::Writing;
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::queue::lane::Lane;
 use crate::queue::session::Session;
+use crate::route::choice::RouteChoice;
 use crate::route::plan::RoutePlan;
-use crate::route::planner::RouteChoice;
 use crate::throttle::gate::Permit;
 use crate::throttle::key::Plan;
 use crate::throttle::limiter::Limiter;
@@ -60,7 +60,7 @@ impl Ready {
 
 impl Admission {
     /// Lets a planned delivery start, or postpones it. `permit` is exchanged when the MX
-    /// showed another mailbox provider than the lane's, or another source was chosen.
+    /// showed another mailbox provider than the lane's, or another way was chosen.
     pub async fn admit(
         &self,
         lane: &Lane,
@@ -69,7 +69,8 @@ impl Admission {
         permit: &mut Permit,
     ) -> Result<(), Outcome> {
         self.ready.check()?;
-        if plan.mailbox_provider == lane.mailbox_provider && plan.source.name == *choice.source {
+        let same_way = plan.source.name == *choice.source && plan.route == choice.route;
+        if plan.mailbox_provider == lane.mailbox_provider && same_way {
             return Ok(());
         }
         let keys = Plan {

@@ -135,7 +135,10 @@ impl Running {
             planning: Planning::new(Arc::clone(&planner), pool.clone()),
             admission: Admission { limiter: Arc::clone(&limiter), ready: ready.clone() },
             intending: Intending::new(intents, ready),
-            carrier: Carrier { smtp: Arc::clone(&shared.smtp) },
+            carrier: Carrier {
+                smtp: Arc::clone(&shared.smtp),
+                providers: Arc::clone(&shared.providers),
+            },
             hearing: Arc::clone(&shared.hearing),
             policies: Policies::new(&now),
         });

@@ -3,39 +3,54 @@
 use std::sync::Arc;
 
 use super::intend::Turn;
+use crate::domain::ids::DeliveryId;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::{Receipt, Trail};
 use crate::message::letter::Letter;
+use crate::provider::deliver::{Mail, Providers};
 use crate::route::plan::RoutePlan;
 use crate::smtp::deliver::Smtp;
 use crate::throttle::gate::Permit;
 
-/// The carriers. Provider APIs will stand beside SMTP here.
+/// The carriers.
 pub struct Carrier {
     /// One letter over one SMTP session.
     pub smtp: Arc<Smtp>,
+    /// One letter through a provider's API.
+    pub providers: Arc<Providers>,
 }
 
 impl Carrier {
-    /// Tries the plan's hops; `turn` says that the intent to is durable. The permit is spent
-    /// when a peer was asked; a delivery that only waited for a connection gives it back.
+    /// Tries the plan's hops, or asks its provider; `turn` says that the intent to is durable.
+    /// The permit is spent when a peer was asked; a delivery that only waited for a connection
+    /// gives it back.
     pub async fn deliver(
         &self,
+        delivery: DeliveryId,
         letter: &Letter,
         plan: &RoutePlan,
         turn: Turn,
         permit: &mut Permit,
         trail: &mut Trail,
     ) -> Result<Receipt, Outcome> {
-        let delivery = self.smtp.deliver_while(&|| turn.still_stands(), letter, plan).await;
-        if delivery.takes_next {
-            turn.could_be_followed();
-        }
+        let may_begin = || turn.still_stands();
+        let result = if let Some(provider) = &plan.provider {
+            let mail = Mail { delivery, letter };
+            let done = self.providers.deliver_while(&may_begin, mail, plan, provider).await;
+            *trail = done.trail;
+            done.result
+        } else {
+            let done = self.smtp.deliver_while(&may_begin, letter, plan).await;
+            if done.takes_next {
+                turn.could_be_followed();
+            }
+            *trail = done.trail;
+            done.result
+        };
         drop(turn);
-        *trail = delivery.trail;
-        if !matches!(delivery.result, Err(Outcome::Postponed { .. })) {
+        if !matches!(result, Err(Outcome::Postponed { .. })) {
             permit.spend();
         }
-        delivery.result
+        result
     }
 }

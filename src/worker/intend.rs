@@ -5,7 +5,6 @@
 //! many behind them as hide the time of the commit. Holding a [`Turn`] is the right to send.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +17,7 @@ use super::intents::Intents;
 use crate::domain::failpoint::{self, Point};
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::queue::job::Job;
-use crate::route::plan::{Hop, RoutePlan};
+use crate::route::plan::{Counter, RoutePlan};
 use crate::smtp::pool::PATIENCE;
 use crate::smtp::slots::{Slot, Slots};
 
@@ -35,7 +34,7 @@ pub struct Intending {
 
 #[derive(Debug, Default)]
 struct Hosts {
-    known: HashMap<SocketAddr, Host>,
+    known: HashMap<Counter, Host>,
     swept_at: usize,
 }
 
@@ -50,7 +49,7 @@ struct Host {
 #[derive(Debug)]
 pub struct Turn {
     ready: Ready,
-    /// Held for as long as the turn; a plan without hops has none.
+    /// Held for as long as the turn; a plan that sends nothing has none.
     place: Option<(Slot, Arc<Meter>)>,
 }
 
@@ -87,9 +86,8 @@ impl Intending {
     /// durable.
     pub async fn intend(&self, job: &Job, plan: &RoutePlan) -> Result<Turn, Outcome> {
         let turn = |place| Turn { ready: self.ready.clone(), place };
-        // A plan without hops sends nothing.
-        let Some(hop) = plan.hops.first() else { return Ok(turn(None)) };
-        let (slots, meter) = self.line_to(hop);
+        let Some((counter, at_once)) = plan.counter() else { return Ok(turn(None)) };
+        let (slots, meter) = self.line_to(counter, at_once);
         let busy = Outcome::Postponed { delay: PATIENCE, reason: WaitReason::Connections };
         let Ok(Some(slot)) = timeout(PATIENCE, slots.take()).await else { return Err(busy) };
         // It may have waited for long: nothing that could not be begun is declared.
@@ -105,14 +103,14 @@ impl Intending {
     }
 
     /// The line of deliveries to a host, as long as it should be now.
-    fn line_to(&self, hop: &Hop) -> (Slots, Arc<Meter>) {
-        let (connections, now) = (hop.max_connections.max(1), Instant::now());
+    fn line_to(&self, counter: Counter, at_once: u32) -> (Slots, Arc<Meter>) {
+        let (connections, now) = (at_once.max(1), Instant::now());
         let mut hosts = self.hosts.lock();
         if hosts.known.len() > hosts.swept_at.saturating_mul(2).max(MANY_HOSTS) {
             hosts.known.retain(|_, host| !host.slots.is_unused());
             hosts.swept_at = hosts.known.len();
         }
-        let host = hosts.known.entry(hop.address).or_insert_with(|| Host {
+        let host = hosts.known.entry(counter).or_insert_with(|| Host {
             slots: Slots::new(connections),
             ahead: Ahead::new(connections, now),
             meter: Arc::default(),

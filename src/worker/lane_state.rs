@@ -7,8 +7,9 @@ use super::crowd::CrowdId;
 use super::order::Rank;
 use super::quiet::Nights;
 use super::waits::LaneRecord;
+use crate::domain::outcome::WaitReason;
 use crate::queue::lane::Lane;
-use crate::route::planner::RouteChoice;
+use crate::route::choice::RouteChoice;
 use crate::throttle::gate::Gate;
 use crate::throttle::metrics::Waiting;
 
@@ -55,10 +56,10 @@ impl LaneState {
         self.blocked
     }
 
-    /// When its quiet hours end, or its clock is looked at again.
-    pub(super) const fn rests_until(&self) -> Option<Instant> {
+    /// Until when it rests, or is looked at again, and why.
+    pub(super) const fn rests(&self) -> Option<(Instant, WaitReason)> {
         match self.place {
-            Place::Resting(until) => Some(until),
+            Place::Resting(until, reason) => Some((until, reason)),
             _ => None,
         }
     }
@@ -71,8 +72,8 @@ pub(super) enum Place {
     Aside,
     /// For room in a limit.
     Crowd(CrowdId),
-    /// For the end of its quiet hours, or for a look at the clock.
-    Resting(Instant),
+    /// For the end of its quiet hours, or for its route, or for another look at either.
+    Resting(Instant, WaitReason),
     /// For its turn.
     Ready,
 }

@@ -20,7 +20,7 @@ use super::waits::LaneRecord;
 use crate::domain::ids::{LaneId, TenantId};
 use crate::domain::outcome::WaitReason;
 use crate::queue::lane::{Blocks, Lane};
-use crate::route::planner::RouteChoice;
+use crate::route::choice::RouteChoice;
 use crate::throttle::gate::Gate;
 use crate::throttle::key::Key;
 use crate::throttle::metrics::Waiting;
@@ -75,7 +75,8 @@ impl LaneBook {
         let warm = known.is_some_and(|known| known.warm);
         let served = known.map_or(0, |known| known.served);
         let record = known.map_or(LaneRecord::new(now), |known| known.record.renewed());
-        let blocked = self.blocks.cover(&lane, &choice.route);
+        let blocked = is_blocked(&self.blocks, &lane, &choice);
+        let choice = hold_fallbacks(&self.blocks, &lane, &choice).unwrap_or(choice);
         self.lanes.insert(
             id,
             LaneState {
@@ -117,10 +118,18 @@ impl LaneBook {
         self.blocks.clone_from(blocks);
         let mut changed = Vec::new();
         for (id, state) in &mut self.lanes {
-            let blocked = self.blocks.cover(&state.lane, &state.choice.route);
+            let blocked = is_blocked(&self.blocks, &state.lane, &state.choice);
             if blocked != state.blocked {
                 state.blocked = blocked;
                 changed.push(*id);
+            }
+            if let Some(choice) = hold_fallbacks(&self.blocks, &state.lane, &state.choice) {
+                state.choice = choice;
+            }
+            if let Some((_, other)) = &mut state.overflow
+                && let Some(choice) = hold_fallbacks(&self.blocks, &state.lane, other)
+            {
+                *other = choice;
             }
         }
         for id in changed {
@@ -270,7 +279,12 @@ impl LaneBook {
             let Some(state) = self.lanes.get_mut(&id) else { continue };
             if let Some(left) = state.nights.as_ref().and_then(Nights::left) {
                 state.waiting = Some(Waiting::begin(WaitReason::QuietHours));
-                self.rest(id, now + left.min(QUIET_LOOK));
+                self.rest(id, now + left.min(QUIET_LOOK), WaitReason::QuietHours);
+                continue;
+            }
+            if let Some(left) = state.choice.shut() {
+                state.waiting = Some(Waiting::begin(WaitReason::RouteOut));
+                self.rest(id, now + left.min(QUIET_LOOK), WaitReason::RouteOut);
                 continue;
             }
             let want = budget.min(per_lane.saturating_sub(picks.of(id)));
@@ -311,10 +325,10 @@ impl LaneBook {
     }
 
     /// Leaves a lane alone until a time.
-    fn rest(&mut self, lane: LaneId, until: Instant) {
+    fn rest(&mut self, lane: LaneId, until: Instant, reason: WaitReason) {
         self.unfile(lane);
         if let Some(state) = self.lanes.get_mut(&lane) {
-            state.place = Place::Resting(until);
+            state.place = Place::Resting(until, reason);
             self.resting.insert((until, lane));
         }
     }
@@ -363,7 +377,7 @@ impl LaneBook {
         match std::mem::replace(&mut state.place, Place::Aside) {
             Place::Aside => {}
             Place::Crowd(crowd) => self.crowds.leave(crowd, tenant, state.rank()),
-            Place::Resting(until) => {
+            Place::Resting(until, _) => {
                 self.resting.remove(&(until, lane));
             }
             Place::Ready => {
@@ -376,6 +390,16 @@ impl LaneBook {
             }
         }
     }
+}
+
+/// A pause of one of its routes holds a lane back, also one that is divided.
+fn is_blocked(blocks: &Blocks, lane: &Lane, choice: &RouteChoice) -> bool {
+    choice.routes().any(|route| blocks.cover(lane, route))
+}
+
+/// A paused route takes over from no other. `None`: nothing changes.
+fn hold_fallbacks(blocks: &Blocks, lane: &Lane, choice: &RouteChoice) -> Option<Arc<RouteChoice>> {
+    choice.holding(|route| blocks.cover(lane, route)).map(Arc::new)
 }
 
 /// Whether a limit is one of a source, so that another source may have room.

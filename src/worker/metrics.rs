@@ -10,6 +10,7 @@ use crate::domain::receipt::Trail;
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::settle::{DeadReason, Ending};
+use crate::route::health::Reason;
 
 /// An attempt ended.
 pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
@@ -101,6 +102,25 @@ pub fn intended(took: Duration, deliveries: usize, open: usize) {
 /// Deliveries in hand for which an intent stands.
 pub fn under_intent(open: usize) {
     gauge!("postrider_intents_open").set(open as f64);
+}
+
+/// A route went out.
+pub fn route_out(route: &str, reason: Reason) {
+    for other in Reason::ALL {
+        let out = if other == reason { 1.0 } else { 0.0 };
+        gauge!("postrider_route_out", "route" => route.to_owned(), "reason" => other.as_str())
+            .set(out);
+    }
+    counter!("postrider_route_outs_total", "route" => route.to_owned(), "reason" => reason.as_str())
+        .increment(1);
+}
+
+/// A route is in use again.
+pub fn route_in(route: &str) {
+    for reason in Reason::ALL {
+        gauge!("postrider_route_out", "route" => route.to_owned(), "reason" => reason.as_str())
+            .set(0.0);
+    }
 }
 
 /// A statement failed and is tried again.

@@ -3,6 +3,7 @@
 pub mod admit;
 pub mod ahead;
 mod blame;
+pub mod choose;
 mod crowd;
 pub mod daemon;
 pub mod deliver;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::domain::ids::LaneId;
-use crate::route::planner::RouteChoice;
+use crate::route::choice::RouteChoice;
 use crate::throttle::gate::Permit;
 
 /// Leave to send one delivery of a lane, and the way it goes.

@@ -1,8 +1,8 @@
 //! One message, from claim to settlement. Read this file first.
 //!
 //! ```text
-//!     claim ─► screen ─► render ─► plan ─► admit ─► intend ─► deliver ─► hear ─► decide ─► settle
-//!                 └─────────┴────────┴───────┴─────────┴─────────┘
+//!     claim ─► screen ─► choose ─► render ─► plan ─► admit ─► intend ─► deliver ─► hear ─► decide ─► settle
+//!                 └─────────┴─────────┴────────┴───────┴─────────┴─────────┘
 //!                     any of these may end the journey with an Outcome
 //! ```
 //!
@@ -16,6 +16,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 
 use super::admit::Admission;
+use super::choose;
 use super::deliver::Carrier;
 use super::hearing::Hearing;
 use super::intend::Intending;
@@ -31,7 +32,7 @@ use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::retry;
 use crate::queue::settle::Settlement;
-use crate::route::planner::RouteChoice;
+use crate::route::choice::RouteChoice;
 use crate::throttle::gate::Permit;
 
 /// A job in hand, with the room and the leave it was claimed with.
@@ -41,7 +42,7 @@ pub struct Claim {
     pub job: Job,
     /// Where it waited.
     pub lane: Arc<Lane>,
-    /// The way out of its lane.
+    /// The ways out of its lane.
     pub choice: Arc<RouteChoice>,
     /// Leave to send; given back unless a peer was asked.
     pub permit: Permit,
@@ -92,15 +93,29 @@ impl Pipeline {
     async fn attempt(&self, claim: &mut Claim, trail: &mut Trail) -> Result<Receipt, Outcome> {
         let job = screen::pass(&claim.job)?;
         self.quiet.pass(job, &claim.lane)?;
-        let rendered = self.rendering.render(job, &claim.lane).await?;
-        let mut plan = self.planning.plan(&claim.choice, &claim.lane, &rendered.letter).await?;
-        let cleared = self.hearing.clear(&mut plan, rendered.letter.recipient().domain())?;
-        self.admission.admit(&claim.lane, &claim.choice, &plan, &mut claim.permit).await?;
-        let turn = self.intending.intend(&claim.job, &plan).await?;
+        let way = choose::choose(claim)?;
+        let result = self.by(&way, claim, trail).await;
+        choose::learn(claim, &way, result)
+    }
+
+    /// By one way.
+    async fn by(
+        &self,
+        way: &RouteChoice,
+        claim: &mut Claim,
+        trail: &mut Trail,
+    ) -> Result<Receipt, Outcome> {
+        let (job, lane) = (&claim.job, &claim.lane);
+        let rendered = self.rendering.render(job, lane, way).await?;
+        let letter = &rendered.letter;
+        let mut plan = self.planning.plan(way, lane, letter).await?;
+        let cleared = self.hearing.clear(&mut plan, letter.recipient().domain())?;
+        self.admission.admit(lane, &claim.choice, &plan, &mut claim.permit).await?;
+        let turn = self.intending.intend(job, &plan).await?;
         self.admission.freshen(&mut claim.permit).await?;
-        let ended =
-            self.carrier.deliver(&rendered.letter, &plan, turn, &mut claim.permit, trail).await;
-        self.hearing.heard(&claim.lane, &plan, &cleared, trail, ended)
+        let carrier = &self.carrier;
+        let ended = carrier.deliver(job.id, letter, &plan, turn, &mut claim.permit, trail).await;
+        self.hearing.heard(lane, &plan, &cleared, trail, ended)
     }
 }
 

@@ -10,8 +10,9 @@ use crate::domain::ids::MailboxProvider;
 use crate::domain::outcome::Outcome;
 use crate::message::letter::Letter;
 use crate::queue::lane::{Lane, learn_domain};
+use crate::route::choice::RouteChoice;
 use crate::route::plan::RoutePlan;
-use crate::route::planner::{Planner, RouteChoice};
+use crate::route::planner::Planner;
 
 /// Domains whose provider was told to the database by this process.
 const REMEMBERED: usize = 10_000;

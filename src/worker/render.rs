@@ -30,6 +30,7 @@ use crate::message::unsubscribe::{TokenKey, link};
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::{content, deadline};
+use crate::route::choice::RouteChoice;
 use crate::tenant::domain::{DomainError, DomainKeys};
 use crate::tenant::return_path::ReturnDomains;
 use crate::tenant::seal::{SealError, Sealer};
@@ -125,7 +126,14 @@ impl Rendering {
 
     /// The letter of a job. What cannot be rendered ends as malformed; what cannot be
     /// signed for now waits, and is never sent unsigned.
-    pub async fn render(&self, job: &Job, lane: &Lane) -> Result<Rendered, Outcome> {
+    ///
+    /// The signature covers nothing that the carrier of `way` writes anew.
+    pub async fn render(
+        &self,
+        job: &Job,
+        lane: &Lane,
+        way: &RouteChoice,
+    ) -> Result<Rendered, Outcome> {
         let recipient = Address::try_new(&job.recipient)
             .map_err(|error| Outcome::Malformed { reason: format!("recipient: {error}") })?;
         let message = self.message(job.message).await?;
@@ -151,7 +159,7 @@ impl Rendering {
         };
         let memory = self.room_for(message.bytes).await?;
         let task = Task {
-            renderer: self.renderer.clone(),
+            renderer: self.renderer.clone().sparing(way.rewritten_headers()),
             delivery: job.id,
             recipient,
             payload: job.payload.clone(),

@@ -1,4 +1,4 @@
-//! What all cells of one process share: the limits, the ways out and the SMTP connections.
+//! What all cells of one process share: the limits, the ways out and the connections.
 //!
 //! A receiver does not care which database a mail comes from, so limits hold over all cells.
 //! They are dealt in the home cell, where every process has a session, also one that serves
@@ -22,6 +22,7 @@ use super::telling;
 use crate::config::{Settings, ThrottleRule};
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
+use crate::provider::deliver::Providers;
 use crate::reply;
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
@@ -43,6 +44,7 @@ pub struct Shared {
     pub(super) planner: Arc<Planner>,
     pub(super) smtp: Arc<Smtp>,
     pub(super) hearing: Arc<Hearing>,
+    pub(super) providers: Arc<Providers>,
     /// Settings that the shared parts have taken over.
     pub(super) applied: watch::Receiver<Arc<Settings>>,
     /// Under which session of the home cell limits are exchanged; none before the first.
@@ -79,6 +81,7 @@ impl Shared {
             limiter: Arc::new(Limiter::shared(&limits(&now))),
             smtp: Arc::new(smtp.minding(Arc::clone(&breakers))),
             planner,
+            providers: Arc::default(),
             hearing: Arc::new(Hearing::new(&now, breakers)),
             applied,
             at_home: Mutex::default(),

@@ -16,7 +16,7 @@ use super::pump::Pump;
 use crate::domain::ids::LaneId;
 use crate::queue::lane::{self, Lane, Orders};
 use crate::queue::{GENERATIONS, Generation};
-use crate::route::planner::RouteChoice;
+use crate::route::choice::RouteChoice;
 use crate::throttle::key::Plan;
 
 /// How long a hint keeps a lane in view. Hints are written once a second at most and
@@ -154,16 +154,15 @@ impl Pump {
     /// Knows a lane by its limits, its way out and its quiet hours under the settings in force
     /// and what operators said.
     pub(super) fn enter(&self, view: &mut View, lane: Arc<Lane>) {
-        let mut choice =
+        let ruled =
             self.planner.route_for(&lane.tenant_name, &lane.stream_name, &lane.mailbox_provider);
-        if let Some(route) = view.orders.detours.find(&lane, &choice.route) {
-            if let Some(other) = self.planner.route_named(route) {
-                choice = other;
-            } else {
-                // This process runs under an older configuration: as if nothing had been said.
-                tracing::warn!(%route, "mail was moved to a route that is not configured");
-            }
-        }
+        let detours = &view.orders.detours;
+        let choice = self.planner.detoured(ruled, |route| detours.find(&lane, route));
+        let choice = choice.unwrap_or_else(|(ruled, route)| {
+            // This process runs under an older configuration: as if nothing had been said.
+            tracing::warn!(%route, "mail was moved to a route that is not configured");
+            ruled
+        });
         let gate = |choice: &RouteChoice| {
             self.limiter.gate(&Plan {
                 tenant: Arc::clone(&lane.tenant_name),

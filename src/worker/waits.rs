@@ -122,8 +122,8 @@ impl LaneBook {
             let (lane, record) = (&state.lane, &state.record);
             let (hold, limited) = if state.is_blocked() {
                 (Hold::Paused, None)
-            } else if state.rests_until().is_some() {
-                (Hold::Limit(WaitReason::QuietHours), None)
+            } else if let Some((_, reason)) = state.rests() {
+                (Hold::Limit(reason), None)
             } else if let Some(limited) = &record.limited {
                 (Hold::Limit(limited.reason), Some(limited))
             } else if record.short && record.warm_since + PASSED_OVER > now {
@@ -141,7 +141,10 @@ impl LaneBook {
                 hold,
                 limit: limited.map(|limited| limited.key.clone()),
                 since: limited.map_or(record.warm_since, |limited| limited.since),
-                until: state.rests_until().or(limited.and_then(|limited| limited.until)),
+                until: state
+                    .rests()
+                    .map(|(until, _)| until)
+                    .or(limited.and_then(|limited| limited.until)),
                 taken: record.taken,
             });
         }

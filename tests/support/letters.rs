@@ -48,6 +48,7 @@ pub fn plan(hops: Vec<Hop>) -> RoutePlan {
             ..Source::default()
         }),
         hops,
+        provider: None,
     }
 }
 

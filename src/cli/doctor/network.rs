@@ -8,7 +8,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::finding::Finding;
 use super::names::Names;
-use crate::config::{RouteKind, Settings, Source};
+use crate::config::{Provider, RouteKind, Settings, Source};
 
 /// Longest wait for a connection and its greeting.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,11 +47,30 @@ pub(super) async fn look(settings: &Settings, names: &Names, call: &str) -> Vec<
                         None => continue,
                     }
                 }
+                // It sends by itself; see below.
+                RouteKind::Provider(_) => continue,
             };
             findings.push(egress(source, &route.name, &host, port, names).await);
         }
     }
+    for route in &settings.routes {
+        if let RouteKind::Provider(provider) = &route.kind {
+            findings.push(api(&route.name, provider).await);
+        }
+    }
     findings
+}
+
+/// Whether a provider's API can be reached. Its key is tried by the first mail.
+async fn api(route: &str, provider: &Provider) -> Finding {
+    let to = &provider.endpoint;
+    let connecting = TcpStream::connect((to.host.as_str(), to.port));
+    let advice = "the route's endpoint and region, and whether its port is open from here";
+    match tokio::time::timeout(provider.connect_timeout, connecting).await {
+        Ok(Ok(_)) => Finding::fine("egress", format!("{route}: {to} can be reached")),
+        Ok(Err(error)) => Finding::fault("egress", format!("{route}: {to}: {error}"), advice),
+        Err(_) => Finding::fault("egress", format!("{route}: {to} does not answer"), advice),
+    }
 }
 
 /// The name in EHLO, its address, and the address's name: receivers want all three to agree.

@@ -6,6 +6,7 @@ mod api;
 mod database;
 mod feedback;
 mod inbound;
+mod provider;
 mod queue;
 mod quiet;
 mod replies;
@@ -26,11 +27,14 @@ pub use api::{Api, Secrets};
 pub use database::Database;
 pub use feedback::Feedback;
 pub use inbound::{Inbound, InboundTls};
+pub use provider::{AwsCredentials, Endpoint, Provider, Service};
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
 pub use replies::Replies;
 pub use reply_rule::{CodeMask, ReplyRule, StatusMask};
-pub use route::{Auth, Dns, Dnssec, MailboxProviderRule, Route, RouteKind, RouteRule, TlsMode};
+pub use route::{
+    Auth, Dns, Dnssec, MailboxProviderRule, Route, RouteKind, RouteRule, Share, TlsMode,
+};
 pub use scale::Scale;
 pub use smtp::Smtp;
 pub use source::{Pool, Proxy, Ramp, Source, Stage, WarmUp};

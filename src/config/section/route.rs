@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::provider::{self, Provider};
 use super::tls::{ClientCertificate, Proof};
 use crate::config::reader::Reader;
 use crate::config::word::{NAME, is_domain, is_host, is_name};
@@ -12,8 +13,10 @@ use crate::config::word::{NAME, is_domain, is_host, is_name};
 pub struct Route {
     /// By which rules, limits, metrics and the attempt history call it.
     pub name: String,
-    /// Direct or by a relay.
+    /// Direct, by a relay or by a provider.
     pub kind: RouteKind,
+    /// The route that takes over while this one is out (relays and providers).
+    pub fallback: Option<String>,
     /// How much TLS is asked for.
     pub tls: TlsMode,
     /// Whether policies that receivers publish (`[tls]`) ask for more than `tls` does (true;
@@ -46,6 +49,8 @@ pub enum RouteKind {
         /// Login at the relay.
         auth: Option<Auth>,
     },
+    /// To a provider's API.
+    Provider(Box<Provider>),
 }
 
 /// A login; what proves it comes from a file, a credential or the environment.
@@ -81,10 +86,19 @@ pub struct RouteRule {
     pub stream: Option<String>,
     /// A mailbox provider's name.
     pub mailbox_provider: Option<String>,
-    /// The route to take.
-    pub route: String,
+    /// The routes to take, each for its share of the deliveries; never empty.
+    pub split: Vec<Share>,
     /// The pool to send from; `None`: the sources of the route.
     pub pool: Option<String>,
+}
+
+/// A route's part of what a rule matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The route's name.
+    pub route: String,
+    /// Its part, in proportion to the sum of all.
+    pub weight: u32,
 }
 
 /// Which destinations count as one mailbox provider.
@@ -139,6 +153,7 @@ impl Default for Route {
         Self {
             name: "direct".into(),
             kind: RouteKind::Mx { port: 25 },
+            fallback: None,
             tls: TlsMode::Opportunistic,
             tls_policies: true,
             client_certificate: None,
@@ -160,41 +175,42 @@ impl Route {
             ("implicit", TlsMode::Implicit),
         ];
         let tls = section.choice("tls", &tls);
-        let relay = section.choice("kind", &[("mx", false), ("relay", true)]).unwrap_or(false);
-        let (kind, tls) = if relay {
-            let tls = tls.unwrap_or(TlsMode::Verified);
-            let host =
-                section.required("host", "the relay's host name or IP address", is_relay_host);
-            let host = host.unwrap_or_default();
-            let port = if tls == TlsMode::Implicit { 465 } else { 587 };
-            let port = section.integer("port", port, 1..=65_535);
-            let auth = Auth::read(&section, tls, &host);
-            (RouteKind::Relay { host, port, auth }, tls)
-        } else {
-            let relays_only = [
-                "host",
-                "username",
-                "password",
-                "password_file",
-                "token_file",
-                "client_certificate_file",
-                "client_key",
-                "client_key_file",
-            ];
-            for key in relays_only {
-                if section.has(key) {
-                    section.fault(key, "has a meaning only with kind = \"relay\"");
+        let kinds = [
+            ("mx", Kind::Mx),
+            ("relay", Kind::Relay),
+            ("ses", Kind::Provider(provider::Kind::Ses)),
+            ("sendgrid", Kind::Provider(provider::Kind::SendGrid)),
+            ("mailgun", Kind::Provider(provider::Kind::Mailgun)),
+        ];
+        let chosen = section.choice("kind", &kinds).unwrap_or(Kind::Mx);
+        chosen.refuse_foreign_keys(&section);
+        let (kind, tls) = match chosen {
+            Kind::Relay => {
+                let tls = tls.unwrap_or(TlsMode::Verified);
+                let host =
+                    section.required("host", "the relay's host name or IP address", is_relay_host);
+                let host = host.unwrap_or_default();
+                let port = if tls == TlsMode::Implicit { 465 } else { 587 };
+                let port = section.integer("port", port, 1..=65_535);
+                let auth = Auth::read(&section, tls, &host);
+                (RouteKind::Relay { host, port, auth }, tls)
+            }
+            Kind::Mx => {
+                let tls = tls.unwrap_or(default.tls);
+                if tls == TlsMode::Implicit {
+                    section.fault(
+                        "tls",
+                        "mail exchangers do not speak TLS from the first byte; use \"verified\"",
+                    );
                 }
+                (RouteKind::Mx { port: section.integer("port", 25, 1..=65_535) }, tls)
             }
-            let tls = tls.unwrap_or(default.tls);
-            if tls == TlsMode::Implicit {
-                section.fault(
-                    "tls",
-                    "mail exchangers do not speak TLS from the first byte; use \"verified\"",
-                );
+            Kind::Provider(kind) => {
+                let provider = Provider::read(kind, &section);
+                (RouteKind::Provider(Box::new(provider)), TlsMode::Verified)
             }
-            (RouteKind::Mx { port: section.integer("port", 25, 1..=65_535) }, tls)
         };
+        let relay = chosen == Kind::Relay;
         if relay && section.has("tls_policies") {
             section.fault("tls_policies", "has a meaning only with kind = \"mx\"");
         }
@@ -204,9 +220,11 @@ impl Route {
         }
         let route = Self {
             name: section.required("name", NAME, is_name).unwrap_or_default(),
-            tls_policies: section.switch("tls_policies", default.tls_policies) && !relay,
+            tls_policies: section.switch("tls_policies", default.tls_policies)
+                && chosen == Kind::Mx,
             client_certificate,
             kind,
+            fallback: section.text("fallback"),
             tls,
             sources: section
                 .list("sources", "the name of a [[source]]", |text| Some(text.to_owned()))
@@ -224,6 +242,62 @@ impl Route {
         };
         section.end();
         route
+    }
+}
+
+/// What a route's `kind` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mx,
+    Relay,
+    Provider(provider::Kind),
+}
+
+impl Kind {
+    /// A key that another kind of route would follow is a mistake about this one.
+    fn refuse_foreign_keys(self, section: &Reader<'_>) {
+        let refuse = |keys: &[&'static str], message: &str| {
+            for &key in keys {
+                if section.has(key) {
+                    section.fault(key, message);
+                }
+            }
+        };
+        let of_relays = [
+            "host",
+            "username",
+            "password",
+            "password_file",
+            "token_file",
+            "client_certificate_file",
+            "client_key",
+            "client_key_file",
+        ];
+        let of_smtp = [
+            "port",
+            "tls",
+            "tls_policies",
+            "sources",
+            "max_connections_per_host",
+            "messages_per_connection",
+        ];
+        match self {
+            Self::Mx => {
+                refuse(&of_relays, "has a meaning only with kind = \"relay\"");
+                refuse(&["fallback"], "a route to the recipients' exchangers is never out");
+            }
+            Self::Relay => {}
+            Self::Provider(_) => {
+                let message = "has no meaning for a provider, which sends by itself";
+                refuse(&of_relays, message);
+                refuse(&of_smtp, message);
+            }
+        }
+        if !matches!(self, Self::Provider(_)) {
+            let message = "has a meaning only with kind = \"ses\", \"sendgrid\" or \"mailgun\"";
+            refuse(&provider::KEYS, message);
+            refuse(&provider::TIMES, message);
+        }
     }
 }
 
@@ -271,13 +345,37 @@ impl RouteRule {
             tenant: section.text("tenant"),
             stream: section.checked("stream", NAME, is_name),
             mailbox_provider: section.text("mailbox_provider"),
-            route: section
-                .required("route", "the name of a [[route]]", |_| true)
-                .unwrap_or_default(),
+            split: Share::read(&section),
             pool: section.text("pool"),
         };
         section.end();
         rule
+    }
+}
+
+impl Share {
+    /// `route = "…"`, or `split = [{ route = "…", weight = … }, …]`.
+    fn read(section: &Reader<'_>) -> Vec<Self> {
+        const ROUTE: &str = "the name of a [[route]]";
+        if let Some(entries) = section.entries("split") {
+            if section.has("route") {
+                section.fault("route", "expected route or split, found both");
+            }
+            if entries.is_empty() {
+                section.fault("split", "expected at least one { route = \"…\", weight = … }");
+            }
+            let read = |entry: Reader<'_>| {
+                let share = Self {
+                    route: entry.required("route", ROUTE, |_| true).unwrap_or_default(),
+                    weight: entry.integer("weight", 1, 1..=1_000_000),
+                };
+                entry.end();
+                share
+            };
+            return entries.into_iter().map(read).collect();
+        }
+        let route = section.required("route", ROUTE, |_| true).unwrap_or_default();
+        vec![Self { route, weight: 1 }]
     }
 }
 

@@ -86,6 +86,17 @@ pub fn sign<'a>(
     time: u64,
     signers: impl IntoIterator<Item = &'a Signer>,
 ) -> Result<Vec<u8>, SignError> {
+    sign_sparing(&[], mail, time, signers)
+}
+
+/// The same, but the headers named in `spared` are not signed: whoever carries the mail writes
+/// them anew.
+pub fn sign_sparing<'a>(
+    spared: &[&str],
+    mail: Vec<u8>,
+    time: u64,
+    signers: impl IntoIterator<Item = &'a Signer>,
+) -> Result<Vec<u8>, SignError> {
     let mut signers = signers.into_iter().peekable();
     if signers.peek().is_none() {
         return Ok(mail);
@@ -94,7 +105,7 @@ pub fn sign<'a>(
     let mut hash = digest::Context::new(&digest::SHA256);
     canonical::body(body, |piece| hash.update(piece));
     let body_hash = STANDARD.encode(hash.finish());
-    let signed = SignedHeaders::of(header);
+    let signed = SignedHeaders::of(header, spared);
 
     let mut out = Vec::with_capacity(mail.len() + 1_500);
     for signer in signers {
@@ -144,12 +155,12 @@ struct SignedHeaders {
 }
 
 impl SignedHeaders {
-    fn of(header: &[u8]) -> Self {
+    fn of(header: &[u8], spared: &[&str]) -> Self {
         let fields = canonical::fields(header);
         let mut names = Vec::with_capacity(OVERSIGNED.len() * 2);
         let mut canonical = Vec::with_capacity(header.len());
         for (list, once_more) in [(OVERSIGNED, true), (SIGNED, false)] {
-            for name in list {
+            for name in list.iter().filter(|name| !spared.contains(name)) {
                 // Of several, the last is taken first (RFC 6376 5.4.2).
                 for field in fields.iter().rev().filter(|field| field.is(name)) {
                     names.push(*name);
@@ -372,6 +383,18 @@ mod tests {
         let count = |name| names.split(':').filter(|n| n.trim() == name).count();
         assert_eq!((count("From"), count("To"), count("Subject")), (2, 3, 1));
         assert_eq!(verify(text.as_bytes(), &[&ED25519]), [true]);
+    }
+
+    #[test]
+    fn what_a_carrier_writes_anew_is_not_signed() {
+        let mail = "From: a@shop.example\r\nDate: x\r\nMessage-ID: <1@a>\r\n\r\nHello\r\n";
+        let spared = &["Date", "Message-ID"];
+        let signed = sign_sparing(spared, mail.as_bytes().to_vec(), NOW, [&*ED25519]);
+        let text = String::from_utf8(signed.expect("signed")).expect("ascii");
+        let text = text.replace("Date: x", "Date: y").replace("<1@a>", "<2@b>");
+        assert_eq!(verify(text.as_bytes(), &[&ED25519]), [true]);
+        let text = text.replace("From: a@", "From: b@");
+        assert_eq!(verify(text.as_bytes(), &[&ED25519]), [false]);
     }
 
     #[test]

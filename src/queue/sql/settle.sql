@@ -1,27 +1,27 @@
 -- Ends holds on leases of one generation. $1 session; arrays: $2 job, $3 hold, $4 kind,
 -- $5 message, $6 code, $7 delay in ms, $8 detail (JSON), $9 in doubt (null: as earlier
 -- attempts left it; false: what was in doubt is learned, and no attempt was made), $10 condemned
--- address, $11 reason of a dead letter.
+-- address, $11 reason of a dead letter, $12 id that a provider gave the mail.
 -- kind: the attempt kinds (1 delivered 2 bounced 3 expired 4 suppressed 5 cancelled
 -- 6 dead 7 deferred 8 interrupted), and 9 released: uncounted, no history.
 -- Deleting the lease IS the permission to decide; ids not returned were fenced.
 with d as materialized (
   select *
   from unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bigint[],
-              $8::text[], $9::boolean[], $10::boolean[], $11::text[])
-    as d(job_id, hold, kind, message_id, code, delay_ms, detail, in_doubt, condemned, reason)
+              $8::text[], $9::boolean[], $10::boolean[], $11::text[], $12::text[])
+    as d(job_id, hold, kind, message_id, code, delay_ms, detail, in_doubt, condemned, reason, provider_id)
 ), freed as (
   delete from postrider.lease_g{g} l
   using d
   where l.session_id = $1 and l.job_id = d.job_id and l.hold = d.hold
   returning l.job_id, l.lane_id, l.tenant_id, l.expires_at, l.attempt, l.hold, l.suspect, d.kind, d.message_id,
-            d.code, d.detail, d.in_doubt, d.condemned, d.reason,
+            d.code, d.detail, d.in_doubt, d.condemned, d.reason, d.provider_id,
             least(now() + make_interval(secs => d.delay_ms / 1000.0), greatest(l.expires_at, now())) as due_at,
             d.delay_ms
 ), history as (
-  insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, in_doubt, code, next_at, detail)
+  insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, in_doubt, code, next_at, detail, provider_id)
   select tenant_id, message_id, job_id, case when kind in (3, 4, 5) or not in_doubt then attempt - 1 else attempt end, kind,
-         coalesce(in_doubt, kind in (1, 8) and suspect), code, case when kind in (7, 8) then due_at end, detail::json
+         coalesce(in_doubt, kind in (1, 8) and suspect), code, case when kind in (7, 8) then due_at end, detail::json, provider_id
   from freed where kind <> 9
 ), again as (
   insert into postrider.deferred(due_at, job_id, lane_id, tenant_id, expires_at, attempt, hold, suspect)
