@@ -16,8 +16,9 @@ use crate::queue::admin::recover::{self, Held};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Run it after the restore and before any daemon can reach the database. What was due by
---lost-until becomes a dead letter in doubt; nothing of it is sent before somebody decides:
+--lost-until becomes a dead letter in doubt; nothing of it is sent before somebody decides.
 
+Example:
   postrider recover --lost-until 2026-11-24T12:10:00Z --reason 'disk lost, backup of 12:00'
   postrider doubt list --held
   postrider doubt resolve --all-before 2026-11-24T13:00:00Z --stream bulk --discard --reason …
