@@ -11,6 +11,7 @@ pub mod config;
 pub mod telemetry;
 
 pub mod message;
+pub mod reply;
 pub mod tenant;
 
 pub mod queue;

@@ -80,6 +80,8 @@ fn every_commented_key_shows_its_default() {
         "servers",
         "api_listen",
         "cells",
+        "file",
+        "ceiling",
         "proxy",
         "warm_up",
     ];

@@ -13,7 +13,7 @@ const SHELVES: [&[&str]; 9] = [
     &["domain"],
     &["config"],
     &["telemetry"],
-    &["message"],
+    &["message", "reply"],
     &["tenant"],
     &["queue", "throttle", "route", "bounce", "event"],
     &["smtp", "provider", "sink", "cell"],

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::context::Context;
 use super::error::CliError;
 use super::print::{Answer, Table, Verdict};
+use super::replies;
 use crate::config::asked::Asked;
 use crate::config::load::Loader;
 use crate::config::reference;
@@ -27,7 +28,8 @@ enum Verb {
     /// Read a configuration as the daemon would and show every fault in it
     #[command(after_help = "\
 Reads FILE, else --config, else POSTRIDER_CONFIG, else /etc/postrider/postrider.toml, with
-the variables POSTRIDER__SECTION__KEY over it. Connects to nothing.
+the variables POSTRIDER__SECTION__KEY over it, and holds the rules about replies to their
+samples. Connects to nothing.
 
 Examples:
   postrider config check config/postrider.toml
@@ -80,12 +82,20 @@ fn check(file: Option<&Path>, context: &Context) -> Result<Answer, CliError> {
     let origin =
         loader.path().map_or_else(|| "the defaults".into(), |path| path.display().to_string());
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
-    let mut words = format!("{origin}: fine");
+    let faults = replies::lint(&loaded.settings);
+    let mut words = match faults.len() {
+        0 => format!("{origin}: fine"),
+        n => format!("{origin}: {n} faults in the rules about replies\n{}", faults.join("\n")),
+    };
     for warning in &warnings {
         words.push_str("\nwarning: ");
         words.push_str(warning);
     }
-    Answer::new(words, &json!({"file": loader.path(), "warnings": warnings}))
+    let facts = json!({
+        "file": loader.path(), "warnings": warnings, "reply_faults": faults,
+    });
+    let answer = Answer::new(words, &facts)?;
+    Ok(if faults.is_empty() { answer } else { answer.with_verdict(Verdict::Bad) })
 }
 
 fn show(effective: bool, context: &Context) -> Result<Answer, CliError> {

@@ -27,6 +27,7 @@ pub mod print;
 pub mod queue;
 pub mod recover;
 pub mod reload;
+pub mod replies;
 pub mod scale;
 pub mod send;
 pub mod show;
@@ -35,6 +36,7 @@ pub mod suppression;
 pub mod tenant;
 pub mod tenant_move;
 pub mod throttle;
+mod throttle_show;
 pub mod version;
 pub mod why;
 
@@ -111,6 +113,7 @@ enum One {
     Suppression(suppression::Args),
     Audit(audit::Args),
     Throttle(throttle::Args),
+    Replies(replies::Args),
     Actions(actions::Args),
     Migrate(migrate::Args),
     Doctor(doctor::Args),
@@ -174,6 +177,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Doubt(args) => doubt::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
         One::Audit(args) => audit::run(args, context).await,
+        One::Replies(args) => replies::run(args, context).await,
         One::Throttle(args) => throttle::run(args, context).await,
         One::Actions(args) => actions::run(args, context).await,
         One::Migrate(args) => migrate::run(args, context).await,

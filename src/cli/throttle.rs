@@ -4,19 +4,16 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use serde::Serialize;
 use serde_json::json;
 use sqlx::PgPool;
 
 use super::context::Context;
 use super::error::CliError;
-use super::print::{self, Answer, Table};
-use crate::config::{Settings, ThrottleRule, ThrottleScope, unit};
-use crate::domain::clock::Clock;
+use super::print::Answer;
+use super::throttle_show::{self, names};
+use crate::config::{ThrottleRule, ThrottleScope, unit};
 use crate::queue::admin::action::{self, Action};
-use crate::throttle::overrides::{self, Stored};
-use crate::throttle::state::{self, RateState, SlotState};
-use crate::throttle::warm_up;
+use crate::throttle::overrides;
 
 /// Limits: set, clear, show
 #[derive(Debug, clap::Args)]
@@ -65,7 +62,8 @@ Examples:
         #[command(flatten)]
         what: What,
     },
-    /// Show every limit in force, where it comes from, and what it stands at
+    /// Show every limit in force, where it comes from, and what it stands at; the paces that
+    /// receivers' replies ask for, and why; and what does not answer
     #[command(after_help = "\
 Example:
   postrider throttle show --json | jq '.slots[] | select(.want > .allotted)'")]
@@ -92,23 +90,6 @@ struct What {
     route: Option<String>,
 }
 
-/// A limit as shown.
-#[derive(Debug, Serialize)]
-struct Limit {
-    scope: &'static str,
-    name: String,
-    rates: Vec<String>,
-    burst: Option<u32>,
-    concurrency: Option<u32>,
-    /// `configuration` or `override`.
-    from: &'static str,
-    /// Of an override: who set it, why, and until when.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    set: Option<Stored>,
-    /// Of a configured limit: an override stands before it.
-    overridden: bool,
-}
-
 /// Runs the command.
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     // Limits hold over all cells.
@@ -123,7 +104,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let scope = what.scope(&pool, context).await?;
             clear(&pool, context.actor(), &scope).await
         }
-        Verb::Show => show(&pool, &context.settings()?).await,
+        Verb::Show => throttle_show::show(&pool, &context.settings()?).await,
     }
 }
 
@@ -172,18 +153,6 @@ async fn clear(pool: &PgPool, actor: &str, scope: &ThrottleScope) -> Result<Answ
     Answer::new(words, &json!({"cleared": target, "was_in_force": was}))
 }
 
-async fn show(pool: &PgPool, settings: &Settings) -> Result<Answer, CliError> {
-    let stored = overrides::in_force(pool).await?;
-    let (rates, slots) = (state::rates(pool).await?, state::slots(pool).await?);
-    let limits = limits(settings, &stored);
-    let mut text = limit_table(&limits).text();
-    for table in [rate_table(&rates), slot_table(&slots)] {
-        text.push_str("\n\n");
-        text.push_str(&table.text());
-    }
-    Answer::new(text, &json!({"limits": limits, "rates": rates, "slots": slots}))
-}
-
 /// What was given as a rule; the error names the field.
 fn rule(
     scope: ThrottleScope,
@@ -205,101 +174,6 @@ fn rule(
             .map_err(|wrong| CliError::usage(format!("--rate: {wrong}")))?
     };
     Ok(ThrottleRule { scope, rate, burst, further, concurrency })
-}
-
-/// Every override, then every configured limit.
-fn limits(settings: &Settings, stored: &[Stored]) -> Vec<Limit> {
-    let set: Vec<(ThrottleRule, &Stored)> =
-        stored.iter().filter_map(|one| Some((one.read()?.rule, one))).collect();
-    let overridden = |rule: &ThrottleRule| set.iter().any(|(by, _)| covers(&by.scope, &rule.scope));
-    let ours = set.iter().map(|(rule, stored)| Limit {
-        rates: stored.rates.clone(),
-        from: "override",
-        set: Some((*stored).clone()),
-        ..Limit::of(rule)
-    });
-    let now = Clock::System.unix_seconds();
-    let configured = warm_up::rules(&settings.throttles, &settings.sources, now);
-    let configured =
-        configured.iter().map(|rule| Limit { overridden: overridden(rule), ..Limit::of(rule) });
-    ours.chain(configured).collect()
-}
-
-/// Whether an override of `by` stands before all of a rule for `scope`.
-fn covers(by: &ThrottleScope, scope: &ThrottleScope) -> bool {
-    let (a, b) = (by.names(), scope.names());
-    by.as_str() == scope.as_str()
-        && [(a.0, b.0), (a.1, b.1), (a.2, b.2), (a.3, b.3)]
-            .into_iter()
-            .all(|(wide, narrow)| wide.is_none() || wide == narrow)
-}
-
-impl Limit {
-    fn of(rule: &ThrottleRule) -> Self {
-        let further = rule.further.iter().map(|rate| rate.per_second);
-        Self {
-            scope: rule.scope.as_str(),
-            name: names(&rule.scope),
-            rates: rule.rate.into_iter().chain(further).map(per_second).collect(),
-            burst: rule.burst,
-            concurrency: rule.concurrency,
-            from: "configuration",
-            set: None,
-            overridden: false,
-        }
-    }
-}
-
-fn limit_table(limits: &[Limit]) -> Table {
-    let titles = ["scope", "name", "rates", "burst", "concurrency", "from", "until", "who", "why"];
-    let mut table = Table::new(&titles, "nothing is limited");
-    for limit in limits {
-        let set = limit.set.as_ref();
-        table.row([
-            limit.scope.to_owned(),
-            limit.name.clone(),
-            print::or_dash((!limit.rates.is_empty()).then(|| limit.rates.join(", "))),
-            print::or_dash(limit.burst),
-            print::or_dash(limit.concurrency),
-            if limit.overridden { "configuration (overridden)" } else { limit.from }.to_owned(),
-            print::or_dash(set.map(|set| &set.until)),
-            print::or_dash(set.map(|set| &set.actor)),
-            print::or_dash(set.map(|set| &set.reason)),
-        ]);
-    }
-    table
-}
-
-fn rate_table(rates: &[RateState]) -> Table {
-    let titles = ["rate of", "rate", "burst", "gathered", "next token in"];
-    let mut table = Table::new(&titles, "no rate was used lately");
-    for one in rates {
-        table.row([
-            one.key.clone(),
-            per_second(one.rate),
-            format!("{:.0}", one.burst.floor()),
-            format!("{:.0}", one.tokens),
-            format!("{:.3}s", one.next_seconds),
-        ]);
-    }
-    table
-}
-
-fn slot_table(slots: &[SlotState]) -> Table {
-    let titles = ["slots of", "limit", "worker", "session", "allotted", "wants", ""];
-    let mut table = Table::new(&titles, "no slot is dealt out");
-    for one in slots {
-        table.row([
-            one.key.clone(),
-            one.slots.to_string(),
-            one.worker.clone(),
-            one.session_id.to_string(),
-            one.allotted.to_string(),
-            one.want.to_string(),
-            if one.want > one.allotted { "hungry" } else { "" }.to_owned(),
-        ]);
-    }
-    table
 }
 
 impl What {
@@ -358,17 +232,6 @@ fn named(scope: &ThrottleScope) -> String {
     format!("{} {}", scope.as_str(), names(scope))
 }
 
-fn names(scope: &ThrottleScope) -> String {
-    let (tenant, mailbox_provider, source, route) = scope.names();
-    let all: Vec<&str> = [tenant, mailbox_provider, source, route].into_iter().flatten().collect();
-    if all.is_empty() { "each".to_owned() } else { all.join("/") }
-}
-
-fn per_second(rate: f64) -> String {
-    let text = format!("{rate:.4}");
-    format!("{}/s", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     unit::duration(text)
         .filter(|time| !time.is_zero() && *time <= Duration::from_secs(366 * 86_400))
@@ -390,6 +253,5 @@ mod tests {
         assert!(wrong(&["10/min", "5/s"], None, None).contains("longer unit"));
         assert!(wrong(&[], Some(5), Some(5)).starts_with("--burst"));
         assert!(wrong(&[], None, None).contains("--concurrency"));
-        assert_eq!(per_second(2.5), "2.5/s");
     }
 }

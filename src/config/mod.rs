@@ -18,10 +18,11 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Alarm, Api, Auth, AwsCredentials, Database, Dns, Endpoint, FurtherRate, Log, LogFormat,
-    MailboxProviderRule, Pool, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Retry,
-    Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source, Stage, Stream,
-    Telemetry, ThrottleRule, ThrottleScope, TlsMode, WarmUp, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, CodeMask, Database, Dns, Endpoint, FurtherRate,
+    Log, LogFormat, MailboxProviderRule, Pool, Provider, Proxy, Queue, Quiet, QuietHours,
+    QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets,
+    Service, Share, Smtp, Source, Stage, StatusMask, Stream, Telemetry, ThrottleRule,
+    ThrottleScope, TlsMode, WarmUp, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -43,6 +44,10 @@ pub struct Settings {
     pub mailbox_providers: Vec<MailboxProviderRule>,
     /// `[[throttle]]`
     pub throttles: Vec<ThrottleRule>,
+    /// `[adaptive]`
+    pub adaptive: Adaptive,
+    /// `[replies]`
+    pub replies: Replies,
     /// `[[route]]`; at least one.
     pub routes: Vec<Route>,
     /// `[[rule]]`: which deliveries take which route; first match wins, else the first route.
@@ -83,6 +88,8 @@ impl Default for Settings {
             ]),
             mailbox_providers: Vec::new(),
             throttles: Vec::new(),
+            adaptive: Adaptive::default(),
+            replies: Replies::default(),
             routes: vec![Route::default()],
             rules: Vec::new(),
             sources: vec![Source::default()],

@@ -46,6 +46,16 @@ impl<'d> Reader<'d> {
         Self { path, place: node.place.clone(), table, asked: RefCell::default(), notes }
     }
 
+    /// Faults speak of it by this name from now on.
+    pub(super) fn call(&mut self, path: String) {
+        self.path = path;
+    }
+
+    /// Where faults go.
+    pub(super) const fn notes(&self) -> &'d Notes {
+        self.notes
+    }
+
     /// Reports every key that nobody asked for.
     pub(super) fn end(self) {
         let asked = self.asked.borrow();

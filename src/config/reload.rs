@@ -1,7 +1,7 @@
 //! Reads the configuration again and publishes what may change while running.
 //!
 //! A file with a fault changes nothing. Throttles, rules, routes, sources, streams, mailbox
-//! providers, `[smtp]`, `[scale]`, `alarm` and the log level apply at once to whoever watches; the rest
+//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[scale]`, `alarm` and the log level apply at once to whoever watches; the rest
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
 
@@ -201,6 +201,8 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("stream", old.streams != new.streams),
         ("mailbox_provider", old.mailbox_providers != new.mailbox_providers),
         ("throttle", old.throttles != new.throttles),
+        ("adaptive", old.adaptive != new.adaptive),
+        ("replies", old.replies != new.replies),
         ("route", old.routes != new.routes),
         ("rule", old.rules != new.rules),
         ("source", old.sources != new.sources),

@@ -9,8 +9,9 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Alarm, Api, Database, Dns, Log, MailboxProviderRule, Pool, Queue, Route, RouteKind, RouteRule,
-    Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule, TlsMode, Worker,
+    Adaptive, Alarm, Api, Database, Dns, Log, MailboxProviderRule, Pool, Queue, Replies, Route,
+    RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule,
+    TlsMode, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -41,6 +42,8 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
             .flatten()
             .flatten()
             .collect(),
+        adaptive: Adaptive::read(root.section("adaptive")),
+        replies: Replies::read(root.section("replies")),
         routes: entries(&root, "route", Route::read).unwrap_or(shipped.routes),
         rules: entries(&root, "rule", RouteRule::read).unwrap_or_default(),
         sources: entries(&root, "source", Source::read).unwrap_or(shipped.sources),

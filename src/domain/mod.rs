@@ -9,4 +9,5 @@ pub mod failpoint;
 pub mod ids;
 pub mod outcome;
 pub mod receipt;
+pub mod ruling;
 pub mod verdict;

@@ -73,6 +73,10 @@ pub enum WaitReason {
     QuietHours,
     /// Its route is out for now, and no other may take over.
     RouteOut,
+    /// A receiver asked for a pause, or what comes after it is being found out.
+    Suspended,
+    /// A host or a route does not answer and is left alone for a while.
+    Breaker,
     /// Something of ours is missing for now (a signing key, the database).
     NotReady,
 }
@@ -87,6 +91,8 @@ impl WaitReason {
             Self::Connections => "connections",
             Self::QuietHours => "quiet_hours",
             Self::RouteOut => "route_out",
+            Self::Suspended => "suspended",
+            Self::Breaker => "breaker",
             Self::NotReady => "not_ready",
         }
     }

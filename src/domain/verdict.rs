@@ -5,9 +5,12 @@
 //! its own and never dressed up as a reply.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::ruling::Ruling;
 
 /// The step of a delivery at which something happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -36,6 +39,20 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Every stage, in the order of a delivery.
+    pub const ALL: [Self; 10] = [
+        Self::Resolve,
+        Self::Connect,
+        Self::Banner,
+        Self::Ehlo,
+        Self::StartTls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Dot,
+    ];
+
     /// The name used in logs, metrics and the attempt history.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -188,6 +205,8 @@ pub enum Class {
     DomainBad,
     /// The mailbox is full.
     MailboxFull,
+    /// The mailbox is switched off or barred; it may come back.
+    MailboxDisabled,
     /// Refused for policy or reputation.
     Policy,
     /// Asked to slow down.
@@ -207,12 +226,29 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class.
+    pub const ALL: [Self; 12] = [
+        Self::AddressBad,
+        Self::DomainBad,
+        Self::MailboxFull,
+        Self::MailboxDisabled,
+        Self::Policy,
+        Self::Throttled,
+        Self::Quota,
+        Self::Content,
+        Self::Configuration,
+        Self::Transient,
+        Self::Size,
+        Self::Unknown,
+    ];
+
     /// The name used in logs, metrics and the attempt history.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AddressBad => "address_bad",
             Self::DomainBad => "domain_bad",
             Self::MailboxFull => "mailbox_full",
+            Self::MailboxDisabled => "mailbox_disabled",
             Self::Policy => "policy",
             Self::Throttled => "throttled",
             Self::Quota => "quota",
@@ -240,13 +276,19 @@ pub struct Verdict {
     pub reach: Reach,
     /// The wait that the peer asked for, if it did.
     pub retry_after: Option<Duration>,
+    /// The rule that knew the reply; `None`: no rule did, or it was no reply.
+    pub ruling: Option<Arc<Ruling>>,
 }
 
 impl Verdict {
     /// Whether this says that the address itself is dead (and so may be suppressed).
     /// Policy, blocks and content never do.
     pub fn condemns_address(&self) -> bool {
-        self.finality == Finality::Final && self.class == Class::AddressBad
+        self.finality == Finality::Final
+            && self
+                .ruling
+                .as_ref()
+                .map_or(self.class == Class::AddressBad, |ruling| ruling.orders.suppress)
     }
 
     /// Whether it is the account or the host behind a route that is at fault, and no mail. Of

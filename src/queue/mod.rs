@@ -26,6 +26,7 @@
 
 pub mod admin;
 pub mod backlog;
+pub mod breaker;
 pub mod claim;
 pub mod content;
 pub mod deadline;
@@ -43,6 +44,7 @@ pub mod session;
 pub mod settle;
 pub mod signal;
 mod status;
+pub mod unknown;
 pub mod upkeep;
 pub mod wake;
 pub mod why;

@@ -135,6 +135,7 @@ mod tests {
             finality,
             reach: Reach::Recipient,
             retry_after: retry_after.map(Duration::from_secs),
+            ruling: None,
         }
     }
 

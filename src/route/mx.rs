@@ -254,6 +254,7 @@ fn transient(cause: Cause) -> Verdict {
         finality: Finality::Passing,
         reach: Reach::Destination,
         retry_after: None,
+        ruling: None,
     }
 }
 

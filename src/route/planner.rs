@@ -265,6 +265,7 @@ fn no_common_family(source: &Source) -> Verdict {
         finality: Finality::Passing,
         reach: Reach::Source,
         retry_after: None,
+        ruling: None,
     }
 }
 

@@ -1,20 +1,23 @@
 //! Stage and cause to verdict; pure.
 //!
-//! The rules (`rules.rs`) are asked first; what none of them knows is judged by
+//! The rules (`config/replies.toml`) are asked first; what none of them knows is judged by
 //! its code alone. In general a 4xx passes and a 5xx is final, with two
 //! exceptions that keep a mail from paying for others: a refusal before MAIL is
 //! about the session, so it never ends a mail; and a failed login or TLS is a
 //! matter of configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::rules;
+use crate::domain::ruling::Blame;
 use crate::domain::verdict::{Cause, Class, Finality, PeerReply, Reach, Stage, Verdict};
+use crate::reply::in_force;
+use crate::reply::rulebook::Rulebook;
 
 /// Judges a refusal or a failure.
 pub fn classify(stage: Stage, cause: Cause) -> Verdict {
     let judged = match &cause {
-        Cause::Reply(reply) => return classify_reply(stage, reply.clone()),
+        Cause::Reply(reply) => return by_rules(&in_force(), stage, reply.clone()),
         _ if stage == Stage::Auth => (Class::Configuration, Finality::Passing, Reach::Host),
         Cause::Timeout | Cause::Connection(_) | Cause::Protocol(_) => (
             Class::Transient,
@@ -29,7 +32,7 @@ pub fn classify(stage: Stage, cause: Cause) -> Verdict {
         Cause::Capability(_) => (Class::Content, Finality::Final, Reach::Recipient),
     };
     let (class, finality, reach) = judged;
-    Verdict { stage, cause, class, finality, reach, retry_after: None }
+    Verdict { stage, cause, class, finality, reach, retry_after: None, ruling: None }
 }
 
 /// The mail is larger than the peer said it takes.
@@ -39,27 +42,33 @@ pub fn too_large(octets: u64, limit: u64) -> Verdict {
     Verdict { class: Class::Size, reach: Reach::Message, ..verdict }
 }
 
-fn classify_reply(stage: Stage, reply: PeerReply) -> Verdict {
+/// Judges a reply by these rules.
+pub fn by_rules(rules: &Rulebook, stage: Stage, reply: PeerReply) -> Verdict {
     let by_code = finality_of(stage, reply.code);
-    let (class, finality, reach) = match rules::find(stage, &reply) {
-        Some(rule) => {
+    let found = rules.judge(stage, &reply);
+    let (class, finality, reach) = match &found {
+        Some((rule, ruling)) => {
             // A rule may soften a refusal; nothing before MAIL ends a mail.
             let finality = if stage < Stage::Mail {
                 Finality::Passing
             } else {
                 rule.finality.unwrap_or(by_code)
             };
-            (rule.class, finality, rule.reach.unwrap_or(usual_reach(stage)))
+            let reach = ruling.blame.map_or(usual_reach(stage), Blame::reach);
+            let reach = if ruling.orders.reconnect { Reach::Session } else { reach };
+            (rule.class, finality, reach)
         }
         None => (class_of(stage, reply.code), by_code, usual_reach(stage)),
     };
     // A 421 announces that the peer closes: whatever it blames, this session is over.
     let reach = if reply.code == 421 { reach.max(Reach::Session) } else { reach };
+    let ordered = found.as_ref().and_then(|(_, ruling)| ruling.orders.retry_after);
     let retry_after = match finality {
-        Finality::Passing => wait_asked_for(&reply.text),
+        Finality::Passing => wait_asked_for(&reply.text).max(ordered),
         Finality::Final => None,
     };
-    Verdict { stage, cause: Cause::Reply(reply), class, finality, reach, retry_after }
+    let ruling = found.map(|(_, ruling)| Arc::new(ruling));
+    Verdict { stage, cause: Cause::Reply(reply), class, finality, reach, retry_after, ruling }
 }
 
 fn finality_of(stage: Stage, code: u16) -> Finality {
@@ -146,13 +155,13 @@ mod tests {
         use Stage::{Auth, Banner, Data, Dot, Ehlo, Mail, Rcpt, StartTls};
         for (stage, line, class, finality, reach) in [
             (Rcpt, "550 5.1.1 <x@y.z>: User unknown", C::AddressBad, Final, R::Recipient),
-            (Rcpt, "550 5.1.2 bad host", C::AddressBad, Final, R::Recipient),
+            (Rcpt, "550 5.1.2 bad host", C::DomainBad, Final, R::Recipient),
             (Rcpt, "553 5.1.3 bad syntax", C::AddressBad, Final, R::Recipient),
             (Rcpt, "551 5.1.6 moved", C::AddressBad, Final, R::Recipient),
             (Rcpt, "450 4.1.1 not now", C::Transient, Passing, R::Recipient),
-            (Rcpt, "556 5.1.10 null MX", C::DomainBad, Final, R::Destination),
+            (Rcpt, "556 5.1.10 null MX", C::DomainBad, Final, R::Recipient),
             (Rcpt, "550 no such user here", C::AddressBad, Final, R::Recipient),
-            (Mail, "550 5.1.1 sender unknown", C::Policy, Final, R::Message),
+            (Mail, "550 5.1.1 sender unknown", C::Policy, Final, R::Source),
             (Mail, "550 user unknown", C::Unknown, Final, R::Message),
             (Rcpt, "452 4.2.2 over quota", C::MailboxFull, Passing, R::Recipient),
             (Rcpt, "552 4.2.2 over quota", C::MailboxFull, Passing, R::Recipient),

@@ -34,6 +34,7 @@ use crate::domain::receipt::{Receipt, Trail};
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use crate::message::letter::Letter;
 use crate::route::plan::{Hop, RoutePlan};
+use crate::throttle::breaker::Breakers;
 
 mod opening;
 
@@ -43,6 +44,7 @@ pub struct Smtp {
     tls: Tls,
     pool: Pool,
     broken_tls: BrokenTls,
+    breakers: Option<Arc<Breakers>>,
     /// Hosts that offered PIPELINING and lost an envelope behind a body.
     lost_behind: HostMemory,
     /// Addresses that were slower to answer than another one of their host.
@@ -96,10 +98,17 @@ impl Smtp {
             tls,
             pool: Pool::new(settings.max_connections, settings.idle_timeout, metrics.clone()),
             broken_tls: BrokenTls::default(),
+            breakers: None,
             lost_behind: HostMemory::default(),
             unanswering: HostMemory::default(),
             metrics,
         }
+    }
+
+    /// Tells `breakers` which hosts answer.
+    #[must_use]
+    pub fn minding(self, breakers: Arc<Breakers>) -> Self {
+        Self { breakers: Some(breakers), ..self }
     }
 
     /// Takes new settings; mails under way keep theirs.

@@ -32,7 +32,6 @@ pub mod metrics;
 pub mod open;
 pub mod pool;
 pub mod reply;
-pub mod rules;
 pub mod session;
 pub mod slots;
 pub mod stream;

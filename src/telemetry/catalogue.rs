@@ -143,6 +143,33 @@ pub const METRICS: &[Description] = &[
         &["statement"],
         "Statements that failed and were tried again.",
     ),
+    counter(
+        "postrider_replies_unknown_total",
+        &["code", "stage"],
+        "Replies that no rule knows; code is 4xx or 5xx.",
+    ),
+    counter(
+        "postrider_reply_alerts_total",
+        &["rule"],
+        "Replies whose rule says that somebody should look.",
+    ),
+    gauge("postrider_paces", Unit::Count, &[], "Keys whose pace follows a receiver's replies."),
+    counter(
+        "postrider_pace_changes_total",
+        &["change"],
+        "Changes of a pace made by this process; change is slower, faster or suspended.",
+    ),
+    gauge(
+        "postrider_breakers_blocked",
+        Unit::Count,
+        &["kind"],
+        "Hosts and routes that this process leaves alone or is trying out again.",
+    ),
+    counter(
+        "postrider_breaker_blocks_total",
+        &["kind"],
+        "Times a host or a route was found not to answer; kind is host or route.",
+    ),
     // cells
     gauge(
         "postrider_cell_up",

@@ -37,10 +37,10 @@ const TROUBLE_LONGEST: Duration = Duration::from_secs(1);
 /// How often rows are swept that say nothing any more.
 const SWEEP: Duration = Duration::from_secs(300);
 
-/// Connections of the limits: one for the exchange, one for the overrides.
+/// Connections of the limits: one for the exchange, one for the overrides, one for the paces.
 pub async fn connections(pool: &PgPool) -> Result<PgPool, sqlx::Error> {
     PgPoolOptions::new()
-        .max_connections(2)
+        .max_connections(3)
         .acquire_timeout(PATIENCE)
         .test_before_acquire(false)
         .connect_with((*pool.connect_options()).clone())

@@ -9,14 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use smallvec::SmallVec;
 
 use super::account::Tokens;
-use super::bucket::Quota;
 use super::key::Key;
-use super::limiter::{Core, Count};
-use super::rules::Bounds;
-use super::slots::Release;
+use super::limiter::Core;
+use super::terms::{Bound, Terms};
 use crate::domain::outcome::WaitReason;
 
 /// Hands out permits for one plan. Made by [`Limiter::gate`](super::limiter::Limiter::gate).
@@ -79,6 +76,7 @@ impl Gate {
         let wait = match bound {
             Bound::Rate => terms.wait(want - taken),
             Bound::Concurrency => None,
+            Bound::Closed(_) => Some(terms.closed_for()),
         };
         Taken { permits, wait, blocked_by: Some(key), bound: Some(bound) }
     }
@@ -108,10 +106,7 @@ impl Taken {
 
     /// Why there are fewer permits than wanted; `None` when there are not.
     pub fn reason(&self) -> Option<WaitReason> {
-        self.bound.map(|bound| match bound {
-            Bound::Rate => WaitReason::Rate,
-            Bound::Concurrency => WaitReason::Concurrency,
-        })
+        self.bound.map(Bound::reason)
     }
 }
 
@@ -124,12 +119,29 @@ const STALE: Duration = Duration::from_millis(100);
 pub struct NotYet {
     /// When it is worth trying again; `None`: after [`Limiter::eased`](super::limiter::Limiter::eased).
     pub wait: Option<Duration>,
+    /// What it waits for.
+    pub reason: WaitReason,
 }
 
 impl Permit {
     /// Exchanges the tokens for new ones if they are too old to be used. What it holds of
-    /// concurrencies it keeps.
+    /// concurrencies it keeps. Once its limits are narrower than they were, it is exchanged
+    /// as a whole: what was claimed before a receiver asked for less waits with the rest.
     pub fn freshen(&mut self) -> Result<(), NotYet> {
+        if let Some(terms) = self.terms.changed() {
+            let mut grant = terms.take(1);
+            let now = self.terms.core.now();
+            let Some(tokens) = grant.tokens.pop() else {
+                let bound = grant.bound_by.map_or(Bound::Rate, |(_, bound)| bound);
+                let wait = match bound {
+                    Bound::Closed(_) => Some(terms.closed_for()),
+                    _ => terms.wait(1),
+                };
+                return Err(NotYet { wait, reason: bound.reason() });
+            };
+            *self = Self { terms, tokens, taken: now, use_of: TokensUse::Unused };
+            return Ok(());
+        }
         if self.tokens.is_empty() {
             return Ok(());
         }
@@ -138,7 +150,7 @@ impl Permit {
             return Ok(());
         }
         let Some(tokens) = self.terms.take_tokens(now) else {
-            return Err(NotYet { wait: self.terms.wait(1) });
+            return Err(NotYet { wait: self.terms.wait(1), reason: WaitReason::Rate });
         };
         self.terms.refund(&std::mem::replace(&mut self.tokens, tokens));
         self.taken = now;
@@ -157,213 +169,8 @@ impl Drop for Permit {
     }
 }
 
-/// Which side of a limit gave fewest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bound {
-    Rate,
-    Concurrency,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TokensUse {
+pub(super) enum TokensUse {
     Spent,
     Unused,
-}
-
-/// The limits of a plan under one generation of the rules. A permit keeps the
-/// terms under which it was taken, so it gives back just what it took.
-#[derive(Debug)]
-struct Terms {
-    generation: u64,
-    limits: SmallVec<[Limit; 2]>,
-    core: Arc<Core>,
-}
-
-#[derive(Debug)]
-struct Limit {
-    count: Arc<Count>,
-    bounds: Bounds,
-}
-
-/// The least that all limits have room for.
-struct Room {
-    n: u32,
-    /// Place of the limit that has less than wanted.
-    bound_by: Option<(usize, Bound)>,
-}
-
-struct Grant {
-    /// Of each permit.
-    tokens: Vec<Tokens>,
-    bound_by: Option<(usize, Bound)>,
-}
-
-impl Terms {
-    fn read(keys: &[Key], core: &Arc<Core>) -> Arc<Self> {
-        let rules = core.rules();
-        let limits = keys
-            .iter()
-            .filter_map(|key| Some(Limit { bounds: rules.bounds(key)?, count: core.count(key) }))
-            .collect();
-        Arc::new(Self { generation: rules.generation, limits, core: core.clone() })
-    }
-
-    fn take(&self, want: u32) -> Grant {
-        if self.limits.is_empty() {
-            return Grant { tokens: vec![Tokens::new(); want as usize], bound_by: None };
-        }
-        let now = self.core.now();
-        let mut wanted = None;
-        loop {
-            let room = self.room(want, now);
-            if let Some((at, Bound::Concurrency)) = room.bound_by
-                && wanted != Some(at)
-            {
-                // Announced before the last look, so that no release slips through.
-                self.limits[at].count.slots.want();
-                wanted = Some(at);
-                continue;
-            }
-            if let Some(tokens) = self.commit(room.n, now) {
-                self.note(want, &room, now);
-                return Grant { tokens, bound_by: room.bound_by };
-            }
-            // Another gate took some in between: it, at least, got on.
-            wanted = None;
-        }
-    }
-
-    /// The most that every limit allows, and the first that allows no more.
-    fn room(&self, want: u32, now: u64) -> Room {
-        let mut room = Room { n: want, bound_by: None };
-        for (at, Limit { count, bounds }) in self.limits.iter().enumerate() {
-            let mut narrow = |free: u32, bound| {
-                if free < room.n {
-                    room = Room { n: free, bound_by: Some((at, bound)) };
-                }
-            };
-            let cap = count.account.cap(now, bounds.slots);
-            narrow(count.slots.free(cap), Bound::Concurrency);
-            for (nth, quota) in bounds.quotas.iter().enumerate() {
-                narrow(count.account.available(nth, now, *quota), Bound::Rate);
-            }
-        }
-        room
-    }
-
-    /// Takes `n` from every limit, or from none. The tokens of each permit, if it did.
-    fn commit(&self, n: u32, now: u64) -> Option<Vec<Tokens>> {
-        let mut permits = vec![Tokens::new(); n as usize];
-        if n == 0 {
-            return Some(permits);
-        }
-        for (at, Limit { count, bounds }) in self.limits.iter().enumerate() {
-            let cap = count.account.cap(now, bounds.slots);
-            let slots = count.slots.take(cap, n);
-            let mut rates = bounds.quotas.iter().enumerate();
-            if slots && rates.all(|(nth, quota)| count.account.take(nth, now, *quota, &mut permits))
-            {
-                continue;
-            }
-            for tokens in &permits {
-                self.refund(tokens);
-            }
-            let held = if slots { at + 1 } else { at };
-            for limit in &self.limits[..held] {
-                self.release(&limit.count, n);
-            }
-            return None;
-        }
-        Some(permits)
-    }
-
-    /// One token of every rate, or none.
-    fn take_tokens(&self, now: u64) -> Option<Tokens> {
-        let mut one = [Tokens::new()];
-        for Limit { count, bounds } in &self.limits {
-            for (nth, quota) in bounds.quotas.iter().enumerate() {
-                if !count.account.take(nth, now, *quota, &mut one) {
-                    self.refund(&one[0]);
-                    self.note(1, &Room { n: 0, bound_by: None }, now);
-                    return None;
-                }
-            }
-        }
-        self.note(1, &Room { n: 1, bound_by: None }, now);
-        let [tokens] = one;
-        Some(tokens)
-    }
-
-    /// Remembers for the next exchange what was wanted: more of those that gave all they had.
-    fn note(&self, want: u32, room: &Room, now: u64) {
-        if self.core.dealer.is_none() || want == 0 {
-            return;
-        }
-        // With all allotted slots in use tokens would only grow old.
-        let busy = room.bound_by.is_some_and(|(at, bound)| {
-            let Limit { count, bounds } = &self.limits[at];
-            bound == Bound::Concurrency && count.account.cap(now, bounds.slots) > Some(0)
-        });
-        let missed = want - room.n;
-        for Limit { count, bounds } in &self.limits {
-            self.core.note(count, bounds, [if busy { 0 } else { missed }, missed], now);
-        }
-    }
-
-    fn give_back(&self, tokens: &Tokens, used: TokensUse) {
-        if used == TokensUse::Unused {
-            self.refund(tokens);
-            self.core.metrics.refunded.increment(1);
-        }
-        for limit in &self.limits {
-            self.release(&limit.count, 1);
-        }
-    }
-
-    /// Gives back the tokens of one permit, as many as it came to hold.
-    fn refund(&self, tokens: &Tokens) {
-        let mut tokens = tokens.iter();
-        for limit in &self.limits {
-            for nth in 0..limit.bounds.quotas.len() {
-                let Some(token) = tokens.next() else { return };
-                if let Some(quota) = self.quota_now(limit, nth) {
-                    limit.count.account.refund(nth, quota, *token);
-                }
-            }
-        }
-    }
-
-    /// What a token is worth now; the rules may have changed since these terms.
-    fn quota_now(&self, limit: &Limit, nth: usize) -> Option<Quota> {
-        if self.generation == self.core.generation() {
-            return limit.bounds.quotas.get(nth).copied();
-        }
-        self.core.rules().bounds(&limit.count.key)?.quotas.get(nth).copied()
-    }
-
-    fn release(&self, count: &Count, n: u32) {
-        if count.slots.release(n) == Release::Awaited {
-            self.core.eased.notify_waiters();
-        }
-        self.core.released(count);
-    }
-
-    /// Time until every rate has a batch of up to `want` again: five milliseconds' worth
-    /// of the slowest, at least one token. `None`: the next exchange will tell.
-    fn wait(&self, want: u32) -> Option<Duration> {
-        const PACE: f64 = 0.005;
-        const LONGEST: Duration = Duration::from_secs(10);
-        let now = self.core.now();
-        let mut batch = want.max(1);
-        for quota in self.limits.iter().flat_map(|limit| &limit.bounds.quotas) {
-            batch = batch.min(((quota.rate * PACE) as u32).clamp(1, quota.whole_burst().max(1)));
-        }
-        let mut longest = Duration::ZERO;
-        for Limit { count, bounds } in &self.limits {
-            for (nth, quota) in bounds.quotas.iter().enumerate() {
-                longest = longest.max(count.account.next(nth, now, *quota, batch)?);
-            }
-        }
-        Some(longest.min(LONGEST))
-    }
 }

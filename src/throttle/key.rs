@@ -83,6 +83,28 @@ impl Key {
         }
     }
 
+    /// The key of a [`path`](Self::path); `None` when it is none.
+    pub fn from_path(path: &str) -> Option<Self> {
+        let mut parts = path.split('/');
+        let (scope, first, second) = (parts.next()?, parts.next()?, parts.next());
+        let scope = Scope::ALL.into_iter().find(|known| known.as_str() == scope)?;
+        let (one, provider) =
+            (|| Arc::from(first), |name: &str| MailboxProvider::new(name.to_owned()));
+        Some(match (scope, second) {
+            (Scope::Tenant, None) => Self::Tenant(one()),
+            (Scope::Source, None) => Self::Source(one()),
+            (Scope::Route, None) => Self::Route(one()),
+            (Scope::MailboxProvider, None) => Self::MailboxProvider(provider(first)),
+            (Scope::TenantMailboxProvider, Some(name)) => {
+                Self::TenantMailboxProvider(one(), provider(name))
+            }
+            (Scope::SourceMailboxProvider, Some(name)) => {
+                Self::SourceMailboxProvider(one(), provider(name))
+            }
+            _ => return None,
+        })
+    }
+
     /// Its kind.
     pub const fn scope(&self) -> Scope {
         match self {
@@ -151,5 +173,20 @@ mod tests {
         for (index, scope) in Scope::ALL.into_iter().enumerate() {
             assert_eq!(scope.index(), index);
         }
+    }
+
+    #[test]
+    fn a_path_leads_back_to_its_key() {
+        let plan = Plan {
+            tenant: "acme".into(),
+            mailbox_provider: MailboxProvider::new("google"),
+            source: "pool-1".into(),
+            route: "direct".into(),
+        };
+        for key in plan.keys() {
+            assert_eq!(Key::from_path(&key.path()), Some(key));
+        }
+        assert_eq!(Key::from_path("tenant/a/b"), None);
+        assert_eq!(Key::from_path("nonsense"), None);
     }
 }

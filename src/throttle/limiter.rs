@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -25,9 +26,10 @@ use super::gate::Gate;
 use super::key::{Key, Plan};
 use super::metrics::ThrottleMetrics;
 use super::overrides::Override;
-use super::rules::{Bounds, Rules};
+use super::rules::{Bounds, Closed, Held, Rules};
 use super::slots::Slots;
 use crate::config::ThrottleRule;
+use crate::domain::outcome::WaitReason;
 
 /// Makes gates and tells them the rules.
 #[derive(Debug)]
@@ -78,7 +80,12 @@ impl Limiter {
     }
 
     fn with(rules: &[ThrottleRule], dealer: Option<Dealer>) -> Self {
-        let rules = Rules { generation: 0, list: rules.to_vec(), overrides: Vec::new() };
+        let rules = Rules {
+            generation: 0,
+            list: rules.to_vec(),
+            overrides: Vec::new(),
+            paces: HashMap::new(),
+        };
         let core = Core {
             rules: RwLock::new(Arc::new(rules)),
             generation: AtomicU64::new(0),
@@ -96,6 +103,7 @@ impl Limiter {
         self.core.change(|now| Rules {
             list: rules.to_vec(),
             overrides: now.overrides.clone(),
+            paces: now.paces.clone(),
             ..*now
         });
     }
@@ -105,8 +113,50 @@ impl Limiter {
         if self.core.rules().overrides == overrides {
             return false;
         }
-        self.core.change(|now| Rules { list: now.list.clone(), overrides, ..*now });
+        self.core.change(|now| Rules {
+            list: now.list.clone(),
+            overrides,
+            paces: now.paces.clone(),
+            ..*now
+        });
         true
+    }
+
+    /// Puts what receivers ask for in force, within the rules. Whether anything changed.
+    pub fn set_paces(&self, mut paces: HashMap<Key, Held>) -> bool {
+        /// Ends that are told apart by less than this are one.
+        const SAME: u64 = 500_000_000;
+        let rules = self.core.rules();
+        for (key, held) in &mut paces {
+            let before = rules.paces.get(key).and_then(|known| known.closed);
+            if let (Some(closed), Some(before)) = (&mut held.closed, before)
+                && closed.reason == before.reason
+                && closed.until.abs_diff(before.until) < SAME
+            {
+                closed.until = before.until;
+            }
+        }
+        if rules.paces == paces {
+            return false;
+        }
+        self.core.change(|now| Rules {
+            list: now.list.clone(),
+            overrides: now.overrides.clone(),
+            paces,
+            ..*now
+        });
+        true
+    }
+
+    /// A time from now in which nothing is granted.
+    pub fn closed_for(&self, time: Duration, reason: WaitReason) -> Closed {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Closed { until: self.core.now().saturating_add(nanos), reason }
+    }
+
+    /// What a receiver asks for of a key, if it does. For whoever explains a wait.
+    pub fn held(&self, key: &Key) -> Option<Held> {
+        self.core.rules().paces.get(key).cloned()
     }
 
     /// Grows with every change of the rules: what was foretold before may be wrong.

@@ -3,8 +3,8 @@
 use metrics::{Counter, Gauge, Unit, counter, describe_counter, describe_gauge};
 use metrics::{describe_histogram, gauge};
 
-use super::gate::Bound;
 use super::key::Scope;
+use super::terms::Bound;
 use crate::domain::outcome::WaitReason;
 
 /// Handles of the throttle's metrics. Register after the recorder is installed:
@@ -67,6 +67,12 @@ impl ThrottleMetrics {
         match bound {
             Bound::Rate => self.refused_for_rate[scope.index()].increment(1),
             Bound::Concurrency => self.refused_for_concurrency[scope.index()].increment(1),
+            Bound::Closed(reason) => counter!(
+                "postrider_throttle_refused_total",
+                "scope" => scope.as_str(),
+                "reason" => reason.as_str()
+            )
+            .increment(1),
         }
     }
 }

@@ -9,21 +9,33 @@
 //! `rate x span + burst` permits, however many gates and processes share it
 //! (docs/throttling.md has the arithmetic); a reload changes the numbers at once and keeps the counts; a permit that goes unused costs
 //! nothing. A limited taker is never refused for good: it is told when, or
-//! after what, to ask again.
+//! after what, to ask again. What receivers answer can make a key slower than
+//! configured, never faster ([`pacing`], [`sharing`], [`law`]), and a host that does
+//! not answer is left alone ([`breaker`]).
 
 mod account;
+pub mod breaker;
+#[cfg(test)]
+mod breaker_tests;
 pub mod bucket;
 pub mod deal;
 pub mod exchange;
 pub mod gate;
 pub mod key;
+pub mod law;
+#[cfg(test)]
+mod law_tests;
 pub mod limiter;
 pub mod metrics;
 mod offset;
 pub mod overrides;
-mod rules;
+pub mod pace;
+pub mod pacing;
+pub mod rules;
 mod seat;
+pub mod sharing;
 pub mod slots;
 pub mod state;
 mod stock;
+mod terms;
 pub mod warm_up;

@@ -3,7 +3,10 @@
 //! Rules of different scopes apply together. Within one scope the most exactly
 //! named rule alone applies, and of equally exact ones the first. An operator's
 //! overrides stand before the rules of their scope; what an override leaves out stays
-//! as configured.
+//! as configured. A pace that was learned can only make that narrower.
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -11,6 +14,7 @@ use super::bucket::Quota;
 use super::key::Key;
 use super::overrides::Override;
 use crate::config::{ThrottleRule, ThrottleScope};
+use crate::domain::outcome::WaitReason;
 
 /// The rules in force.
 #[derive(Debug)]
@@ -19,6 +23,30 @@ pub(super) struct Rules {
     pub(super) generation: u64,
     pub(super) list: Vec<ThrottleRule>,
     pub(super) overrides: Vec<Override>,
+    /// What receivers' answers ask for.
+    pub(super) paces: HashMap<Key, Held>,
+}
+
+/// What a receiver's answers ask for of a key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// Deliveries a second; `None`: any.
+    pub rate: Option<f64>,
+    /// Deliveries in hand at once; `None`: any.
+    pub slots: Option<u32>,
+    /// Nothing at all for a while.
+    pub closed: Option<Closed>,
+    /// Why, for people: the rule and the reply, without addresses.
+    pub why: Arc<str>,
+}
+
+/// A time in which nothing is granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// Its end, on the limiter's clock.
+    pub until: u64,
+    /// What mail is told that waits for it.
+    pub reason: WaitReason,
 }
 
 /// What limits a key.
@@ -28,17 +56,25 @@ pub(super) struct Bounds {
     pub(super) quotas: SmallVec<[Quota; 1]>,
     /// Permits held at once; `None`: any.
     pub(super) slots: Option<u32>,
+    /// None before this.
+    pub(super) closed: Option<Closed>,
 }
 
 impl Rules {
     /// The bounds of a key; `None` when nothing limits it.
     pub(super) fn bounds(&self, key: &Key) -> Option<Bounds> {
         let [rated, counted] = self.parts(key);
-        if rated.is_none() && counted.is_none() {
+        let held = self.paces.get(key);
+        if rated.is_none() && counted.is_none() && held.is_none() {
             return None;
         }
         let quotas = rated.map(quotas).unwrap_or_default();
-        Some(Bounds { quotas, slots: counted.and_then(|rule| rule.concurrency) })
+        let slots = counted.and_then(|rule| rule.concurrency);
+        let bounds = Bounds { quotas, slots, closed: None };
+        Some(match held {
+            Some(held) => bounds.narrowed(held),
+            None => bounds,
+        })
     }
 
     /// What applies to a key, as one rule: the rates of one and the concurrency of another
@@ -58,6 +94,35 @@ impl Rules {
         let first =
             |has: fn(&ThrottleRule) -> bool| rules.into_iter().flatten().find(|rule| has(rule));
         [first(|rule| rule.rate.is_some()), first(|rule| rule.concurrency.is_some())]
+    }
+}
+
+impl Bounds {
+    /// Whether it lets less through than `before`.
+    pub(super) fn is_narrower_than(&self, before: &Self) -> bool {
+        let rate = |bounds: &Self| {
+            bounds.quotas.iter().map(|quota| quota.rate).fold(f64::INFINITY, f64::min)
+        };
+        let slots = |bounds: &Self| bounds.slots.unwrap_or(u32::MAX);
+        self.closed.is_some() || rate(self) < rate(before) || slots(self) < slots(before)
+    }
+
+    /// Never wider than configured: a slower rate stands in place of the first.
+    fn narrowed(mut self, held: &Held) -> Self {
+        if let Some(rate) = held.rate {
+            // Next to no burst: the receiver has told what it thinks of more at once.
+            let paced = Quota { rate, burst: (rate * 0.02).max(1.0) };
+            match self.quotas.first_mut() {
+                None => self.quotas.push(paced),
+                Some(first) if first.rate > rate => {
+                    *first = Quota { burst: paced.burst.min(first.burst), ..paced };
+                }
+                Some(_) => {}
+            }
+        }
+        self.slots = [self.slots, held.slots].into_iter().flatten().min();
+        self.closed = held.closed;
+        self
     }
 }
 
@@ -162,7 +227,7 @@ mod tests {
             pair(Some("acme"), Some("google"), 4.0),
             pair(Some("acme"), Some("google"), 5.0),
         ];
-        let rules = Rules { generation: 0, list, overrides: Vec::new() };
+        let rules = Rules { generation: 0, list, overrides: Vec::new(), paces: HashMap::new() };
         assert_eq!(rate(&rules, "bolt", "yahoo"), 1.0);
         assert_eq!(rate(&rules, "acme", "yahoo"), 2.0);
         assert_eq!(rate(&rules, "bolt", "google"), 3.0);
@@ -178,6 +243,7 @@ mod tests {
             generation: 0,
             list: vec![pair(Some("acme"), Some("google"), 4.0)],
             overrides: vec![Override { rule: slow.clone() }],
+            paces: HashMap::new(),
         };
         let key = Key::TenantMailboxProvider("acme".into(), MailboxProvider::new("google"));
         let bounds = rules.bounds(&key).unwrap();
@@ -186,6 +252,30 @@ mod tests {
         rules.overrides[0].rule = narrow;
         let bounds = rules.bounds(&key).unwrap();
         assert_eq!((bounds.quotas[0].rate, bounds.slots), (4.0, Some(1)));
+    }
+
+    #[test]
+    fn a_learned_pace_only_narrows_and_needs_no_configured_limit() {
+        let held = |rate: f64, slots| Held {
+            rate: Some(rate),
+            slots: Some(slots),
+            closed: None,
+            why: "421 slow down".into(),
+        };
+        let key = |name| Key::TenantMailboxProvider("acme".into(), MailboxProvider::new(name));
+        let mut rules = Rules {
+            generation: 0,
+            list: vec![pair(Some("acme"), Some("google"), 4.0)],
+            overrides: Vec::new(),
+            paces: HashMap::from([(key("google"), held(50.0, 20)), (key("yahoo"), held(50.0, 20))]),
+        };
+        let bounds = rules.bounds(&key("google")).unwrap();
+        assert_eq!((bounds.quotas[0].rate, bounds.slots), (4.0, Some(7)), "never above");
+        let bounds = rules.bounds(&key("yahoo")).unwrap();
+        assert_eq!((bounds.quotas[0].rate, bounds.slots), (50.0, Some(20)));
+        rules.paces.insert(key("google"), held(1.0, 2));
+        let bounds = rules.bounds(&key("google")).unwrap();
+        assert_eq!((bounds.quotas.len(), bounds.quotas[0].rate, bounds.slots), (1, 1.0, Some(2)));
     }
 
     #[test]

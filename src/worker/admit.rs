@@ -118,7 +118,7 @@ impl Admission {
             if now >= give_up || again > give_up {
                 return Err(Outcome::Postponed {
                     delay: not_yet.wait.unwrap_or(PUT_OFF),
-                    reason: WaitReason::Rate,
+                    reason: not_yet.reason,
                 });
             }
             tokio::select! {

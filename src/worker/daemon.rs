@@ -28,6 +28,7 @@ use super::shared::{Shared, Standing};
 use super::shutdown::Stopping;
 use super::signals::Signals;
 use super::slots::Slots;
+use super::telling;
 use super::waits::Snapshot;
 use super::writing::Writing;
 use crate::config::{Database, Settings};
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The resolver or the routes.
     #[error("routes: {0}")]
     Routes(#[from] crate::route::planner::PlannerError),
+    /// The rules about replies.
+    #[error("replies: {0}")]
+    Replies(#[from] regex::Error),
     /// TLS cannot be had.
     #[error("TLS: {0}")]
     Tls(#[from] crate::smtp::tls::TlsFault),
@@ -133,6 +137,7 @@ impl Running {
                 smtp: Arc::clone(&shared.smtp),
                 providers: Arc::clone(&shared.providers),
             },
+            hearing: Arc::clone(&shared.hearing),
             policies: Policies::new(&now),
         });
 
@@ -188,6 +193,12 @@ impl Running {
             snapshot,
         };
         tasks.spawn(signals.run(stop_all.clone()));
+        tasks.spawn(telling::breakers(
+            pool.clone(),
+            Arc::clone(&session),
+            Arc::clone(&shared.hearing),
+            stop_all.clone(),
+        ));
         let pump = Pump {
             held,
             writing,

@@ -2,10 +2,14 @@
 
 pub mod admit;
 pub mod ahead;
+mod blame;
 pub mod choose;
 mod crowd;
 pub mod daemon;
 pub mod deliver;
+pub mod hearing;
+#[cfg(test)]
+mod hearing_tests;
 pub mod held;
 pub mod intend;
 pub mod intents;
@@ -30,6 +34,7 @@ pub mod shared;
 pub mod shutdown;
 pub mod signals;
 pub mod slots;
+pub mod telling;
 mod view;
 pub mod waits;
 pub mod writing;

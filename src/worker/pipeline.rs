@@ -1,7 +1,7 @@
 //! One message, from claim to settlement. Read this file first.
 //!
 //! ```text
-//!     claim ─► screen ─► choose ─► render ─► plan ─► admit ─► intend ─► deliver ─► decide ─► settle
+//!     claim ─► screen ─► choose ─► render ─► plan ─► admit ─► intend ─► deliver ─► hear ─► decide ─► settle
 //!                 └─────────┴─────────┴────────┴───────┴─────────┴─────────┘
 //!                     any of these may end the journey with an Outcome
 //! ```
@@ -18,6 +18,7 @@ use futures_util::FutureExt;
 use super::admit::Admission;
 use super::choose;
 use super::deliver::Carrier;
+use super::hearing::Hearing;
 use super::intend::Intending;
 use super::plan::Planning;
 use super::policy::Policies;
@@ -63,6 +64,8 @@ pub struct Pipeline {
     pub intending: Intending,
     /// Step: try the hops.
     pub carrier: Carrier,
+    /// Step: what the reply means for what comes next.
+    pub hearing: Arc<Hearing>,
     /// What the streams want.
     pub policies: Policies,
 }
@@ -104,12 +107,15 @@ impl Pipeline {
     ) -> Result<Receipt, Outcome> {
         let (job, lane) = (&claim.job, &claim.lane);
         let rendered = self.rendering.render(job, lane, way).await?;
-        let plan = self.planning.plan(way, lane, &rendered.letter).await?;
+        let letter = &rendered.letter;
+        let mut plan = self.planning.plan(way, lane, letter).await?;
+        let cleared = self.hearing.clear(&mut plan, letter.recipient().domain())?;
         self.admission.admit(lane, &claim.choice, &plan, &mut claim.permit).await?;
         let turn = self.intending.intend(job, &plan).await?;
         self.admission.freshen(&mut claim.permit).await?;
-        let letter = &rendered.letter;
-        self.carrier.deliver(job.id, letter, &plan, turn, &mut claim.permit, trail).await
+        let carrier = &self.carrier;
+        let ended = carrier.deliver(job.id, letter, &plan, turn, &mut claim.permit, trail).await;
+        self.hearing.heard(lane, &plan, &cleared, trail, ended)
     }
 }
 

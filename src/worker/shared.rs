@@ -16,16 +16,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::daemon::StartError;
+use super::hearing::Hearing;
 use super::slots::Slots;
+use super::telling;
 use crate::config::{Settings, ThrottleRule};
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
 use crate::provider::deliver::Providers;
+use crate::reply;
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
+use crate::throttle::breaker::Breakers;
 use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
-use crate::throttle::{overrides, warm_up};
+use crate::throttle::{overrides, sharing, warm_up};
 
 /// How often it is seen which day it is: the machine's clock may be set.
 const LOOK_AT_THE_CLOCK: Duration = Duration::from_secs(600);
@@ -39,6 +43,7 @@ pub struct Shared {
     pub(super) planner: Arc<Planner>,
     pub(super) smtp: Arc<Smtp>,
     pub(super) providers: Arc<Providers>,
+    pub(super) hearing: Arc<Hearing>,
     /// Settings that the shared parts have taken over.
     pub(super) applied: watch::Receiver<Arc<Settings>>,
     /// Under which session of the home cell limits are exchanged; none before the first.
@@ -66,11 +71,15 @@ impl Shared {
     ) -> Result<Arc<Self>, StartError> {
         let now = Arc::clone(&settings.borrow());
         let (taken_over, applied) = watch::channel(Arc::clone(&now));
+        reply::apply(&now.replies)?;
+        let breakers = Breakers::new(&now.adaptive);
+        let smtp = Smtp::new(&now.smtp)?.minding(Arc::clone(&breakers));
         let shared = Arc::new(Self {
             limiter: Arc::new(Limiter::shared(&limits(&now))),
             planner: Arc::new(Planner::new(&now)?),
-            smtp: Arc::new(Smtp::new(&now.smtp)?),
             providers: Arc::default(),
+            smtp: Arc::new(smtp),
+            hearing: Arc::new(Hearing::new(&now, breakers)),
             applied,
             at_home: Mutex::default(),
             exchanging: TaskTracker::new(),
@@ -78,14 +87,7 @@ impl Shared {
             in_hand: Arc::default(),
             stop: CancellationToken::new(),
         });
-        tokio::spawn(follow(
-            taken_over,
-            Arc::clone(&shared.limiter),
-            Arc::clone(&shared.planner),
-            Arc::clone(&shared.smtp),
-            settings,
-            shared.stop.clone(),
-        ));
+        tokio::spawn(follow(taken_over, Arc::clone(&shared), settings, shared.stop.clone()));
         Ok(shared)
     }
 
@@ -114,8 +116,18 @@ impl Shared {
         let known = Arc::new(AtomicI64::new(session.get()));
         let exchange = Exchange::new(limits.clone(), Arc::clone(&known), &self.limiter);
         self.exchanging.spawn(exchange.run(self.stop.clone()));
-        let follow = overrides::follow(limits, Arc::clone(&self.limiter), self.stop.clone());
+        let follow =
+            overrides::follow(limits.clone(), Arc::clone(&self.limiter), self.stop.clone());
         self.exchanging.spawn(follow);
+        self.exchanging.spawn(sharing::follow(
+            limits,
+            Arc::clone(&self.hearing.paces),
+            Arc::clone(&self.hearing.breakers),
+            Arc::clone(&self.limiter),
+            self.stop.clone(),
+        ));
+        let unknown = Arc::clone(&self.hearing.unknown);
+        self.exchanging.spawn(telling::unknown(home.clone(), unknown, self.stop.clone()));
         *at_home = Some(known);
         Ok(())
     }
@@ -143,9 +155,7 @@ fn until_tomorrow() -> Duration {
 
 async fn follow(
     taken_over: watch::Sender<Arc<Settings>>,
-    limiter: Arc<Limiter>,
-    planner: Arc<Planner>,
-    smtp: Arc<Smtp>,
+    shared: Arc<Shared>,
     mut settings: watch::Receiver<Arc<Settings>>,
     stop: CancellationToken,
 ) {
@@ -166,12 +176,16 @@ async fn follow(
         if is_a_look && today == in_force {
             continue;
         }
-        limiter.apply(&today);
+        shared.limiter.apply(&today);
         in_force = today;
-        if let Err(error) = planner.apply(&now) {
+        if let Err(error) = reply::apply(&now.replies) {
+            tracing::error!(%error, "the old rules about replies stay in force");
+        }
+        shared.hearing.apply(&now);
+        if let Err(error) = shared.planner.apply(&now) {
             tracing::error!(%error, "the old routes stay in force");
         }
-        smtp.apply(&now.smtp);
+        shared.smtp.apply(&now.smtp);
         // Last: who hears of it finds everything changed.
         taken_over.send_replace(now);
     }

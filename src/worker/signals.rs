@@ -23,6 +23,7 @@ use crate::config::unit;
 use crate::domain::ids::LaneId;
 use crate::queue::session::Session;
 use crate::queue::signal::{self, Changes, Class, LaneWait, Signal, Told};
+use crate::throttle::key::Key;
 use crate::throttle::limiter::Limiter;
 
 /// How often there may be something to tell.
@@ -193,17 +194,18 @@ impl Signals {
                 pace.note(now, waiting.taken);
                 let rate = pace.rate();
                 memory.paces.insert(id, pace);
-                let rule = waiting.limit.as_ref().and_then(|key| {
-                    limits.entry(key.clone()).or_insert_with(|| self.limiter.rule(key)).clone()
+                let limit = waiting.limit.as_ref().map(|key| {
+                    limits.entry(key.clone()).or_insert_with(|| self.limit(key)).clone()
                 });
+                let (limit_text, limit_rate) = limit.unwrap_or_default();
                 Row {
                     wait: LaneWait {
                         lane: id,
                         tenant: waiting.lane.tenant,
                         hold: waiting.hold,
                         limit_key: waiting.limit.as_ref().map(ToString::to_string),
-                        limit_text: rule.as_ref().map(in_words),
-                        limit_rate: rule.as_ref().and_then(slowest),
+                        limit_text,
+                        limit_rate,
                         lane_rate: rounded(rate),
                         waited: now.saturating_duration_since(waiting.since),
                         left: waiting.until.map(|at| at.saturating_duration_since(now)),
@@ -213,6 +215,23 @@ impl Signals {
                 }
             })
             .collect()
+    }
+
+    /// What a limit allows, in words and a second: as configured, and as a receiver asks for.
+    fn limit(&self, key: &Key) -> (Option<String>, Option<f64>) {
+        let rule = self.limiter.rule(key);
+        let mut words: Vec<String> = rule.as_ref().map(in_words).into_iter().collect();
+        let mut rate = rule.as_ref().and_then(slowest);
+        if let Some(held) = self.limiter.held(key) {
+            let paced = held.rate.map(unit::written_rate);
+            let slots = held.slots.map(|n| format!("{n} at a time"));
+            let closed = held.closed.map(|_| "nothing for now".to_owned());
+            words.extend(closed.or(paced));
+            words.extend(slots);
+            words.push(held.why.to_string());
+            rate = [rate, held.rate].into_iter().flatten().min_by(f64::total_cmp);
+        }
+        ((!words.is_empty()).then(|| words.join(", ")), rate)
     }
 }
 

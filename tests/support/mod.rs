@@ -18,3 +18,4 @@ pub mod letters;
 pub mod postgres;
 pub mod providers;
 pub mod smtp_peer;
+pub mod strict_peer;

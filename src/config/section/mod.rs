@@ -1,11 +1,14 @@
 //! One file per section of the configuration: a sentence on each key, the
 //! default beside it.
 
+mod adaptive;
 mod api;
 mod database;
 mod provider;
 mod queue;
 mod quiet;
+mod replies;
+mod reply_rule;
 mod route;
 mod scale;
 mod smtp;
@@ -15,11 +18,14 @@ mod telemetry;
 mod throttle;
 mod worker;
 
+pub use adaptive::Adaptive;
 pub use api::{Api, Secrets};
 pub use database::Database;
 pub use provider::{AwsCredentials, Endpoint, Provider, Service};
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
+pub use replies::Replies;
+pub use reply_rule::{CodeMask, ReplyRule, StatusMask};
 pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Share, TlsMode};
 pub use scale::Scale;
 pub use smtp::Smtp;

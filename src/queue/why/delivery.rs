@@ -10,6 +10,7 @@ use super::facts::Place;
 use super::{Constraint, Expected, Explain, Eyes, MOST_BEFORE};
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::queue::backlog::Depth;
+use crate::queue::breaker;
 use crate::queue::lookup::{Attempt, AttemptOutcome, Delivery, DeliveryState, Lookup};
 use crate::tenant::isolation::TenantScope;
 use crate::tenant::store;
@@ -104,7 +105,10 @@ impl Explain {
         match known.state {
             DeliveryState::Sending => self.in_hand(&mut why, &belongs),
             DeliveryState::Scheduled => scheduled(&mut why, &belongs, &known),
-            DeliveryState::Deferred => deferred(&mut why, &belongs, &known),
+            DeliveryState::Deferred => {
+                deferred(&mut why, &belongs, &known);
+                self.broken(&mut why).await?;
+            }
             DeliveryState::Queued => self.queued(&mut why, scope, &belongs, &known).await?,
             DeliveryState::DeadLettered => self.dead(&mut why, &known),
             DeliveryState::Delivered
@@ -190,6 +194,28 @@ impl Explain {
             .await?;
         let (longer, lanes): (i64, i64) = (row.try_get("longer")?, row.try_get("lanes")?);
         Ok((longer.max(0) as u64 + 1, lanes.max(1) as u64))
+    }
+
+    /// What it was put back for because it does not answer, if that is so.
+    async fn broken(&self, why: &mut WhyDelivery) -> Result<(), sqlx::Error> {
+        let domain = why.to.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
+        let (Eyes::Operator, Some(domain)) = (self.eyes, domain) else { return Ok(()) };
+        for one in breaker::all(&self.pool, Some(&domain)).await? {
+            let what = if one.host.is_empty() {
+                one.spot
+            } else {
+                format!("{} ({}), {}", one.spot, one.host, one.state)
+            };
+            let broken = Constraint {
+                what: Some(what),
+                reason: Some(one.why),
+                by: Some(one.worker),
+                until: one.until,
+                ..Constraint::of("breaker", Some(one.since))
+            };
+            why.waits_for.insert(0, broken);
+        }
+        Ok(())
     }
 
     fn in_hand(&self, why: &mut WhyDelivery, belongs: &Belongs) {

@@ -157,6 +157,9 @@ pub fn constraint(binding: &Constraint) -> String {
         "ended" => format!("has ended: {}", what.unwrap_or("ended").replace('_', " ")),
         "quiet_hours" => "waits for the end of the quiet hours".into(),
         "route_out" => "waits for its route, which is out for now".into(),
+        "suspended" => {
+            format!("waits because its receiver asked for a pause: {}", what.unwrap_or("unnamed"))
+        }
         "breaker" => {
             format!("waits because the receiver does not answer: {}", what.unwrap_or("unnamed"))
         }

@@ -8,11 +8,13 @@ use tokio::time::sleep;
 
 use super::{Attempt, Ended, Smtp, not_opened};
 use crate::config::TlsMode;
+use crate::domain::verdict::Stage;
 use crate::route::plan::Hop;
 use crate::smtp::connection::Connection;
 use crate::smtp::egress::connect;
 use crate::smtp::open::{OpenFailure, Opening};
 use crate::smtp::pool::{Key, Leave, Lent, Loan};
+use crate::throttle::breaker::Spot;
 
 /// How long an address may take before the next of the same host is tried beside it
 /// (RFC 8305 5).
@@ -51,7 +53,8 @@ impl Smtp {
                 let second = connect(spare.address, source, limit);
                 tokio::pin!(second);
                 let (stream, spare_won) = either(first, second).await;
-                if stream.is_err() {
+                if let Err(failure) = &stream {
+                    self.mind(spare, Some(failure));
                     attempt.dead.push(spare.address);
                 }
                 if spare_won {
@@ -61,7 +64,7 @@ impl Smtp {
             }
             (None, _) => (first.await, None),
         };
-        let stream = stream.map_err(|failure| self.failed(failure))?;
+        let stream = stream.map_err(|failure| self.failed(hop, failure))?;
         match rival {
             Some((spare, leave)) => {
                 Ok((self.greet(attempt, leave, spare, stream).await?, Some(spare)))
@@ -77,7 +80,7 @@ impl Smtp {
         leave: Leave,
         hop: &Hop,
     ) -> Result<Lent, Ended> {
-        let stream = self.dial(attempt, hop).await.map_err(|failure| self.failed(failure))?;
+        let stream = self.dial(attempt, hop).await.map_err(|failure| self.failed(hop, failure))?;
         self.greet(attempt, leave, hop, stream).await
     }
 
@@ -115,7 +118,8 @@ impl Smtp {
             }
             opened => opened,
         };
-        let connection = opened.map_err(|failure| self.failed(failure))?;
+        let connection = opened.map_err(|failure| self.failed(hop, failure))?;
+        self.mind(hop, None);
         self.metrics.opened.increment(1);
         if connection.tls().is_some() {
             self.metrics.tls.increment(1);
@@ -123,7 +127,22 @@ impl Smtp {
         Ok(leave.fill(connection))
     }
 
-    fn failed(&self, failure: OpenFailure) -> Ended {
+    /// A host that cannot be reached or sends everybody away is told to the breakers; what
+    /// goes wrong behind the greeting is a matter between it and us.
+    fn mind(&self, hop: &Hop, failure: Option<&OpenFailure>) {
+        let Some(breakers) = &self.breakers else { return };
+        let spot = Spot::Host(hop.address);
+        match failure {
+            None => breakers.worked(&spot),
+            Some(failure) if failure.stage <= Stage::Ehlo => {
+                breakers.failed(&spot, &format!("{} at {}", failure.cause, failure.stage));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn failed(&self, hop: &Hop, failure: OpenFailure) -> Ended {
+        self.mind(hop, Some(&failure));
         self.metrics.failed.increment(1);
         not_opened(failure)
     }

@@ -1,0 +1,1 @@
+delete from postrider.unknown_reply
