@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +17,8 @@ use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use super::aws::{Keys, NoKey};
 use super::classify::{self, Meaning};
@@ -26,7 +28,7 @@ use super::{mailgun, parts, sendgrid, ses, sigv4};
 use crate::config::{Provider, Service};
 use crate::domain::clock::Clock;
 use crate::domain::ids::DeliveryId;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, WaitReason};
 use crate::domain::receipt::{Receipt, Trail};
 use crate::domain::verdict::{Class, Stage};
 use crate::message::letter::Letter;
@@ -54,6 +56,8 @@ struct Account {
     http: Http,
     /// Only for requests to AWS.
     keys: Option<Keys>,
+    /// Requests that may be under way at once.
+    requests: Semaphore,
 }
 
 /// What is submitted.
@@ -108,6 +112,12 @@ impl Providers {
             classify::silence(Lost { stage: Stage::StartTls, cause, whole: false })
         })?;
         let ask = account.request(mail, &self.clock).await?;
+        // More are let through to a provider than may be asked at once, as to a host.
+        let turn = timeout(PATIENCE, account.requests.acquire()).await;
+        let _turn = turn.map_err(|_late| Outcome::Postponed {
+            delay: PATIENCE,
+            reason: WaitReason::Connections,
+        })?;
         may_begin()?;
         let (within, endpoint) = (provider.request_timeout, &provider.endpoint);
         let answer = account.http.ask(endpoint, ask, within).await.map_err(classify::silence)?;
@@ -139,7 +149,9 @@ impl Providers {
             _ => None,
         };
         let http = Http::new(provider)?;
-        let account = Arc::new(Account { provider: Arc::clone(provider), http, keys });
+        let requests = Semaphore::new(provider.max_requests.max(1) as usize);
+        let provider = Arc::clone(provider);
+        let account = Arc::new(Account { provider, http, keys, requests });
         accounts.insert(Arc::clone(route), Arc::clone(&account));
         Ok(account)
     }
@@ -245,6 +257,9 @@ impl Account {
         }
     }
 }
+
+/// How long a delivery waits for its turn to ask.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Longest id that is kept; the real ones have at most some hundred characters.
 const LONGEST_ID: usize = 200;
