@@ -66,13 +66,15 @@ if ! programs=$(postgres_programs); then
     install_postgres
     programs=$(postgres_programs) || fail "installed Postgres, but found no initdb, pg_ctl and postgres"
 fi
-# For the proof under faults, the tests against real receivers, and the checks of rules and
-# dashboards: unpacked and not installed, since a package would start a service. What needs them
-# says so.
+# For tests, the proof under faults, and the checks of rules and dashboards: unpacked and not
+# installed, since a package would start a service. What needs them says so.
 tools=${CARGO_TARGET_DIR:-target}/tools
 packages=(pgbouncer libfaketime libc-ares2 libcares2 prometheus
     postfix exim4-daemon-light exim4-base libidn12 libgnutls-dane0 libunbound8 libnss-wrapper
-    python3-aiosmtpd python3-attr python3-public)
+    python3-aiosmtpd python3-attr python3-public
+    # A name server that signs and one that validates, with their libraries.
+    knot unbound libdnssec9 libknot13 libzscanner4 libcap-ng0 libedit2 libbsd0 libgnutls30 liblmdb0 liburcu8
+    libxdp1 libbpf1 libelf1 libfstrm0 libevent-2.1-7 libnghttp2-14 libprotobuf-c1 libpython3.11 libssl3)
 if [ "$(cat "$tools/tried" 2>/dev/null)" != "${packages[*]}" ] &&
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     mkdir -p "$tools/download"

@@ -83,6 +83,7 @@ if [ -x "$target/tools/usr/bin/promtool" ] || command -v promtool >/dev/null; th
 else
     skip "rules of Prometheus" "there is no promtool"
 fi
+step "restore drill" scripts/restore-drill.sh "$target/debug"
 step "faults, a few cases" cargo bench --locked --profile dev --bench faults -- --short
 if [ -x bench/smoke.sh ]; then
     step "bench, a short one" bench/smoke.sh

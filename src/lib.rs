@@ -14,6 +14,7 @@ pub mod message;
 pub mod reply;
 pub mod tenant;
 
+pub mod event;
 pub mod queue;
 pub mod route;
 pub mod throttle;
@@ -22,6 +23,7 @@ pub mod cell;
 pub mod provider;
 pub mod sink;
 pub mod smtp;
+pub mod webhook;
 
 pub mod api;
 pub mod cli;

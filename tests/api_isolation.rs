@@ -70,6 +70,18 @@ async fn the_api_role_sees_nothing_without_a_tenant_and_its_rows_with_one() {
         let once = api.submit_once(&tenant.key, &message(name, &["ann@x.example"]), "k").await;
         assert_eq!(once.status, StatusCode::ACCEPTED, "{once:?}");
         api.suppress(tenant.id, "gone@x.example").await;
+        sqlx::query(
+            "with told as (
+               insert into postrider.event_tenant(tenant_id) values ($1)
+             ), endpoint as (
+               insert into postrider.webhook(tenant_id, url, in_flight, at_xid, at_event) values ($1, 'x', 1, 0, 0)
+             )
+             insert into postrider.event(tenant_id, xid, kind) values ($1, 1, 1)",
+        )
+        .bind(tenant.id)
+        .execute(&api.owner)
+        .await
+        .expect("an endpoint and an event");
     }
     let pool = api.db.pool(Role::Api).await;
     let mut connection = pool.acquire().await.expect("a connection");
@@ -79,6 +91,9 @@ async fn the_api_role_sees_nothing_without_a_tenant_and_its_rows_with_one() {
         "ready",
         "idempotency",
         "suppression",
+        "event_tenant",
+        "event",
+        "webhook",
         "tenant",
         "sending_domain",
         "stream",

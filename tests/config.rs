@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use postrider::config::load::{Loader, load};
 use postrider::config::reload::{ReloadOutcome, Reloader};
-use postrider::config::{ConfigError, Route, RouteKind, Settings, ThrottleScope};
+use postrider::config::secret::Secret;
+use postrider::config::{ConfigError, Proof, Route, RouteKind, Settings, ThrottleScope};
 use tempfile::TempDir;
 
 fn project(path: &str) -> PathBuf {
@@ -84,6 +85,10 @@ fn every_commented_key_shows_its_default() {
         "ceiling",
         "proxy",
         "warm_up",
+        "roots_file",
+        "token_file",
+        "client_certificate_file",
+        "client_key_file",
     ];
     let mut in_example = false;
     let mut uncommented = String::new();
@@ -137,7 +142,8 @@ fn every_commented_example_is_sound() {
     let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
         panic!("a relay with a login");
     };
-    assert_eq!(auth.password.expose(), "x");
+    assert_eq!(auth.proof, Proof::Password(Secret::new("x")));
+    assert!(settings.tls_report.is_some_and(|report| report.stream == "tls-report"));
     let is_provider = |route: &&Route| matches!(route.kind, RouteKind::Provider(_));
     assert_eq!(settings.routes.iter().filter(is_provider).count(), 3);
 }
@@ -258,7 +264,7 @@ fn what_cannot_work_is_refused() {
         ("kind='relay'\nhost=\"a\\r\\nb\"\n", "route[0].host: expected the relay's host name"),
         (
             "kind='relay'\nhost='a.b'\nusername='u'\n",
-            "expected username and password_file together",
+            "expected username and password_file or token_file together",
         ),
         (
             "kind='relay'\nhost='a.b'\nusername='u'\npassword='hunter2'\n",
@@ -378,7 +384,7 @@ fn a_secret_named_without_a_folder_is_a_credential_where_there_is_one() {
         let RouteKind::Relay { auth: Some(auth), .. } = &settings.routes[0].kind else {
             panic!("no login")
         };
-        auth.password.expose().to_owned()
+        auth.proof.now().expect("read").expose().to_owned()
     };
     assert_eq!(password(), "beside the file");
     fs::write(credentials.path().join("out-password"), "handed over").expect("write");

@@ -1,12 +1,14 @@
 //! Promise: `postrider doctor` tells what is well from what is not, and says what to do.
 
+#[path = "support/name_server.rs"]
+mod name_server;
 mod support;
 
+use name_server::{NameServer, Zone};
 use serde_json::Value;
 use support::builders;
 use support::command;
 use support::installation::Installation;
-use support::name_server::{NameServer, Zone};
 
 /// What it finds, and its exit code.
 fn doctor(home: &Installation, names: &NameServer, args: &[&str]) -> (Vec<Value>, i32) {

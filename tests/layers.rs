@@ -16,7 +16,7 @@ const SHELVES: [&[&str]; 9] = [
     &["message", "reply"],
     &["tenant"],
     &["queue", "throttle", "route", "bounce", "event"],
-    &["smtp", "provider", "sink", "cell"],
+    &["smtp", "provider", "sink", "cell", "webhook"],
     &["worker", "maintenance", "api", "cli"],
     &["boot"],
 ];

@@ -9,8 +9,10 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::{Method, Request};
+use postrider::tenant::key::ApiKey;
 use serde_json::{Value, json};
 use support::api::{TestApi, message, request};
+use support::hook::Hook;
 
 /// `GET /v1/messages/{id}` of every `.route(…)` in the router.
 fn routes() -> BTreeSet<String> {
@@ -178,6 +180,7 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     checked
         .call("post /v1/messages/{id}/cancel", cancel.body(Body::empty()).expect("a request"))
         .await;
+    told(&mut checked, key).await;
     for open in ["/v1/openapi.json", "/livez", "/readyz"] {
         checked.call(&format!("get {open}"), get(open)).await;
     }
@@ -189,6 +192,49 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     assert!(checked.wrong.is_empty(), "{:#?}", checked.wrong);
     let untried: Vec<_> = listed.difference(&checked.seen).collect();
     assert!(untried.is_empty(), "no call was held against {untried:?}");
+}
+
+/// Events and endpoints.
+async fn told(checked: &mut Checked, key: &ApiKey) {
+    let hook = Hook::new().await;
+    let bare = |method: Method, path: &str| {
+        request(method, path, key).body(Body::empty()).expect("a request")
+    };
+    let with = |method: Method, path: &str, body: Value| {
+        request(method, path, key)
+            .header("content-type", "application/json")
+            .body(body.to_string().into())
+            .expect("a request")
+    };
+    let on = with(Method::PUT, "/v1/events", json!({"enabled": true}));
+    checked.call("put /v1/events", on).await;
+    let submitted = with(Method::POST, "/v1/messages", message("shop", &["ann@example.org"]));
+    checked.call("post /v1/messages", submitted).await;
+    checked.call("get /v1/events", bare(Method::GET, "/v1/events")).await;
+    checked.call("get /v1/events", bare(Method::GET, "/v1/events?limit=0")).await;
+    let asked = json!({"url": hook.url(), "types": ["bounced"], "per_second": 5});
+    let made = checked.call("post /v1/webhooks", with(Method::POST, "/v1/webhooks", asked)).await;
+    checked
+        .call("post /v1/webhooks", with(Method::POST, "/v1/webhooks", json!({"url": "x"})))
+        .await;
+    checked.call("get /v1/webhooks", bare(Method::GET, "/v1/webhooks")).await;
+    let off = with(Method::PUT, "/v1/events", json!({"enabled": false}));
+    checked.call("put /v1/events", off).await;
+    let path = format!("/v1/webhooks/{}", made["id"].as_str().expect("an id"));
+    let id = "/v1/webhooks/{id}";
+    checked.call(&format!("get {id}"), bare(Method::GET, &path)).await;
+    let change = with(Method::PATCH, &path, json!({"types": null, "enabled": true}));
+    checked.call(&format!("patch {id}"), change).await;
+    for verb in ["rotate-secret", "test"] {
+        let call = bare(Method::POST, &format!("{path}/{verb}"));
+        checked.call(&format!("post {id}/{verb}"), call).await;
+    }
+    let since = json!({"since": "2026-01-01T00:00:00Z"});
+    let replay = with(Method::POST, &format!("{path}/replay"), since);
+    checked.call(&format!("post {id}/replay"), replay).await;
+    for _ in 0..2 {
+        checked.call(&format!("delete {id}"), bare(Method::DELETE, &path)).await;
+    }
 }
 
 #[test]

@@ -136,7 +136,8 @@ async fn every_panel_shows_something() {
             .json(&message)
             .send()
             .await;
-        home.submit(tenant, "bulk", &builders::recipients(50, "example.net")).await;
+        home.submit(tenant, "bulk", &builders::recipients(50, &format!("d{turn}.example.net")))
+            .await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         last.clear();
         let mut still = Vec::new();

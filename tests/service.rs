@@ -74,7 +74,7 @@ async fn the_manager_hears_ready_alive_reloading_and_stopping() {
     let config = home.configure("");
     let mut manager = Manager::new();
     let variables = [("NOTIFY_SOCKET", manager.address()), ("WATCHDOG_USEC", "300000")];
-    let daemon = home.launch(&config, &variables);
+    let mut daemon = home.launch(&config, &variables);
     let ready = manager.hears("READY=1").await;
     assert!(ready.contains("STATUS=ready"), "{ready}");
     assert!(manager.count("WATCHDOG=1") > 0, "fed while it starts: {:?}", manager.heard);
@@ -89,7 +89,7 @@ async fn the_manager_hears_ready_alive_reloading_and_stopping() {
 
     daemon.signal("TERM");
     manager.hears("STOPPING=1").await;
-    assert_eq!(daemon.terminate().await, Some(0));
+    daemon.ended().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,15 @@
 //! The SMTP carrier and TLS: what is encrypted, and when it is not sent at all.
 
+#[path = "support/authority.rs"]
+mod authority;
 mod support;
 
 use std::sync::Arc;
 
+use authority::Authority;
+use base64::Engine as _;
 use postrider::config::secret::Secret;
-use postrider::config::{self, Auth, TlsMode};
+use postrider::config::{self, Auth, Proof, TlsMode};
 use postrider::domain::outcome::Outcome;
 use postrider::domain::verdict::{Cause, Class, Finality, Stage, Verdict};
 use postrider::route::plan::Hop;
@@ -185,7 +189,8 @@ async fn plaintext_behind_the_answer_to_starttls_ends_the_session() {
 }
 
 fn with_login(hop: Hop) -> Hop {
-    let auth = Auth { username: "tim".into(), password: Secret::new("tanstaaftanstaaf") };
+    let proof = Proof::Password(Secret::new("tanstaaftanstaaf"));
+    let auth = Auth { username: "tim".into(), proof };
     Hop { auth: Some(Arc::new(auth)), ..hop }
 }
 
@@ -220,4 +225,87 @@ async fn a_login_in_two_steps_is_spoken_to_this_machine_even_in_clear() {
     smtp().deliver(&letter(), &plan).await.result.expect("delivered");
     let said: Vec<String> = peer.record().commands.into_iter().map(|(_, line)| line).collect();
     assert_eq!(said[1..4], ["AUTH LOGIN", "dGlt", "dGFuc3RhYWZ0YW5zdGFhZg=="]);
+}
+
+#[tokio::test]
+async fn a_token_is_read_at_each_login_and_spoken_only_where_it_is_taken() {
+    let certificate = Certificate::for_name(NAME);
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let proof = Proof::TokenFile(file.path().to_owned());
+    let auth = Arc::new(Auth { username: "me@example.com".into(), proof });
+    let plan_of = |peer: &Peer| {
+        let mut hop = hop_with(peer, TlsMode::Verified);
+        (hop.auth, hop.messages_per_connection) = (Some(Arc::clone(&auth)), 1);
+        plan(vec![hop])
+    };
+    let script = Script::with_tls(&certificate);
+    let script = script.offering_under_tls(&["PIPELINING", "AUTH PLAIN XOAUTH2"]);
+    let peer = script.clone().start().await;
+    let smtp = trusting(&certificate);
+    for token in ["first", "second"] {
+        std::fs::write(file.path(), token).expect("write");
+        smtp.deliver(&letter(), &plan_of(&peer)).await.result.expect("delivered");
+        let said = peer.record().commands.into_iter().map(|(_, line)| line);
+        let last = said.filter(|line| line.starts_with("AUTH")).last().expect("logged in");
+        let encoded = last.strip_prefix("AUTH XOAUTH2 ").expect("by token");
+        let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).expect("Base64");
+        let text = String::from_utf8(bytes).expect("text");
+        assert_eq!(text, format!("user=me@example.com\x01auth=Bearer {token}\x01\x01"));
+    }
+    // Why it is not taken comes as a challenge, and is answered with nothing.
+    let peer = script
+        .clone()
+        .on("AUTH", Act::reply("334 eyJzdGF0dXMiOiI0MDAifQ=="))
+        .on("*", Act::reply("535 5.7.8 expired"))
+        .start()
+        .await;
+    let verdict = refusal(smtp.deliver(&letter(), &plan_of(&peer)).await);
+    assert_eq!((verdict.stage, verdict.finality), (Stage::Auth, Finality::Passing));
+    // A relay that takes passwords only gets none of it.
+    let peer = script.offering_under_tls(&["AUTH PLAIN LOGIN"]).start().await;
+    let verdict = refusal(smtp.deliver(&letter(), &plan_of(&peer)).await);
+    assert_eq!(verdict.stage, Stage::Auth);
+    assert!(!peer.record().commands.iter().any(|(_, line)| line.starts_with("AUTH")));
+    // Without the file there is no login, and nothing bounces.
+    drop(file);
+    let verdict = refusal(smtp.deliver(&letter(), &plan_of(&peer)).await);
+    assert_eq!((verdict.stage, verdict.finality), (Stage::Auth, Finality::Passing));
+}
+
+#[tokio::test]
+async fn a_relay_that_asks_who_we_are_is_shown_our_certificate() {
+    let (theirs, ours) = (Authority::new("The relay's"), Authority::new("For clients"));
+    let relay = theirs.certify(&[NAME.to_owned()]);
+    let asking =
+        Certificate::asking(relay.chain.clone(), relay.key.serialize_der(), &ours.certificate);
+    let tls = Tls::with_extra_roots([theirs.certificate.clone()]).expect("TLS");
+    let smtp = Smtp::with_tls(&config::Smtp::default(), tls);
+    let client = ours.certify(&["out.example.com".to_owned()]);
+    let key = Secret::new(client.key.serialize_pem());
+    let known = config::ClientCertificate { chain: client.chain.clone(), key };
+    let stranger = theirs.certify(&["out.example.com".to_owned()]);
+    let key = Secret::new(stranger.key.serialize_pem());
+    let unknown = config::ClientCertificate { chain: stranger.chain.clone(), key };
+    for implicit in [false, true] {
+        for (shown, accepted) in [(None, false), (Some(&unknown), false), (Some(&known), true)] {
+            let script = Script::with_tls(&asking);
+            let (script, mode) = if implicit {
+                (script.implicit(), TlsMode::Implicit)
+            } else {
+                (script, TlsMode::Verified)
+            };
+            let peer = script.start().await;
+            let mut hop = hop_with(&peer, mode);
+            hop.certificate = shown.cloned().map(Arc::new);
+            let delivery = smtp.deliver(&letter(), &plan(vec![hop])).await;
+            assert_eq!(delivery.result.is_ok(), accepted, "{:?}", delivery.result);
+            assert_eq!(peer.accepted().len(), usize::from(accepted));
+        }
+    }
+    let wrong = config::ClientCertificate {
+        chain: client.chain,
+        key: Secret::new(stranger.key.serialize_pem()),
+    };
+    assert!(wrong.certified().is_err(), "somebody else's key");
+    assert!(!format!("{wrong:?}").contains("PRIVATE"));
 }

@@ -62,6 +62,7 @@ enum Kind {
     Timeout,
     IdempotencyConflict,
     StateConflict,
+    Conflict,
     Held,
     TooLarge,
     MediaType,
@@ -96,6 +97,9 @@ impl Kind {
             ),
             Self::StateConflict => {
                 (StatusCode::CONFLICT, "state-conflict", "The message cannot take this any more")
+            }
+            Self::Conflict => {
+                (StatusCode::CONFLICT, "conflict", "Something else stands against it")
             }
             Self::Held => (StatusCode::CONFLICT, "held", "The operator holds this back"),
             Self::TooLarge => {
@@ -160,6 +164,11 @@ impl Problem {
     /// 408.
     pub fn timeout() -> Self {
         Self::new(Kind::Timeout, "the body stopped arriving")
+    }
+
+    /// 409: something of the tenant's stands against it.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(Kind::Conflict, detail)
     }
 
     /// 409: an operator holds it back.

@@ -9,6 +9,7 @@ pub mod auth;
 pub mod body;
 pub mod cells;
 pub mod error;
+pub mod events;
 pub mod health;
 pub mod limit;
 pub mod lines;
@@ -23,6 +24,8 @@ pub mod stream;
 pub mod submission;
 pub mod timekeeper;
 pub mod unsubscribe;
+pub mod webhook_body;
+pub mod webhooks;
 pub mod why;
 
 use std::sync::Arc;
@@ -35,6 +38,7 @@ use self::body::Budget;
 use self::cells::{ApiCell, Cells};
 use self::limit::Limits;
 use self::submission::Terms;
+use self::webhooks::Hooks;
 use crate::cell::Cell;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
@@ -52,6 +56,7 @@ pub struct Api {
     limits: Arc<Limits>,
     budget: Budget,
     unsubscribe: Option<TokenKey>,
+    hooks: Option<Hooks>,
     clock: Clock,
 }
 
@@ -85,6 +90,7 @@ impl Api {
             limits,
             budget: Budget::new(now.api.max_body_bytes),
             unsubscribe: key.map(|key| TokenKey::derive(&key)),
+            hooks: Hooks::new(&now),
             clock,
         })
     }

@@ -12,7 +12,10 @@ use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
-use super::{Api, access, health, lookup, message, openapi, recipients, stream, unsubscribe, why};
+use super::{
+    Api, access, events, health, lookup, message, openapi, recipients, stream, unsubscribe,
+    webhooks as hooks, why,
+};
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -30,6 +33,12 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{stream}/resume", post(stream::resume))
         .route("/v1/streams/{stream}/cancel", post(stream::cancel))
         .route("/v1/deliveries/{id}/why", get(why::delivery))
+        .route("/v1/events", get(events::read).put(events::switch))
+        .route("/v1/webhooks", get(hooks::list).post(hooks::create))
+        .route("/v1/webhooks/{id}", get(hooks::show).patch(hooks::change).delete(hooks::remove))
+        .route("/v1/webhooks/{id}/rotate-secret", post(hooks::rotate))
+        .route("/v1/webhooks/{id}/test", post(hooks::test))
+        .route("/v1/webhooks/{id}/replay", post(hooks::replay))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
         .route("/v1/openapi.json", get(openapi::show))
         .route("/livez", get(health::live))

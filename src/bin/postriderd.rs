@@ -12,10 +12,13 @@ use postrider::cell::Cell;
 use postrider::config::{Database, Settings};
 use postrider::domain::clock::Clock;
 use postrider::maintenance::scale::{self, Scaler};
-use postrider::maintenance::{alarm::Alarms, gauges, steady, ticks::Ticks};
+use postrider::maintenance::ticks::{AtHome, Ticks};
+use postrider::maintenance::tls_report::{Reporter, results};
+use postrider::maintenance::{alarm::Alarms, gauges, steady};
 use postrider::telemetry::health::{Health, Part};
 use postrider::telemetry::pages::Pages;
 use postrider::telemetry::{pool as pool_watch, server};
+use postrider::webhook::{self, courier::Gear};
 use postrider::worker::daemon::{Running, StartError, Workplace};
 use postrider::worker::member;
 use postrider::worker::shared::{Shared, Standing};
@@ -80,6 +83,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     ));
 
     let shared = Shared::start(boot.settings(), served.len()).context("starting")?;
+    let couriers = Gear::new(&now)
+        .inspect_err(|error| tracing::warn!(%error, "events are kept, and told to no endpoint"))
+        .ok();
     let mut cells = JoinSet::new();
     let mut scalers = Vec::new();
     for (database, part) in served.iter().zip(starting) {
@@ -105,6 +111,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             cell,
             company,
             shared: Arc::clone(&shared),
+            couriers: couriers.clone(),
             scaler,
             settings: settings.clone(),
             health: health.clone(),
@@ -115,9 +122,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     scale::serve(scalers, &pages);
     if !served.iter().any(|cell| cell.number == now.database.number) {
         let home = boot::connect_when_asked(&now.database, Role::Worker).context("database")?;
+        let results = results::keep(home.clone(), shared.planner().tally(), stop.clone());
         let member = member::run(home, Arc::clone(&shared), args.name.clone(), stop.clone());
         cells.spawn(async move {
-            member.await;
+            tokio::join!(member, results);
             Ok(())
         });
     }
@@ -160,6 +168,7 @@ struct Work {
     cell: Cell,
     company: Company,
     shared: Arc<Shared>,
+    couriers: Option<Gear>,
     scaler: Arc<Scaler>,
     settings: watch::Receiver<Arc<Settings>>,
     health: Health,
@@ -222,6 +231,14 @@ impl Work {
         }
     }
 
+    /// What this cell does for all, if it is the home cell.
+    fn at_home(&self) -> Option<AtHome> {
+        (self.at.standing == Standing::Home).then(|| AtHome {
+            reporter: Reporter::new(self.settings.clone()),
+            planner: Arc::clone(self.shared.planner()),
+        })
+    }
+
     /// One session, from its start to its end, with the maintenance beside it.
     async fn run(&self, mut running: Running, stop: &CancellationToken) -> anyhow::Result<()> {
         let (pool, settings) = (&self.cell.pool, &self.settings);
@@ -230,24 +247,38 @@ impl Work {
         steady::spawn(&upkeep, pool, settings, running.session(), running.woken(), &stop_upkeep);
         upkeep.spawn(gauges::run(pool.clone(), self.cell.name.to_string(), stop_upkeep.clone()));
         upkeep.spawn(Arc::clone(&self.scaler).run(stop_upkeep.clone()));
+        if self.at.standing == Standing::Home {
+            let tally = self.shared.planner().tally();
+            upkeep.spawn(results::keep(pool.clone(), tally, stop_upkeep.clone()));
+        }
         upkeep.spawn(
             Ticks {
                 pool: pool.clone(),
                 settings: settings.clone(),
                 session: running.session().id(),
                 alarms: Alarms::new(settings.clone()),
+                at_home: self.at_home(),
             }
             .run(stop_upkeep.clone()),
         );
+        upkeep.spawn(webhook::watch(pool.clone(), self.cell.name.to_string(), stop_upkeep.clone()));
+        // They stop with the claims: what is on its way has the time that deliveries have.
+        let stop_couriers = CancellationToken::new();
+        if let Some(couriers) = self.couriers.clone() {
+            let session = running.session().id();
+            upkeep.spawn(couriers.run(pool.clone(), session, stop_couriers.clone()));
+        }
         let fenced = running.fenced();
         tokio::select! {
             () = stop.cancelled() => tracing::info!("stopping: no new claims, finishing what is in hand"),
             () = fenced.cancelled() => {}
             part = running.broken() => {
+                stop_couriers.cancel();
                 running.give_up().await.context("giving up the session")?;
                 anyhow::bail!("{part} of cell {} ended by itself; see the log", self.cell.name);
             }
         }
+        stop_couriers.cancel();
         let deadline = Arc::clone(&settings.borrow()).worker.shutdown_deadline;
         let stopped = running.stop(deadline).await;
         stop_upkeep.cancel();

@@ -38,6 +38,7 @@ pub mod tenant_move;
 pub mod throttle;
 mod throttle_show;
 pub mod version;
+pub mod webhook;
 pub mod why;
 
 use std::path::PathBuf;
@@ -111,6 +112,7 @@ enum One {
     DeadLetter(dead_letter::Args),
     Doubt(doubt::Args),
     Suppression(suppression::Args),
+    Webhook(Box<webhook::Args>),
     Audit(audit::Args),
     Throttle(throttle::Args),
     Replies(replies::Args),
@@ -176,6 +178,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::DeadLetter(args) => dead_letter::run(args, context).await,
         One::Doubt(args) => doubt::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
+        One::Webhook(args) => webhook::run(*args, context).await,
         One::Audit(args) => audit::run(args, context).await,
         One::Replies(args) => replies::run(args, context).await,
         One::Throttle(args) => throttle::run(args, context).await,

@@ -49,7 +49,10 @@ impl Asked {
             },
             place: node.place.clone(),
         });
-        Self { key, expected: expected.to_string(), default: None, given }
+        // What is near to a word that was written is no part of what may be written.
+        let mut expected = expected.to_string();
+        expected.truncate(expected.find("; did you mean").unwrap_or(expected.len()));
+        Self { key, expected, default: None, given }
     }
 
     /// The key without the numbers of list entries: `route[].name`.

@@ -18,11 +18,11 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, AwsCredentials, CodeMask, Database, Dns, Endpoint, FurtherRate,
-    Log, LogFormat, MailboxProviderRule, Pool, Provider, Proxy, Queue, Quiet, QuietHours,
-    QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets,
-    Service, Share, Smtp, Source, Stage, StatusMask, Stream, Telemetry, ThrottleRule,
-    ThrottleScope, TlsMode, WarmUp, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
+    Endpoint, FurtherRate, Log, LogFormat, MailboxProviderRule, NoProof, Pool, Proof, Provider,
+    Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind,
+    RouteRule, Scale, Secrets, Service, Share, Smtp, Source, Stage, StatusMask, Stream, Telemetry,
+    ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -60,10 +60,16 @@ pub struct Settings {
     pub smtp: Smtp,
     /// `[dns]`
     pub dns: Dns,
+    /// `[tls]`
+    pub tls: TlsPolicies,
+    /// `[tls_report]`; absent when nothing is reported.
+    pub tls_report: Option<TlsReport>,
     /// `[api]`
     pub api: Api,
     /// `[scale]`
     pub scale: Scale,
+    /// `[webhook]`
+    pub webhook: Webhook,
     /// `[telemetry]`
     pub telemetry: Telemetry,
     /// `[log]`
@@ -96,8 +102,11 @@ impl Default for Settings {
             pools: Vec::new(),
             smtp: Smtp::default(),
             dns: Dns::default(),
+            tls: TlsPolicies::default(),
+            tls_report: None,
             api: Api::default(),
             scale: Scale::default(),
+            webhook: Webhook::default(),
             telemetry: Telemetry::default(),
             log: Log::default(),
             secrets: Secrets::default(),
@@ -118,6 +127,11 @@ impl Settings {
         settings.sources[0].ehlo = "postrider.test".into();
         settings.dns.allow_private_addresses = true;
         settings.dns.timeout = Duration::from_secs(2);
+        settings.webhook.allow_http = true;
+        settings.webhook.allow_private_addresses = true;
+        settings.webhook.poll_interval = Duration::from_millis(20);
+        settings.webhook.first_retry = Duration::from_millis(20);
+        settings.webhook.longest_retry = Duration::from_millis(100);
         settings.api.listen = any_port;
         settings.telemetry.listen = any_port;
         settings.database.pool_size = 4;

@@ -8,15 +8,15 @@ use std::cell::RefCell;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::time::Duration;
 
 use super::asked::{Asked, Shown};
 use super::document::{Node, Table, Value};
 use super::fault::{Place, perhaps};
 use super::notes::Notes;
-use super::secret::Secret;
 use super::unit;
+
+mod files;
 
 /// One table of the document. Must be closed with [`Reader::end`].
 pub(super) struct Reader<'d> {
@@ -309,49 +309,6 @@ impl<'d> Reader<'d> {
             _ => self.wrong(key, node, format_args!("a list, each {expected}")),
         }
         Some(list)
-    }
-
-    // --- secrets ---------------------------------------------------------------
-
-    /// A secret that the environment may hold under `key`, and that a file named by
-    /// `file_key` may hold; in the configuration itself it is refused.
-    pub(super) fn secret(&self, key: &'static str, file_key: &'static str) -> Option<Secret> {
-        let file = self.text(file_key);
-        if let Some(node) = self.node(key) {
-            if let Value::Variable(text) = &node.value {
-                return Some(Secret::new(text.as_str()));
-            }
-            self.fault(key, format_args!(
-                "secrets do not belong in this file; write it to a file with mode 0600 and name that in {file_key}"
-            ));
-            return None;
-        }
-        self.read_secret(file_key, Path::new(&file?))
-    }
-
-    /// A secret from a credential of that name, else from a file; one that others can read earns
-    /// a warning (of a credential the folder is closed, and an ACL shows as a group's bit).
-    fn read_secret(&self, key: &'static str, file: &Path) -> Option<Secret> {
-        let credential = self.notes.credential(file);
-        let path = credential.clone().unwrap_or_else(|| self.notes.folder.join(file));
-        match Secret::read(&path) {
-            Ok((secret, exposed)) => {
-                if let Some(mode) = exposed.filter(|_| credential.is_none()) {
-                    let message = format!(
-                        "{}: {} can be read by others (mode {mode:04o}); run: chmod 600 {}",
-                        self.name(key),
-                        file.display(),
-                        file.display()
-                    );
-                    self.notes.warn(self.place_of(key), message);
-                }
-                Some(secret)
-            }
-            Err(error) => {
-                self.fault(key, format_args!("cannot read {}: {error}", file.display()));
-                None
-            }
-        }
     }
 
     /// The text of a file with certificates; what is in it is nobody's secret.

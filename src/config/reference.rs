@@ -45,7 +45,8 @@ pub fn entries() -> Result<Vec<Entry>, ConfigError> {
             Some(found) => {
                 entry.expected = Some(found.expected);
                 // An example is no default.
-                entry.default = found.default.or(entry.default);
+                let is_optional = is_optional(&entry.key, &entry.words);
+                entry.default = found.default.or(entry.default).filter(|_| !is_optional);
                 entries.push(entry);
             }
             // An inline table: its own keys were asked for.
@@ -126,6 +127,8 @@ fn read(shipped: &str) -> Told {
     let (mut section, mut example) = (String::new(), false);
     let mut words: Vec<&str> = Vec::new();
     let mut group: Vec<&str> = Vec::new();
+    // Keys of the table at hand: a key may be shown in two ways.
+    let mut seen: Vec<&str> = Vec::new();
     for line in shipped.lines() {
         let (bare, commented) = match line.strip_prefix("# ") {
             Some(rest) => (rest, true),
@@ -135,6 +138,7 @@ fn read(shipped: &str) -> Told {
             (section, example) = (name, commented);
             words.clear();
             group.clear();
+            seen.clear();
             told.text.push_str(bare);
         } else if let Some((key, value, beside)) = setting(bare) {
             // One comment may stand before several keys.
@@ -155,7 +159,10 @@ fn read(shipped: &str) -> Told {
                     words: all,
                 });
             }
-            told.text.push_str(bare);
+            if !seen.contains(&key) {
+                seen.push(key);
+                told.text.push_str(bare);
+            }
         } else {
             match line.strip_prefix('#') {
                 Some(comment) if !comment.trim().is_empty() => words.push(comment.trim()),
@@ -169,6 +176,11 @@ fn read(shipped: &str) -> Told {
         told.text.push('\n');
     }
     told
+}
+
+/// Whether the key may be left out without a value in its place: what is shown is an example.
+fn is_optional(key: &str, words: &str) -> bool {
+    key.ends_with("_file") || words.contains("left out") || words.contains("absent")
 }
 
 /// The path of a section's header.

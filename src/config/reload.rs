@@ -1,7 +1,8 @@
 //! Reads the configuration again and publishes what may change while running.
 //!
 //! A file with a fault changes nothing. Throttles, rules, routes, sources, streams, mailbox
-//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[scale]`, `alarm` and the log level apply at once to whoever watches; the rest
+//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[scale]`, `alarm`, `tls_report` and the log
+//! level apply at once to whoever watches; the rest
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
 
@@ -175,13 +176,14 @@ fn report(outcome: &ReloadOutcome) {
 
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
-    const SECTIONS: [&str; 9] = [
+    const SECTIONS: [&str; 10] = [
         "stream",
         "mailbox_provider",
         "throttle",
         "route",
         "rule",
         "source",
+        "pool",
         "smtp",
         "scale",
         "alarm",
@@ -210,6 +212,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("smtp", old.smtp != new.smtp),
         ("scale", old.scale != new.scale),
         ("alarm", old.alarm != new.alarm),
+        ("tls_report", old.tls_report != new.tls_report),
         ("log.level", old.log.level != new.log.level),
     ])
 }
@@ -222,7 +225,9 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("queue", old.queue != new.queue),
         ("worker", old.worker != new.worker),
         ("dns", old.dns != new.dns),
+        ("tls", old.tls != new.tls),
         ("api", old.api != new.api),
+        ("webhook", old.webhook != new.webhook),
         ("telemetry", old.telemetry != new.telemetry),
         ("secrets", old.secrets != new.secrets),
         ("log.format", old.log.format != new.log.format),
@@ -241,7 +246,9 @@ fn merged(running: &Settings, new: Settings) -> Settings {
         queue: running.queue.clone(),
         worker: running.worker.clone(),
         dns: running.dns.clone(),
+        tls: running.tls.clone(),
         api: running.api.clone(),
+        webhook: running.webhook.clone(),
         telemetry: running.telemetry.clone(),
         secrets: running.secrets.clone(),
         log: Log { level: new.log.level.clone(), format: running.log.format },

@@ -11,7 +11,7 @@ use super::word::{NAME, is_name};
 use super::{
     Adaptive, Alarm, Api, Database, Dns, Log, MailboxProviderRule, Pool, Queue, Replies, Route,
     RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule,
-    TlsMode, Worker,
+    TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -50,8 +50,11 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         pools: entries(&root, "pool", Pool::read).unwrap_or_default(),
         smtp: Smtp::read(root.section("smtp")),
         dns: Dns::read(root.section("dns")),
+        tls: TlsPolicies::read(root.section("tls")),
+        tls_report: root.optional_section("tls_report").and_then(TlsReport::read),
         api: Api::read(root.section("api")),
         scale: Scale::read(root.section("scale")),
+        webhook: Webhook::read(root.section("webhook")),
         telemetry: Telemetry::read(root.section("telemetry")),
         log: Log::read(root.section("log")),
         secrets: Secrets::read(root.section("secrets"), outside.key),
@@ -302,6 +305,14 @@ impl Check<'_> {
         if self.settings.worker.shutdown_deadline > queue.session_ttl + queue.rescue_delay {
             let message = "must not exceed queue.session_ttl + queue.rescue_delay";
             self.fault("worker.shutdown_deadline", message);
+        }
+        let webhook = &self.settings.webhook;
+        if webhook.give_up_after >= webhook.retention {
+            let message = "must be less than webhook.retention, or an endpoint loses events before it is given up";
+            self.fault("webhook.give_up_after", message);
+        }
+        if webhook.longest_retry < webhook.first_retry {
+            self.fault("webhook.longest_retry", "must not be below webhook.first_retry");
         }
         let scale = &self.settings.scale;
         if scale.min_replicas > scale.max_replicas {

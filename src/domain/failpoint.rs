@@ -26,16 +26,19 @@ pub enum Point {
     AfterDot,
     /// The outcome is known and not written.
     BeforeSettle,
+    /// An endpoint took events, and its cursor was not moved. (TEXT is of its URL.)
+    EventsTaken,
 }
 
 impl Point {
     /// All of them, in the order in which a delivery comes by.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::AfterClaim,
         Self::IntentWritten,
         Self::BeforeDot,
         Self::AfterDot,
         Self::BeforeSettle,
+        Self::EventsTaken,
     ];
 
     /// The name in `POSTRIDER_FAILPOINTS`.
@@ -46,6 +49,7 @@ impl Point {
             Self::BeforeDot => "before-dot",
             Self::AfterDot => "after-dot",
             Self::BeforeSettle => "before-settle",
+            Self::EventsTaken => "events-taken",
         }
     }
 }

@@ -176,6 +176,16 @@ written_id!(
     DeliveryId,
     "dlv_"
 );
+written_id!(
+    /// Something that a tenant is told of its mail.
+    EventId,
+    "evt_"
+);
+written_id!(
+    /// An endpoint of a tenant that is told.
+    WebhookId,
+    "whk_"
+);
 
 /// Who receives: `google`, `microsoft`, …, or [`MailboxProvider::OTHER`].
 ///

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use lettre::message::Mailbox;
-use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use sqlx::{PgPool, Row};
 use tokio::sync::watch;
 
-use crate::config::{Alarm, Settings, TlsMode};
+use crate::config::{Alarm, NoProof, Proof, Settings, TlsMode};
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
 use crate::queue::upkeep;
@@ -77,6 +77,8 @@ enum AlarmError {
     Address(#[from] lettre::address::AddressError),
     #[error("the alarm mail cannot be built: {0}")]
     Build(#[from] lettre::error::Error),
+    #[error("alarm.token_file: {0}")]
+    Proof(#[from] NoProof),
     #[error("the alarm relay refused: {0}")]
     Send(#[from] lettre::transport::smtp::Error),
 }
@@ -101,10 +103,11 @@ async fn send(alarm: &Alarm, condition: &str, text: &str) -> Result<(), AlarmErr
         .port(alarm.port)
         .tls(tls);
     if let Some(auth) = &alarm.auth {
-        relay = relay.credentials(Credentials::new(
-            auth.username.clone(),
-            auth.password.expose().to_owned(),
-        ));
+        let proof = auth.proof.now()?.expose().to_owned();
+        relay = relay.credentials(Credentials::new(auth.username.clone(), proof));
+        if matches!(auth.proof, Proof::TokenFile(_)) {
+            relay = relay.authentication(vec![Mechanism::Xoauth2]);
+        }
     }
     relay.build().send(message).await?;
     Ok(())

@@ -10,3 +10,4 @@ pub mod gauges;
 pub mod scale;
 pub mod steady;
 pub mod ticks;
+pub mod tls_report;

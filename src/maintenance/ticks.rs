@@ -15,16 +15,22 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarms;
+use super::tls_report::Reporter;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
+use crate::event::days;
 use crate::queue::{Generation, deadline, upkeep};
+use crate::route::planner::Planner;
 
 /// Rows of an old generation that are parked by one statement.
 const COMPACT_ROWS: i64 = 5_000;
 
 /// Longest time for one run: beyond it the server is gone.
 const LONGEST: Duration = Duration::from_secs(600);
+
+/// MTA-STS policies that one tick fetches again.
+const STS_AT_ONCE: i64 = 100;
 
 /// Rows of bookkeeping that one statement deletes.
 const PRUNE_ROWS: i64 = 10_000;
@@ -38,16 +44,23 @@ enum Task {
     Partitions,
     /// Looks for what an operator must be told of.
     Alarms,
+    /// In the home cell: reports to receivers on how TLS with them went.
+    TlsReports,
+    /// In the home cell: fetches MTA-STS policies again before they run out.
+    StsPolicies,
 }
 
 impl Task {
-    const ALL: [Self; 3] = [Self::Generations, Self::Partitions, Self::Alarms];
+    const ALL: [Self; 5] =
+        [Self::Generations, Self::Partitions, Self::Alarms, Self::TlsReports, Self::StsPolicies];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Generations => "generations",
             Self::Partitions => "partitions",
             Self::Alarms => "alarms",
+            Self::TlsReports => "tls_reports",
+            Self::StsPolicies => "sts_policies",
         }
     }
 
@@ -56,7 +69,14 @@ impl Task {
             Self::Generations => 30,
             Self::Partitions => 3600,
             Self::Alarms => 60,
+            Self::TlsReports => 300,
+            Self::StsPolicies => 600,
         })
+    }
+
+    /// Whether it is about receivers, of whom the home cell knows for all.
+    const fn is_for_home(self) -> bool {
+        matches!(self, Self::TlsReports | Self::StsPolicies)
     }
 }
 
@@ -71,13 +91,25 @@ pub struct Ticks {
     pub session: SessionId,
     /// Mail to operators.
     pub alarms: Alarms,
+    /// What is done in the home cell only.
+    pub at_home: Option<AtHome>,
+}
+
+/// What is done once for all cells.
+#[derive(Debug, Clone)]
+pub struct AtHome {
+    /// Reports to receivers.
+    pub reporter: Reporter,
+    /// Knows the policies of receivers.
+    pub planner: Arc<Planner>,
 }
 
 impl Ticks {
     /// Ticks until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut monitor = Monitor::new();
-        for task in Task::ALL {
+        let at_home = self.at_home.is_some();
+        for task in Task::ALL.into_iter().filter(|task| at_home || !task.is_for_home()) {
             let ticks = self.clone();
             monitor = monitor.register(move |_restart| {
                 WorkerBuilder::new(format!("postrider-{}", task.name()))
@@ -120,7 +152,10 @@ impl Ticks {
     }
 
     async fn perform(&self, task: Task) -> Result<(), sqlx::Error> {
-        let queue = self.settings.borrow().queue.clone();
+        let (queue, kept) = {
+            let settings = self.settings.borrow();
+            (settings.queue.clone(), settings.webhook.retention)
+        };
         match task {
             Task::Generations => {
                 upkeep::switch_generation(&self.pool, queue.generation_switch).await?;
@@ -132,11 +167,21 @@ impl Ticks {
                         .await;
                 while upkeep::prune(&self.pool, PRUNE_ROWS).await? >= PRUNE_ROWS as u64 {}
                 upkeep::forget_sessions(&self.pool).await?;
+                let (events_made, events_dropped) = days::roll(&self.pool, kept).await?;
                 let (made, dropped) = rolled?;
+                let (made, dropped) = (made + events_made, dropped + events_dropped);
                 tracing::info!(made, dropped, "partitions rolled");
                 Ok(())
             }
             Task::Alarms => self.alarms.look(&self.pool, self.session).await,
+            Task::TlsReports => match &self.at_home {
+                Some(at_home) => at_home.reporter.report(&self.pool).await,
+                None => Ok(()),
+            },
+            Task::StsPolicies => match &self.at_home {
+                Some(at_home) => at_home.planner.refresh_policies(STS_AT_ONCE).await.map(drop),
+                None => Ok(()),
+            },
         }
     }
 }

@@ -108,10 +108,30 @@ fn body<'a>(parts: &'a Parts<'a>) -> MimePart<'a> {
         body = multi("related", 'r', members);
     }
     if !files.is_empty() {
+        let report = files.iter().find_map(|file| report_type(&file.media_type));
         let members = std::iter::once(body).chain(files.into_iter().map(file)).collect();
-        body = multi("mixed", 'm', members);
+        body = match report {
+            None => multi("mixed", 'm', members),
+            Some(kind) => report_of(kind, multi("report", 'm', members)),
+        };
     }
     body
+}
+
+/// Machines look for their reports under a type of its own (RFC 6522, RFC 8460 5.3).
+fn report_type(media_type: &str) -> Option<&'static str> {
+    matches!(media_type, "application/tlsrpt+gzip" | "application/tlsrpt+json").then_some("tlsrpt")
+}
+
+fn report_of<'a>(kind: &'static str, mut part: MimePart<'a>) -> MimePart<'a> {
+    for (name, value) in &mut part.headers {
+        if name == "Content-Type"
+            && let HeaderType::ContentType(content_type) = value
+        {
+            content_type.attributes.push(("report-type".into(), kind.into()));
+        }
+    }
+    part
 }
 
 fn leaf<'a>(media_type: &'static str, text: &'a str) -> MimePart<'a> {

@@ -2,18 +2,23 @@
 //!
 //! A thin layer over hickory. Every question ends within `dns.timeout`, with
 //! one repetition; truncated answers are fetched over TCP. Records are believed
-//! for at most an hour, and that something is absent for at most a minute.
+//! for at most an hour, and that something is absent for at most a minute. An answer that is
+//! *authentic* was proved by DNSSEC, on the word of a name server that the operator trusts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::Resolver as Hickory;
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::rr::rdata::TLSA;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
 
+use super::authentic::{Connections, believed};
 use crate::config::Dns;
 
 /// Longest belief in records.
@@ -29,8 +34,10 @@ const IN_FLIGHT: usize = 4096;
 /// Asks name servers.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    hickory: TokioResolver,
+    hickory: Hickory<Connections>,
     timeout: Duration,
+    /// Whether the AD bit counts.
+    believed: bool,
 }
 
 /// Whether `/etc/hosts` is asked first.
@@ -47,6 +54,8 @@ pub(super) enum HostsFile {
 pub(super) struct Found<T> {
     pub(super) records: T,
     pub(super) lifetime: Duration,
+    /// Proved by DNSSEC, and no alias on the way.
+    pub(super) authentic: bool,
 }
 
 /// Addresses of a host; not both lists are empty.
@@ -87,14 +96,16 @@ pub enum ResolverError {
 
 impl Resolver {
     pub(super) fn new(dns: &Dns, hosts_file: HostsFile) -> Result<Self, ResolverError> {
-        let mut builder = if dns.servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(ResolverError::NoServers)?
+        let (config, system) = if dns.servers.is_empty() {
+            read_system_conf().map_err(ResolverError::NoServers)?
         } else {
             let servers = dns.servers.iter().map(server).collect();
-            let config = ResolverConfig::from_name_servers(servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            (ResolverConfig::from_name_servers(servers), ResolverOpts::default())
         };
+        let believed = believed(dns.dnssec, config.name_servers.iter().map(|server| server.ip));
+        let mut builder = Hickory::builder_with_config(config, Connections::default());
         let options = builder.options_mut();
+        *options = system;
         options.timeout = dns.timeout / 2;
         options.attempts = 1;
         options.cache_size = ANSWERS;
@@ -106,32 +117,50 @@ impl Resolver {
             HostsFile::Ignored => ResolveHosts::Never,
         };
         let hickory = builder.build().map_err(ResolverError::Unusable)?;
-        Ok(Self { hickory, timeout: dns.timeout })
+        Ok(Self { hickory, timeout: dns.timeout, believed })
     }
 
     /// The MX records of a domain: preference and host (lower case, no dot at
     /// the end; empty for the root).
     pub(super) async fn mx(&self, domain: &str) -> Result<Found<Vec<(u16, String)>>, Miss> {
-        let lookup = self.ask(&absolute(domain), RecordType::MX).await?;
+        let answer = self.ask(&absolute(domain), RecordType::MX).await?;
         let mx = |data: &RData| match data {
             RData::MX(mx) => Some((mx.preference, host_text(&mx.exchange))),
             _ => None,
         };
-        found(&lookup, mx)
+        found(&answer, mx)
+    }
+
+    /// The TXT records of a name, each with its strings joined.
+    pub(super) async fn txt(&self, name: &str) -> Result<Found<Vec<String>>, Miss> {
+        let answer = self.ask(&absolute(name), RecordType::TXT).await?;
+        found(&answer, |data| match data {
+            RData::TXT(txt) => Some(String::from_utf8_lossy(&txt.txt_data.concat()).into_owned()),
+            _ => None,
+        })
+    }
+
+    /// The TLSA records of a name like `_25._tcp.mx.example.net`.
+    pub(super) async fn tlsa(&self, name: &str) -> Result<Found<Vec<TLSA>>, Miss> {
+        let answer = self.ask(&absolute(name), RecordType::TLSA).await?;
+        found(&answer, |data| match data {
+            RData::TLSA(tlsa) => Some(tlsa.clone()),
+            _ => None,
+        })
     }
 
     /// The addresses of a host, of both families.
     pub(super) async fn addresses(&self, host: &str) -> Result<Found<Addresses>, Miss> {
         let v4 = async {
-            let lookup = self.ask(host, RecordType::A).await?;
-            found(&lookup, |data| match data {
+            let answer = self.ask(host, RecordType::A).await?;
+            found(&answer, |data| match data {
                 RData::A(a) => Some(a.0),
                 _ => None,
             })
         };
         let v6 = async {
-            let lookup = self.ask(host, RecordType::AAAA).await?;
-            found(&lookup, |data| match data {
+            let answer = self.ask(host, RecordType::AAAA).await?;
+            found(&answer, |data| match data {
                 RData::AAAA(aaaa) => Some(aaaa.0),
                 _ => None,
             })
@@ -139,13 +168,31 @@ impl Resolver {
         both(tokio::join!(v4, v6))
     }
 
-    async fn ask(&self, name: &str, kind: RecordType) -> Result<Lookup, Miss> {
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<Answered, Miss> {
         match tokio::time::timeout(self.timeout, self.hickory.lookup(name, kind)).await {
-            Ok(Ok(lookup)) => Ok(lookup),
+            Ok(Ok(lookup)) => {
+                let authentic = self.believed && is_authentic(&lookup, name);
+                Ok(Answered { lookup, authentic })
+            }
             Ok(Err(error)) => Err(Miss::read(&error)),
             Err(_) => Err(Miss::Timeout),
         }
     }
+}
+
+/// An answer with records, and what it is worth.
+struct Answered {
+    lookup: Lookup,
+    authentic: bool,
+}
+
+/// Whether the server says that it validated this answer. Behind an alias it may have said so
+/// of the last piece of the way only, so that does not count.
+fn is_authentic(lookup: &Lookup, asked: &str) -> bool {
+    Name::from_ascii(asked).is_ok_and(|asked| {
+        lookup.message().metadata.authentic_data
+            && lookup.answers().iter().all(|answer| answer.name == asked)
+    })
 }
 
 impl Miss {
@@ -197,24 +244,34 @@ fn host_text(name: &Name) -> String {
     name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
 }
 
-fn found<T>(lookup: &Lookup, read: impl Fn(&RData) -> Option<T>) -> Answer<T> {
+fn found<T>(answer: &Answered, read: impl Fn(&RData) -> Option<T>) -> Answer<T> {
+    let Answered { lookup, authentic } = answer;
     let records: Vec<T> = lookup.answers().iter().filter_map(|answer| read(&answer.data)).collect();
     if records.is_empty() {
         // A chain of aliases that leads to no record of the kind.
         return Err(Miss::NoRecord(LONGEST_ABSENCE));
     }
     let lifetime = lookup.valid_until().saturating_duration_since(Instant::now());
-    Ok(Found { records, lifetime })
+    Ok(Found { records, lifetime, authentic: *authentic })
 }
 
 /// Joins the answers of both families: one is enough, and trouble with one
 /// outweighs the other's absence.
 fn both(answers: (Answer<Ipv4Addr>, Answer<Ipv6Addr>)) -> Result<Found<Addresses>, Miss> {
-    let addresses = |v4, v6, lifetime| Ok(Found { records: Addresses { v4, v6 }, lifetime });
+    let addresses = |v4, v6, lifetime, authentic| {
+        Ok(Found { records: Addresses { v4, v6 }, lifetime, authentic })
+    };
     match answers {
-        (Ok(v4), Ok(v6)) => addresses(v4.records, v6.records, v4.lifetime.min(v6.lifetime)),
-        (Ok(v4), Err(miss)) => addresses(v4.records, Vec::new(), v4.lifetime.min(miss.lifetime())),
-        (Err(miss), Ok(v6)) => addresses(Vec::new(), v6.records, v6.lifetime.min(miss.lifetime())),
+        (Ok(v4), Ok(v6)) => {
+            let authentic = v4.authentic && v6.authentic;
+            addresses(v4.records, v6.records, v4.lifetime.min(v6.lifetime), authentic)
+        }
+        (Ok(v4), Err(miss)) => {
+            addresses(v4.records, Vec::new(), v4.lifetime.min(miss.lifetime()), v4.authentic)
+        }
+        (Err(miss), Ok(v6)) => {
+            addresses(Vec::new(), v6.records, v6.lifetime.min(miss.lifetime()), v6.authentic)
+        }
         (Err(trouble @ (Miss::Timeout | Miss::Failed(_))), Err(_))
         | (Err(_), Err(trouble @ (Miss::Timeout | Miss::Failed(_)))) => Err(trouble),
         (Err(Miss::NoName(a)), Err(b)) => Err(Miss::NoName(a.min(b.lifetime()))),
@@ -250,11 +307,11 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn v4(lifetime: Duration) -> Found<Vec<Ipv4Addr>> {
-        Found { records: vec![Ipv4Addr::LOCALHOST], lifetime }
+        Found { records: vec![Ipv4Addr::LOCALHOST], lifetime, authentic: true }
     }
 
     fn v6(lifetime: Duration) -> Found<Vec<Ipv6Addr>> {
-        Found { records: vec![Ipv6Addr::LOCALHOST], lifetime }
+        Found { records: vec![Ipv6Addr::LOCALHOST], lifetime, authentic: false }
     }
 
     #[test]

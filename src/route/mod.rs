@@ -5,20 +5,29 @@
 //! of each. What the DNS says is believed for as long as it says so, within
 //! bounds, and asked for once however many deliveries want it; what it does not
 //! say is a [`Verdict`](crate::domain::verdict::Verdict), final only where no
-//! later answer could help (no such domain, null MX). Nothing here opens a
-//! connection to a mail host.
+//! later answer could help (no such domain, null MX). Where
+//! a receiver publishes how it wants TLS (`dane`, `sts`), the plan says so. Nothing here opens
+//! a connection to a mail host.
 
+mod authentic;
 mod cache;
 pub mod choice;
+pub mod collector;
+pub mod dane;
 mod dns;
 pub mod health;
+pub mod https;
 pub mod mailbox_provider;
 mod mx;
+pub mod outside;
 mod own;
 pub mod plan;
 pub mod planner;
+mod policies;
 mod reachable;
 mod relay;
 mod source;
-mod tls_policy;
+pub mod sts;
+pub mod tls_policy;
+pub mod tls_result;
 mod way;

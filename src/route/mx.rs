@@ -35,7 +35,7 @@ const SHORTEST_ABSENCE: Duration = Duration::from_secs(30);
 /// Finds exchangers and remembers them.
 #[derive(Debug)]
 pub(super) struct MxLookup {
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     private: Private,
     own: Own,
     known: Cache<Result<Arc<Exchangers>, Verdict>>,
@@ -54,14 +54,21 @@ pub(super) struct Exchanger {
     preference: u16,
     pub(super) host: Arc<str>,
     pub(super) addresses: Addresses,
+    /// Whether DNSSEC proves that it is the domain's, and where it is.
+    pub(super) authentic: bool,
 }
 
 impl MxLookup {
     /// `own` says which hosts are this one: mail to them would come back.
     pub(super) fn new(dns: &Dns, own: Own) -> Result<Self, ResolverError> {
         let private = if dns.allow_private_addresses { Private::Allowed } else { Private::Refused };
-        let resolver = Resolver::new(dns, HostsFile::Ignored)?;
+        let resolver = Arc::new(Resolver::new(dns, HostsFile::Ignored)?);
         Ok(Self { resolver, private, own, known: Cache::new(MAX_DOMAINS) })
+    }
+
+    /// What it asks.
+    pub(super) fn resolver(&self) -> &Arc<Resolver> {
+        &self.resolver
     }
 
     /// The exchangers of a domain (lower-case A-labels).
@@ -77,7 +84,7 @@ impl MxLookup {
     }
 
     async fn look(&self, domain: &str) -> Result<Found<Exchangers>, (Verdict, Duration)> {
-        let Found { records, lifetime } = match self.resolver.mx(domain).await {
+        let Found { records, lifetime, authentic } = match self.resolver.mx(domain).await {
             Ok(found) => found,
             // Without MX the domain itself is the exchanger.
             Err(Miss::NoRecord(_)) => return self.implicit(domain).await,
@@ -89,14 +96,16 @@ impl MxLookup {
             let text = format!("{domain} takes no mail (null MX, RFC 7505)");
             return Err((undeliverable(text, Finality::Final), lifetime));
         }
-        self.locate(domain, best(records), lifetime).await
+        let hosts = best(records);
+        self.locate(domain, Found { records: hosts, lifetime, authentic }).await
     }
 
     async fn implicit(&self, domain: &str) -> Result<Found<Exchangers>, (Verdict, Duration)> {
         match self.resolver.addresses(&absolute(domain)).await {
             Ok(found) => {
-                let lifetime = found.lifetime;
-                self.usable(domain, vec![(0, domain.to_owned(), Ok(found))], lifetime)
+                let Found { lifetime, authentic, .. } = found;
+                let records = vec![(0, domain.to_owned(), Ok(found))];
+                self.usable(domain, Found { records, lifetime, authentic })
             }
             Err(miss @ (Miss::NoName(_) | Miss::NoRecord(_))) => {
                 let text = format!("{domain} has no MX and no address");
@@ -109,23 +118,23 @@ impl MxLookup {
     async fn locate(
         &self,
         domain: &str,
-        hosts: Vec<(u16, String)>,
-        lifetime: Duration,
+        hosts: Found<Vec<(u16, String)>>,
     ) -> Result<Found<Exchangers>, (Verdict, Duration)> {
-        let located = join_all(hosts.into_iter().map(|(preference, host)| async move {
+        let Found { records, lifetime, authentic } = hosts;
+        let located = join_all(records.into_iter().map(|(preference, host)| async move {
             let addresses = self.resolver.addresses(&absolute(&host)).await;
             (preference, host, addresses)
         }));
-        self.usable(domain, located.await, lifetime)
+        self.usable(domain, Found { records: located.await, lifetime, authentic })
     }
 
     /// Keeps what can be sent to. If nothing is left, the most hopeful reason is told.
     fn usable(
         &self,
         domain: &str,
-        located: Vec<(u16, String, Result<Found<Addresses>, Miss>)>,
-        mut lifetime: Duration,
+        located: Found<Vec<(u16, String, Result<Found<Addresses>, Miss>)>>,
     ) -> Result<Found<Exchangers>, (Verdict, Duration)> {
+        let Found { records: located, mut lifetime, authentic } = located;
         let mut exchangers = Exchangers { hosts: Vec::with_capacity(located.len()) };
         let mut room = MAX_ADDRESSES;
         // The best preference under which this host itself is named.
@@ -155,6 +164,7 @@ impl MxLookup {
                             preference,
                             host: host.into(),
                             addresses,
+                            authentic: authentic && found.authentic,
                         });
                     } else if room > 0 && why.class != Class::Transient {
                         why = undeliverable(
@@ -182,7 +192,7 @@ impl MxLookup {
         if exchangers.hosts.is_empty() {
             Err((why, lifetime))
         } else {
-            Ok(Found { records: exchangers, lifetime })
+            Ok(Found { records: exchangers, lifetime, authentic })
         }
     }
 }

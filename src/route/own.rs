@@ -1,9 +1,9 @@
 //! Which mail hosts are this one.
 //!
-//! By name: what the sources say in EHLO. By address: what a socket can be bound to here.
+//! By name: what the sources say in EHLO. By address: what the system reaches from itself.
 //! Behind a translation of addresses only the name tells.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 
 use super::dns::Addresses;
@@ -26,17 +26,22 @@ impl Own {
     pub(super) fn is(&self, host: &str, addresses: &Addresses) -> bool {
         let fours = addresses.v4.iter().map(|ip| IpAddr::V4(*ip));
         let mut all = fours.chain(addresses.v6.iter().map(|ip| IpAddr::V6(*ip)));
-        self.names.iter().any(|name| name == host) || all.any(is_bindable)
+        self.names.iter().any(|name| name == host) || all.any(is_local)
     }
 }
 
-/// Whether an address is one of this machine's, as far as a socket tells. Loopback and
-/// unspecified ones are refused elsewhere.
-fn is_bindable(ip: IpAddr) -> bool {
-    /// Nobody has this one (RFC 5737): a system that binds it binds anything.
-    const NOBODYS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255));
-    let binds = |ip: IpAddr| UdpSocket::bind((ip, 0)).is_ok();
-    !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && binds(ip) && !binds(NOBODYS)
+/// Whether an address is one of this machine's: the system would reach it from itself.
+/// Nothing is sent. Loopback and unspecified addresses are refused elsewhere.
+fn is_local(ip: IpAddr) -> bool {
+    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+        return false;
+    }
+    let any = match ip {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let Ok(socket) = UdpSocket::bind((any, 0)) else { return false };
+    socket.connect((ip, 25)).is_ok() && socket.local_addr().is_ok_and(|ours| ours.ip() == ip)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::{Auth, Provider, Source, TlsMode};
+use super::tls_policy::TlsPolicy;
+use crate::config::{Auth, ClientCertificate, Provider, Source, TlsMode};
 use crate::domain::ids::MailboxProvider;
 
 /// Where one delivery goes.
@@ -49,10 +50,14 @@ pub struct Hop {
     pub host: Arc<str>,
     /// Where to connect.
     pub address: SocketAddr,
-    /// How much TLS.
+    /// How much TLS, with what the receiver publishes taken into account.
     pub tls: TlsMode,
+    /// What the receiver publishes.
+    pub policy: TlsPolicy,
     /// Login, for relays.
     pub auth: Option<Arc<Auth>>,
+    /// Shown to the host if it asks, for relays.
+    pub certificate: Option<Arc<ClientCertificate>>,
     /// Connections to this host at once.
     pub max_connections: u32,
     /// Mails after which a connection is closed.

@@ -9,15 +9,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use sqlx::PgPool;
 
 use super::choice::{Part, Parts, RouteChoice};
 use super::dns::ResolverError;
+use super::https::NoClient;
 use super::mailbox_provider::MailboxProviders;
 use super::mx::Exchanger;
 use super::own::Own;
 use super::plan::{Hop, RoutePlan};
+use super::policies::Lasting;
+use super::tls_policy::TlsPolicy;
+use super::tls_result::Tally;
 use super::way::{Lead, Lookups, Place, Way};
-use crate::config::{Dns, Route, RouteRule, Settings, Source};
+use crate::config::{Dns, Route, RouteRule, Settings, Source, TlsPolicies};
 use crate::domain::ids::MailboxProvider;
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 
@@ -55,23 +60,49 @@ pub enum PlannerError {
     /// A route needs the DNS, and there is none.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// Policies cannot be fetched by HTTPS.
+    #[error(transparent)]
+    Https(#[from] NoClient),
 }
 
 impl Planner {
     /// Plans by these settings.
     pub fn new(settings: &Settings) -> Result<Self, PlannerError> {
         let table = Table::read(settings, &Lookups::default(), &[])?;
+        table.lookups.lasting.tally.want(settings.tls_report.is_some());
         Ok(Self { table: RwLock::new(Arc::new(table)) })
     }
 
     /// Takes over changed settings. On an error everything stays as it was.
     pub fn apply(&self, settings: &Settings) -> Result<(), PlannerError> {
         let before = self.table();
-        let same = before.dns == settings.dns && before.lookups.own == Own::of(&settings.sources);
-        let kept = if same { before.lookups.clone() } else { Lookups::default() };
+        let same = before.dns == settings.dns
+            && before.tls == settings.tls
+            && before.lookups.own == Own::of(&settings.sources);
+        let kept = if same { before.lookups.clone() } else { before.lookups.anew() };
         let table = Table::read(settings, &kept, &before.ways)?;
+        table.lookups.lasting.tally.want(settings.tls_report.is_some());
         *self.table.write() = Arc::new(table);
         Ok(())
+    }
+
+    /// From now on MTA-STS policies are kept in the database at `pool`.
+    pub fn keep_policies_in(&self, pool: PgPool) {
+        self.lasting().store.keep_in(pool);
+    }
+
+    /// Where it is counted how TLS with receivers goes.
+    pub fn tally(&self) -> Arc<Tally> {
+        self.lasting().tally
+    }
+
+    /// Fetches again MTA-STS policies that have been kept for long, at most `most`; gives back
+    /// how many there were.
+    pub async fn refresh_policies(&self, most: i64) -> Result<u64, sqlx::Error> {
+        match &self.table().lookups.policies {
+            Some(policies) => policies.refresh(most).await,
+            None => Ok(0),
+        }
     }
 
     /// The way out for a lane: the first rule that matches decides, else the
@@ -132,23 +163,38 @@ impl Planner {
             _ => Some(known),
         };
         let hops: Vec<Hop> = match &way.lead {
-            Lead::Mx { lookup, .. } => {
+            Lead::Mx { lookup, policies, port } => {
                 let exchangers = lookup.find(domain).await?;
                 mailbox_provider = mailbox_provider
                     .or_else(|| exchangers.first_choice().find_map(|host| providers.of_mx(host)));
-                let hops = |mx: &Exchanger| -> Vec<Hop> {
-                    let addresses = mx.addresses.shuffled().filter(fits).take(MAX_HOPS_PER_HOST);
-                    addresses.map(|ip| way.hop(&mx.host, ip)).collect()
+                let hosts = exchangers.in_turn();
+                let known = match policies {
+                    Some(policies) => policies.find(domain, &hosts, *port).await,
+                    None => vec![Ok(TlsPolicy::default()); hosts.len()],
                 };
-                exchangers.in_turn().into_iter().flat_map(hops).take(MAX_HOPS).collect()
+                let hops = |(mx, policy): (&Exchanger, &TlsPolicy)| -> Vec<Hop> {
+                    let addresses = mx.addresses.shuffled().filter(fits).take(MAX_HOPS_PER_HOST);
+                    addresses.map(|ip| way.hop(&mx.host, ip, policy)).collect()
+                };
+                let open = hosts.into_iter().zip(&known);
+                let open = open.filter_map(|(mx, known)| Some((mx, known.as_ref().ok()?)));
+                let found: Vec<Hop> = open.flat_map(hops).take(MAX_HOPS).collect();
+                // If no host may be sent to, the first of them says why.
+                if found.is_empty()
+                    && let Some(Err(verdict)) = known.into_iter().find(Result::is_err)
+                {
+                    return Err(verdict);
+                }
+                found
             }
             Lead::Relay { host, place: Place::Name(lookup), .. } => {
                 let addresses = lookup.find(host).await?;
                 let addresses = addresses.shuffled().filter(fits).take(MAX_HOPS);
-                addresses.map(|ip| way.hop(host, ip)).collect()
+                addresses.map(|ip| way.hop(host, ip, &TlsPolicy::default())).collect()
             }
             Lead::Relay { host, place: Place::Address(ip), .. } => {
-                Some(*ip).filter(fits).map(|ip| way.hop(host, ip)).into_iter().collect()
+                let hop = |ip| way.hop(host, ip, &TlsPolicy::default());
+                Some(*ip).filter(fits).map(hop).into_iter().collect()
             }
             Lead::Provider(_) => Vec::new(),
         };
@@ -166,6 +212,10 @@ impl Planner {
         })
     }
 
+    fn lasting(&self) -> Lasting {
+        self.table().lookups.lasting.clone()
+    }
+
     fn table(&self) -> Arc<Table> {
         self.table.read().clone()
     }
@@ -180,6 +230,7 @@ struct Table {
     providers: MailboxProviders,
     lookups: Lookups,
     dns: Dns,
+    tls: TlsPolicies,
 }
 
 impl Table {
@@ -193,7 +244,7 @@ impl Table {
         let mut lookups = Lookups { own: Own::of(&settings.sources), ..kept.clone() };
         let sources: Vec<Arc<Source>> = settings.sources.iter().cloned().map(Arc::new).collect();
         let mut read = |route: &Route| {
-            let mut way = Way::read(route, &sources, &settings.dns, &mut lookups)?;
+            let mut way = Way::read(route, &sources, settings, &mut lookups)?;
             if let Some(old) = before.iter().find(|old| old.route == *route) {
                 way.health.clone_from(&old.health);
             }
@@ -223,7 +274,8 @@ impl Table {
             known(fallback, 1)?;
         }
         let providers = MailboxProviders::new(&settings.mailbox_providers);
-        Ok(Self { rules, ways, default_parts, providers, lookups, dns: settings.dns.clone() })
+        let (dns, tls) = (settings.dns.clone(), settings.tls.clone());
+        Ok(Self { rules, ways, default_parts, providers, lookups, dns, tls })
     }
 }
 
@@ -274,7 +326,7 @@ fn no_common_family(source: &Source) -> Verdict {
 mod tests {
     use super::*;
     use crate::config::secret::Secret;
-    use crate::config::{Auth, Pool, Ramp, RouteKind, Share, TlsMode, WarmUp};
+    use crate::config::{Auth, Pool, Proof, Ramp, RouteKind, Share, TlsMode, WarmUp};
     use crate::domain::clock::Clock;
 
     fn relay(name: &str, host: &str) -> Route {
@@ -363,7 +415,7 @@ mod tests {
     #[tokio::test]
     async fn a_relay_by_address_needs_no_dns() {
         let mut settings = settings();
-        let auth = Auth { username: "me".into(), password: Secret::new("x") };
+        let auth = Auth { username: "me".into(), proof: Proof::Password(Secret::new("x")) };
         settings.routes = vec![Route {
             kind: RouteKind::Relay { host: "[192.0.2.9]".into(), port: 587, auth: Some(auth) },
             tls: TlsMode::Opportunistic,

@@ -8,10 +8,13 @@ use super::mx::MxLookup;
 use super::own::Own;
 use super::plan::Hop;
 use super::planner::PlannerError;
+use super::policies::{Lasting, Policies};
 use super::relay::{RelayLookup, literal};
 use super::source::Sources;
-use super::tls_policy::{Login, asked};
-use crate::config::{Auth, Dns, Provider, Route, RouteKind, Service, Source};
+use super::tls_policy::{Login, TlsPolicy, asked};
+use crate::config::{
+    Auth, ClientCertificate, Dns, Provider, Route, RouteKind, Service, Settings, Source, TlsMode,
+};
 
 /// A route.
 #[derive(Debug)]
@@ -22,13 +25,14 @@ pub(super) struct Way {
     /// Where one account stands behind all of it.
     pub(super) health: Option<Arc<Health>>,
     pub(super) route: Route,
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// Where a route leads.
 #[derive(Debug, Clone)]
 pub(super) enum Lead {
     /// To the recipient's exchangers.
-    Mx { lookup: Arc<MxLookup>, port: u16 },
+    Mx { lookup: Arc<MxLookup>, policies: Option<Arc<Policies>>, port: u16 },
     /// To one relay.
     Relay { host: Arc<str>, place: Place, port: u16, auth: Option<Arc<Auth>> },
     /// To a provider's API.
@@ -48,6 +52,8 @@ pub(super) enum Place {
 pub(super) struct Lookups {
     pub(super) mx: Option<Arc<MxLookup>>,
     pub(super) relay: Option<Arc<RelayLookup>>,
+    pub(super) policies: Option<Arc<Policies>>,
+    pub(super) lasting: Lasting,
     /// By what names this host is known.
     pub(super) own: Own,
 }
@@ -57,7 +63,7 @@ impl Way {
     pub(super) fn read(
         route: &Route,
         sources: &[Arc<Source>],
-        dns: &Dns,
+        settings: &Settings,
         lookups: &mut Lookups,
     ) -> Result<Self, PlannerError> {
         let sources = match &route.kind {
@@ -66,8 +72,13 @@ impl Way {
                 PlannerError::UnknownSource { route: route.name.clone(), source_name }
             })?,
         };
+        let dns = &settings.dns;
         let lead = match &route.kind {
-            RouteKind::Mx { port } => Lead::Mx { lookup: lookups.mx(dns)?, port: *port },
+            RouteKind::Mx { port } => {
+                let heeded = route.tls_policies && route.tls != TlsMode::None;
+                let policies = if heeded { Some(lookups.policies(settings)?) } else { None };
+                Lead::Mx { lookup: lookups.mx(dns)?, policies, port: *port }
+            }
             RouteKind::Relay { host, port, auth } => {
                 let place = match literal(host) {
                     Some(ip) => Place::Address(ip),
@@ -79,8 +90,9 @@ impl Way {
             RouteKind::Provider(provider) => Lead::Provider(Arc::new((**provider).clone())),
         };
         let health = (!matches!(lead, Lead::Mx { .. })).then(Arc::default);
+        let certificate = route.client_certificate.clone().map(Arc::new);
         let name = Arc::from(route.name.as_str());
-        Ok(Self { name, sources, lead, health, route: route.clone() })
+        Ok(Self { name, sources, lead, health, route: route.clone(), certificate })
     }
 
     /// Whether it is out.
@@ -110,12 +122,13 @@ impl Way {
                 PlannerError::UnknownSource { route: self.route.name.clone(), source_name }
             })?,
         };
-        let (lead, health) = (self.lead.clone(), self.health.clone());
-        Ok(Self { name: self.name.clone(), sources, lead, health, route: self.route.clone() })
+        let (name, lead, route) = (self.name.clone(), self.lead.clone(), self.route.clone());
+        let (health, certificate) = (self.health.clone(), self.certificate.clone());
+        Ok(Self { name, sources, lead, health, route, certificate })
     }
 
-    /// A hop of this route.
-    pub(super) fn hop(&self, host: &Arc<str>, ip: IpAddr) -> Hop {
+    /// A hop of this route, to a host of which `policy` is known.
+    pub(super) fn hop(&self, host: &Arc<str>, ip: IpAddr, policy: &TlsPolicy) -> Hop {
         let (port, auth) = match &self.lead {
             Lead::Mx { port, .. } => (*port, None),
             Lead::Relay { port, auth, .. } => (*port, auth.clone()),
@@ -126,8 +139,10 @@ impl Way {
         Hop {
             host: host.clone(),
             address: SocketAddr::new(ip, port),
-            tls: asked(self.route.tls, login, ip),
+            tls: asked(policy.published.over(self.route.tls), login, ip),
+            policy: policy.clone(),
             auth,
+            certificate: self.certificate.clone(),
             max_connections: self.route.max_connections_per_host,
             messages_per_connection: self.route.messages_per_connection,
         }
@@ -135,6 +150,20 @@ impl Way {
 }
 
 impl Lookups {
+    /// Nothing found yet; what must outlive a change of settings stays.
+    pub(super) fn anew(&self) -> Self {
+        Self { lasting: self.lasting.clone(), ..Self::default() }
+    }
+
+    fn policies(&mut self, settings: &Settings) -> Result<Arc<Policies>, PlannerError> {
+        if let Some(policies) = &self.policies {
+            return Ok(policies.clone());
+        }
+        let mx = self.mx(&settings.dns)?;
+        let policies = Policies::new(mx.resolver(), &settings.dns, &settings.tls, &self.lasting)?;
+        Ok(self.policies.insert(Arc::new(policies)).clone())
+    }
+
     fn mx(&mut self, dns: &Dns) -> Result<Arc<MxLookup>, PlannerError> {
         Ok(match &self.mx {
             Some(lookup) => lookup.clone(),

@@ -64,6 +64,8 @@ pub struct AuthMechanisms {
     pub plain: bool,
     /// LOGIN, never standardised, still the only one at some relays.
     pub login: bool,
+    /// XOAUTH2, by which large mailbox providers take access tokens.
+    pub xoauth2: bool,
 }
 
 impl Capabilities {
@@ -92,6 +94,7 @@ impl Capabilities {
                 for mechanism in words {
                     self.auth.plain |= mechanism.eq_ignore_ascii_case("PLAIN");
                     self.auth.login |= mechanism.eq_ignore_ascii_case("LOGIN");
+                    self.auth.xoauth2 |= mechanism.eq_ignore_ascii_case("XOAUTH2");
                 }
             }
             "LIMITS" => self.limits(line),
@@ -144,7 +147,7 @@ mod tests {
             "smtputf8",
             "StartTLS",
             "size 35882577",
-            "auth plain Login",
+            "auth plain Login xOAuth2",
             "EnhancedStatusCodes",
             "chunking",
             "limits mailmax=20 RCPTMAX=100",
@@ -159,7 +162,7 @@ mod tests {
                 enhanced_status_codes: true,
                 chunking: true,
                 size: SizeLimit::Octets(35_882_577),
-                auth: AuthMechanisms { plain: true, login: true },
+                auth: AuthMechanisms { plain: true, login: true, xoauth2: true },
                 mail_max: Some(20),
                 rcpt_max: Some(100),
             }
@@ -178,7 +181,8 @@ mod tests {
         assert_eq!(ehlo(&["SIZE 0"]).size, SizeLimit::Unlimited);
         assert_eq!(ehlo(&["SIZE 99999999999999999999999"]).size, SizeLimit::Unlimited);
         assert_eq!(ehlo(&[]).size, SizeLimit::NotOffered);
-        assert_eq!(ehlo(&["AUTH=LOGIN"]).auth, AuthMechanisms { plain: false, login: true });
+        let login = AuthMechanisms { login: true, ..AuthMechanisms::default() };
+        assert_eq!(ehlo(&["AUTH=LOGIN"]).auth, login);
         assert_eq!(ehlo(&["LIMITS MAILMAX=0 X"]).mail_max, None);
         assert_eq!(ehlo(&["STARTTLSX", "", " "]), Capabilities::default());
         assert_eq!(SizeLimit::Octets(10).broken_by(11), Some(10));

@@ -74,6 +74,8 @@ pub enum Command<'a> {
     AuthPlain(&'a str),
     /// AUTH LOGIN.
     AuthLogin,
+    /// AUTH XOAUTH2 with its initial response, in Base64.
+    AuthXOAuth2(&'a str),
     /// A line of an AUTH dialogue, in Base64.
     AuthAnswer(&'a str),
 }
@@ -112,6 +114,7 @@ impl Command<'_> {
             Self::Quit => line(out, &[b"QUIT"]),
             Self::AuthPlain(text) => line(out, &[b"AUTH PLAIN ", base64(text)?]),
             Self::AuthLogin => line(out, &[b"AUTH LOGIN"]),
+            Self::AuthXOAuth2(text) => line(out, &[b"AUTH XOAUTH2 ", base64(text)?]),
             Self::AuthAnswer(text) => line(out, &[base64(text)?]),
         }
         Ok(())

@@ -34,9 +34,11 @@ use crate::domain::receipt::{Receipt, Trail};
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use crate::message::letter::Letter;
 use crate::route::plan::{Hop, RoutePlan};
+use crate::route::tls_result::Tally;
 use crate::throttle::breaker::Breakers;
 
 mod opening;
+mod results;
 
 /// The SMTP carrier; one for the whole daemon.
 pub struct Smtp {
@@ -50,6 +52,7 @@ pub struct Smtp {
     /// Addresses that were slower to answer than another one of their host.
     unanswering: HostMemory,
     metrics: Metrics,
+    tally: Arc<Tally>,
 }
 
 /// One attempt, ended.
@@ -102,7 +105,15 @@ impl Smtp {
             lost_behind: HostMemory::default(),
             unanswering: HostMemory::default(),
             metrics,
+            tally: Arc::default(),
         }
+    }
+
+    /// From now on `tally` counts how TLS goes.
+    #[must_use]
+    pub fn counting(mut self, tally: Arc<Tally>) -> Self {
+        self.tally = tally;
+        self
     }
 
     /// Tells `breakers` which hosts answer.

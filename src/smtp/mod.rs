@@ -21,6 +21,7 @@
 pub mod auth;
 pub mod broken_tls;
 pub mod capability;
+mod certificate;
 pub mod classify;
 pub mod command;
 pub mod connection;

@@ -4,7 +4,7 @@
 //! only where [`auth`] allows it. Whether to try again in clear is for the caller to
 //! decide; a failure says whether TLS was to blame.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -16,11 +16,13 @@ use super::command::{Command, EhloName};
 use super::connection::{Connection, Fault, unasked, within};
 use super::metrics::Metrics;
 use super::reply::Reply;
-use super::tls::{Tls, Trust};
+use super::tls::{Shaken, Tls, TlsFault, Trust};
 use crate::config;
 use crate::config::TlsMode;
+use crate::config::secret::Secret;
 use crate::domain::verdict::{Cause, Stage};
 use crate::route::plan::Hop;
+use crate::route::tls_result::Failure;
 
 /// Why no session came about.
 #[derive(Debug)]
@@ -31,6 +33,18 @@ pub struct OpenFailure {
     pub cause: Cause,
     /// Whether it was TLS that broke, so that a session in clear might do.
     pub tls_is_broken: bool,
+    /// What was wrong with TLS, for the report to the receiver.
+    pub tls: Option<Failure>,
+}
+
+/// A session that came about.
+pub struct Opened {
+    /// Ready for mail.
+    pub connection: Connection,
+    /// Our end of it.
+    pub from: Option<IpAddr>,
+    /// What is wrong with TLS, although it was accepted.
+    pub flaw: Option<Failure>,
 }
 
 /// All that setting up a connection needs.
@@ -52,27 +66,29 @@ pub struct Opening<'a> {
 
 impl Connection {
     /// Greets, encrypts and logs in over a fresh socket, as the hop asks.
-    pub async fn open(stream: TcpStream, opening: Opening<'_>) -> Result<Self, OpenFailure> {
+    pub async fn open(stream: TcpStream, opening: Opening<'_>) -> Result<Opened, OpenFailure> {
         let Opening { hop, limits, tls_mode, .. } = opening;
+        let from = stream.local_addr().ok().map(|ours| ours.ip());
         let mut connection = Self::new(stream, opening.metrics);
+        let mut flaw = None;
         if tls_mode == TlsMode::Implicit {
-            connection = connection.encrypt(opening, Trust::Verified).await?;
+            (connection, _) = connection.encrypt(opening).await?;
         }
         connection.banner(limits.banner_timeout).await?;
         connection.hello(opening.ehlo, limits.ehlo_timeout).await?;
-        let trust = match tls_mode {
-            TlsMode::None | TlsMode::Implicit => None,
-            TlsMode::Opportunistic if !connection.capabilities().starttls => None,
-            TlsMode::Opportunistic | TlsMode::Required => Some(Trust::Anyone),
-            TlsMode::Verified => Some(Trust::Verified),
-        };
-        if let Some(trust) = trust {
-            connection = connection.start_tls(opening, trust).await?;
+        match tls_mode {
+            TlsMode::None | TlsMode::Implicit => {}
+            TlsMode::Opportunistic if !connection.capabilities().starttls => {
+                flaw = Some(Failure::StartTlsNotSupported);
+            }
+            TlsMode::Opportunistic | TlsMode::Required | TlsMode::Verified => {
+                (connection, flaw) = connection.start_tls(opening).await?;
+            }
         }
         if let Some(auth) = &hop.auth {
             connection.log_in(auth, hop.address, limits.auth_timeout).await?;
         }
-        Ok(connection)
+        Ok(Opened { connection, from, flaw })
     }
 
     async fn banner(&mut self, limit: Duration) -> Result<(), OpenFailure> {
@@ -97,22 +113,28 @@ impl Connection {
         Ok(())
     }
 
-    async fn start_tls(mut self, opening: Opening<'_>, trust: Trust) -> Result<Self, OpenFailure> {
+    async fn start_tls(
+        mut self,
+        opening: Opening<'_>,
+    ) -> Result<(Self, Option<Failure>), OpenFailure> {
         if !self.capabilities().starttls {
-            return Err(tls_failure("STARTTLS is not offered".into(), false));
+            let tls = Some(Failure::StartTlsNotSupported);
+            return Err(OpenFailure { tls, ..no_tls("STARTTLS is not offered", false) });
         }
         let limits = opening.limits;
         let reply =
             self.ask(Command::StartTls, limits.tls_timeout).await.map_err(at(Stage::StartTls))?;
         if reply.code() != 220 {
             let tls_is_broken = reply.code() != 421;
-            return Err(OpenFailure { tls_is_broken, ..unwelcome(Stage::StartTls, reply) });
+            let tls = tls_is_broken.then_some(Failure::StartTlsNotSupported);
+            return Err(OpenFailure { tls_is_broken, tls, ..unwelcome(Stage::StartTls, reply) });
         }
         if self.has_unread() {
             // Sent in clear, to be taken for an answer under TLS.
-            return Err(at(Stage::StartTls)(unasked()));
+            let tls = Some(Failure::Validation);
+            return Err(OpenFailure { tls, ..at(Stage::StartTls)(unasked()) });
         }
-        let mut connection = self.encrypt(opening, trust).await?;
+        let (mut connection, flaw) = self.encrypt(opening).await?;
         connection.hello(opening.ehlo, limits.ehlo_timeout).await.map_err(|failure| {
             OpenFailure {
                 // A peer may only now reject what was agreed in the handshake.
@@ -120,18 +142,26 @@ impl Connection {
                 ..failure
             }
         })?;
-        Ok(connection)
+        Ok((connection, flaw))
     }
 
-    async fn encrypt(self, opening: Opening<'_>, trust: Trust) -> Result<Self, OpenFailure> {
+    async fn encrypt(self, opening: Opening<'_>) -> Result<(Self, Option<Failure>), OpenFailure> {
+        let Opening { hop, tls_mode, .. } = opening;
         let Some((stream, bare)) = self.into_clear() else {
-            return Err(tls_failure("the session is encrypted already".into(), false));
+            return Err(no_tls("the session is encrypted already", false));
         };
-        let handshake = opening.tls.connect(stream, &opening.hop.host, trust);
+        let trust = Trust::of(tls_mode, hop);
+        let ours = hop.certificate.as_deref();
+        let handshake = opening.tls.connect(stream, &hop.host, &trust, ours);
         match timeout(opening.limits.tls_timeout, handshake).await {
-            Ok(Ok(stream)) => Ok(Self::under_tls(bare, stream)),
-            Ok(Err(fault)) => Err(tls_failure(fault.to_string(), true)),
-            Err(_) => Err(tls_failure("the handshake timed out".into(), true)),
+            Ok(Ok(Shaken { stream, flaw })) => Ok((Self::under_tls(bare, stream), flaw)),
+            Ok(Err(TlsFault { text, failure })) => {
+                Err(OpenFailure { tls: Some(failure), ..no_tls(&text, true) })
+            }
+            Err(_) => {
+                let tls = Some(Failure::Validation);
+                Err(OpenFailure { tls, ..no_tls("the handshake timed out", true) })
+            }
         }
     }
 
@@ -142,27 +172,41 @@ impl Connection {
         limit: Duration,
     ) -> Result<(), OpenFailure> {
         let encrypted = self.tls().is_some();
-        let mechanism =
-            auth::choose(self.capabilities().auth, encrypted, peer.ip()).map_err(|refusal| {
-                OpenFailure {
-                    stage: Stage::Auth,
-                    cause: match refusal {
-                        AuthRefusal::InClear => Cause::Tls(refusal.to_string()),
-                        AuthRefusal::NoMechanism => Cause::Protocol(refusal.to_string()),
-                    },
-                    tls_is_broken: false,
+        let mechanism = auth::choose(self.capabilities().auth, &auth.proof, encrypted, peer.ip());
+        let mechanism = mechanism.map_err(|refusal| OpenFailure {
+            stage: Stage::Auth,
+            cause: match refusal {
+                AuthRefusal::InClear => Cause::Tls(refusal.to_string()),
+                AuthRefusal::NoPassword | AuthRefusal::NoToken => {
+                    Cause::Protocol(refusal.to_string())
                 }
-            })?;
+            },
+            tls_is_broken: false,
+            tls: None,
+        })?;
+        let proof = proof_of(auth).await.map_err(at(Stage::Auth))?;
+        let user = &*auth.username;
         let reply = within(limit, async {
             match mechanism {
-                Mechanism::Plain => self.ask(Command::AuthPlain(&auth::plain(auth)), limit).await,
+                Mechanism::Plain => {
+                    self.ask(Command::AuthPlain(&auth::plain(user, &proof)), limit).await
+                }
                 Mechanism::Login => {
                     let mut reply = self.ask(Command::AuthLogin, limit).await?;
-                    for answer in auth::login(auth) {
+                    for answer in auth::login(user, &proof) {
                         if reply.code() != 334 {
                             break;
                         }
                         reply = self.ask(Command::AuthAnswer(&answer), limit).await?;
+                    }
+                    Ok(reply)
+                }
+                Mechanism::XOAuth2 => {
+                    let token = auth::xoauth2(user, &proof);
+                    let reply = self.ask(Command::AuthXOAuth2(&token), limit).await?;
+                    // Why the token is not taken comes as a challenge; an empty answer ends it.
+                    if reply.code() == 334 {
+                        return self.ask(Command::AuthAnswer(""), limit).await;
                     }
                     Ok(reply)
                 }
@@ -175,8 +219,16 @@ impl Connection {
     }
 }
 
+/// The password, or the token as it is now.
+async fn proof_of(auth: &config::Auth) -> Result<Secret, Fault> {
+    let proof = auth.proof.clone();
+    let read = tokio::task::spawn_blocking(move || proof.now()).await;
+    read.map_err(|error| Fault::Lost(error.to_string()))?
+        .map_err(|error| Fault::Protocol(error.to_string()))
+}
+
 pub(super) fn at(stage: Stage) -> impl FnOnce(Fault) -> OpenFailure {
-    move |fault| OpenFailure { stage, cause: fault.into(), tls_is_broken: false }
+    move |fault| OpenFailure { stage, cause: fault.into(), tls_is_broken: false, tls: None }
 }
 
 fn unwelcome(stage: Stage, reply: Reply) -> OpenFailure {
@@ -185,9 +237,10 @@ fn unwelcome(stage: Stage, reply: Reply) -> OpenFailure {
     } else {
         Cause::Protocol(format!("unexpected reply {}", reply.into_peer_reply()))
     };
-    OpenFailure { stage, cause, tls_is_broken: false }
+    OpenFailure { stage, cause, tls_is_broken: false, tls: None }
 }
 
-fn tls_failure(text: String, tls_is_broken: bool) -> OpenFailure {
-    OpenFailure { stage: Stage::StartTls, cause: Cause::Tls(text), tls_is_broken }
+fn no_tls(text: &str, tls_is_broken: bool) -> OpenFailure {
+    let cause = Cause::Tls(text.to_owned());
+    OpenFailure { stage: Stage::StartTls, cause, tls_is_broken, tls: None }
 }

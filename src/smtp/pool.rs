@@ -2,8 +2,8 @@
 //!
 //! Promises: never more connections to one host, and in all, than allowed, parked
 //! ones included; whoever waits longest for a host is served first; a connection
-//! is only ever reused for the same source, host, TLS and login. There is no
-//! NOOP: a parked connection that the peer closed is found by looking at the
+//! is only ever reused for the same source, host, TLS (with the certificates that are good)
+//! and login. There is no NOOP: a parked connection that the peer closed is found by looking at the
 //! socket, or by the mail that fails on it, which its owner then sends afresh.
 //! Who waits for a host stands in a [line](super::line) too, and may be handed a
 //! connection over which its envelope has gone out already.
@@ -23,8 +23,9 @@ use super::line::Line;
 use super::metrics::Metrics;
 use super::session;
 use super::slots::{Slot, Slots};
-use crate::config::{Auth, Source, TlsMode};
+use crate::config::{Auth, ClientCertificate, Source, TlsMode};
 use crate::message::letter::Letter;
+use crate::route::dane::Pins;
 use crate::route::plan::Hop;
 
 mod waiting;
@@ -40,6 +41,8 @@ pub struct Key {
     host: Arc<str>,
     source: Arc<Source>,
     auth: Option<Arc<Auth>>,
+    certificate: Option<Arc<ClientCertificate>>,
+    pins: Option<Arc<Pins>>,
 }
 
 impl Key {
@@ -51,6 +54,8 @@ impl Key {
             host: Arc::clone(&hop.host),
             source: Arc::clone(source),
             auth: hop.auth.clone(),
+            certificate: hop.certificate.clone(),
+            pins: hop.policy.pins().cloned(),
         }
     }
 }

@@ -4,40 +4,90 @@
 //! (opportunistic and required TLS between mail servers, RFC 7435), the peer must
 //! still prove that it holds the certificate's key; where the certificate must
 //! verify, it does so against known roots and for the host's name, or the
-//! handshake fails. The two kinds never share a resumed session.
+//! handshake fails; where the DNS names it, nothing else counts. The kinds never
+//! share a resumed session.
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore,
-    SignatureScheme,
-};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::sign::SingleCertAndKey;
+use rustls::{CertificateError, ClientConfig, ClientConnection, ProtocolVersion, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificate::{Check, Verifier};
+use crate::config::{ClientCertificate, TlsMode};
+use crate::route::dane::Pins;
+use crate::route::plan::Hop;
+use crate::route::tls_result::Failure;
+
 /// What a peer's certificate must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
     /// Any certificate.
     Anyone,
+    /// Any certificate; whether it would verify is noted.
+    Judged,
     /// One that verifies for the host's name.
     Verified,
+    /// One that the DNS names (DANE).
+    Pinned(Arc<Pins>),
 }
 
 /// No TLS could be set up; the text says why and holds nothing secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct TlsFault(pub String);
+#[error("{text}")]
+pub struct TlsFault {
+    /// Why.
+    pub text: String,
+    /// By the words of reports.
+    pub failure: Failure,
+}
+
+/// A stream under TLS.
+pub struct Shaken {
+    /// The stream.
+    pub stream: TlsStream<TcpStream>,
+    /// What is wrong with the certificate, where that was only to be noted.
+    pub flaw: Option<Failure>,
+}
 
 /// The client's side of TLS, shared by all connections.
 #[derive(Clone)]
 pub struct Tls {
     anyone: TlsConnector,
     verified: TlsConnector,
+    roots: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Trust {
+    /// What a session of this mode with a hop asks for.
+    pub fn of(mode: TlsMode, hop: &Hop) -> Self {
+        match (mode, hop.policy.pins()) {
+            // Pins that cannot be used ask for TLS and for nothing else (RFC 7672 2.2).
+            (TlsMode::Required, Some(pins)) if !pins.is_empty() => Self::Pinned(Arc::clone(pins)),
+            (TlsMode::Verified | TlsMode::Implicit, _) => Self::Verified,
+            (TlsMode::None | TlsMode::Opportunistic | TlsMode::Required, _) => {
+                if hop.policy.is_tested() { Self::Judged } else { Self::Anyone }
+            }
+        }
+    }
+}
+
+impl TlsFault {
+    fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failure: Failure::Validation }
+    }
+}
+
+impl From<rustls::Error> for TlsFault {
+    fn from(error: rustls::Error) -> Self {
+        Self { text: error.to_string(), failure: failure(&error) }
+    }
 }
 
 impl Tls {
@@ -50,55 +100,123 @@ impl Tls {
     pub fn with_extra_roots(
         extra: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Self, TlsFault> {
-        let fault = |error: rustls::Error| TlsFault(error.to_string());
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for root in extra {
-            roots.add(root).map_err(fault)?;
+            roots.add(root)?;
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verified = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(fault)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let anyone = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(fault)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-            .with_no_client_auth();
+        let roots =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                .build()
+                .map_err(|error| TlsFault::new(error.to_string()))?;
+        let anyone = Arc::new(Verifier::new(Arc::clone(&provider), Check::Nothing));
+        let anyone = config(&provider, Certifier::Ours(anyone), None)?;
+        let verified = config(&provider, Certifier::WebPki(Arc::clone(&roots)), None)?;
         Ok(Self {
             anyone: TlsConnector::from(Arc::new(anyone)),
             verified: TlsConnector::from(Arc::new(verified)),
+            roots,
+            provider,
         })
     }
 
-    /// Shakes hands over a fresh stream. `host` is the name that a verified
-    /// certificate must carry.
+    /// Shakes hands over a fresh stream. `host` is the name that a verified certificate must
+    /// carry; `ours` is shown to a peer that asks who we are.
     pub async fn connect(
         &self,
         stream: TcpStream,
         host: &str,
-        trust: Trust,
-    ) -> Result<TlsStream<TcpStream>, TlsFault> {
-        let (connector, name) = match trust {
-            Trust::Verified => {
-                let name = server_name(host)
-                    .ok_or_else(|| TlsFault(format!("no certificate can carry {host:?}")))?;
-                (&self.verified, name)
-            }
-            Trust::Anyone => {
+        trust: &Trust,
+        ours: Option<&ClientCertificate>,
+    ) -> Result<Shaken, TlsFault> {
+        let name = match (server_name(host), trust) {
+            (Some(name), _) => name,
+            (None, Trust::Anyone | Trust::Judged) => {
                 // Without a usable name the address stands in; it sends no SNI.
-                let address = stream.peer_addr().map_err(|error| TlsFault(error.to_string()))?;
-                (&self.anyone, server_name(host).unwrap_or(address.ip().into()))
+                let address =
+                    stream.peer_addr().map_err(|error| TlsFault::new(error.to_string()))?;
+                address.ip().into()
+            }
+            (None, _) => return Err(TlsFault::new(format!("no certificate can carry {host:?}"))),
+        };
+        let mut judge = None;
+        let connector = match (trust, ours) {
+            (Trust::Anyone, None) => self.anyone.clone(),
+            (Trust::Verified, None) => self.verified.clone(),
+            _ => {
+                let check = match trust {
+                    Trust::Anyone => Some(Check::Nothing),
+                    Trust::Judged => Some(Check::noted(Arc::clone(&self.roots))),
+                    Trust::Verified => None,
+                    Trust::Pinned(pins) => Some(Check::Pins(Arc::clone(pins))),
+                };
+                let certifier = match check {
+                    None => Certifier::WebPki(Arc::clone(&self.roots)),
+                    Some(check) => {
+                        let verifier = Arc::new(Verifier::new(Arc::clone(&self.provider), check));
+                        judge = Some(Arc::clone(&verifier));
+                        Certifier::Ours(verifier)
+                    }
+                };
+                let mut config = config(&self.provider, certifier, ours)?;
+                // A resumed session shows no certificate.
+                config.resumption = Resumption::disabled();
+                TlsConnector::from(Arc::new(config))
             }
         };
-        connector.connect(name, stream).await.map_err(|error| TlsFault(error.to_string()))
+        let stream = connector.connect(name, stream).await.map_err(|error| {
+            let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            inner.map_or_else(|| TlsFault::new(error.to_string()), |inner| inner.clone().into())
+        })?;
+        let flaw = judge.and_then(|judge| judge.flaw()).map(|error| failure(&error));
+        Ok(Shaken { stream, flaw })
     }
+}
+
+/// Who looks at certificates.
+enum Certifier {
+    WebPki(Arc<WebPkiServerVerifier>),
+    Ours(Arc<Verifier>),
+}
+
+fn config(
+    provider: &Arc<CryptoProvider>,
+    certifier: Certifier,
+    ours: Option<&ClientCertificate>,
+) -> Result<ClientConfig, TlsFault> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?;
+    let builder = match certifier {
+        Certifier::WebPki(verifier) => builder.with_webpki_verifier(verifier),
+        Certifier::Ours(verifier) => builder.dangerous().with_custom_certificate_verifier(verifier),
+    };
+    Ok(match ours {
+        None => builder.with_no_client_auth(),
+        Some(ours) => {
+            let certified = ours.certified().map_err(TlsFault::new)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+        }
+    })
 }
 
 fn server_name(host: &str) -> Option<ServerName<'static>> {
     ServerName::try_from(host.trim_end_matches('.').to_owned()).ok()
+}
+
+/// A failed handshake by the words of reports (RFC 8460 4.3).
+fn failure(error: &rustls::Error) -> Failure {
+    let rustls::Error::InvalidCertificate(certificate) = error else { return Failure::Validation };
+    match certificate {
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => Failure::Expired,
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Failure::HostMismatch
+        }
+        CertificateError::ApplicationVerificationFailure => Failure::Validation,
+        _ => Failure::NotTrusted,
+    }
 }
 
 /// Protocol version and cipher suite, for the trail.
@@ -110,45 +228,6 @@ pub fn describe(session: &ClientConnection) -> Arc<str> {
     };
     let suite = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
     format!("{version} {}", suite.unwrap_or("unknown")).into()
-}
-
-/// Takes every certificate, but only from who holds its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]

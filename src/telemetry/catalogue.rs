@@ -177,6 +177,22 @@ pub const METRICS: &[Description] = &[
         &["cell"],
         "1 while this process works in the cell, 0 while it cannot.",
     ),
+    // receivers' policies on TLS
+    counter(
+        "postrider_tls_results_total",
+        &["policy", "result"],
+        "Sessions with mail exchangers, by the receiver's policy on TLS and how it went, in the words of RFC 8460.",
+    ),
+    counter(
+        "postrider_sts_fetches_total",
+        &["result"],
+        "MTA-STS policies asked for by HTTPS; result is fetched or what went wrong.",
+    ),
+    counter(
+        "postrider_tls_reports_total",
+        &["result"],
+        "Reports on TLS to receivers: sent, failed (and tried again), unwanted.",
+    ),
     // maintenance
     gauge(
         "postrider_queue_depth",
@@ -302,6 +318,47 @@ pub const METRICS: &[Description] = &[
     counter("postrider_rescued_total", &[], "Deliveries taken back from sessions that died."),
     counter("postrider_expired_total", &[], "Deliveries given up because their time was over."),
     counter("postrider_alarms_total", &["condition"], "Alarm mails sent to operators."),
+    // webhook
+    counter(
+        "postrider_webhook_sends_total",
+        &["outcome"],
+        "Requests to tenants' endpoints: taken, refused, unreached.",
+    ),
+    seconds("postrider_webhook_send_seconds", &[], "Time for one request to an endpoint."),
+    counter(
+        "postrider_webhook_events_total",
+        &["outcome"],
+        "Events offered to endpoints: taken, retried, dropped after too long.",
+    ),
+    counter(
+        "postrider_webhook_disabled_total",
+        &["reason"],
+        "Endpoints disabled because they took nothing for too long (failing) or said so (gone).",
+    ),
+    gauge(
+        "postrider_webhook_endpoints",
+        Unit::Count,
+        &["cell", "state"],
+        "Endpoints: active, of these failing, and disabled.",
+    ),
+    gauge(
+        "postrider_webhook_lag_seconds",
+        Unit::Seconds,
+        &["cell"],
+        "Age of the oldest event that an active endpoint was not told yet.",
+    ),
+    gauge(
+        "postrider_webhook_pending_events",
+        Unit::Count,
+        &["cell"],
+        "Events that active endpoints were not told yet, counted up to 10,000 for each.",
+    ),
+    gauge(
+        "postrider_webhook_retries",
+        Unit::Count,
+        &["cell"],
+        "Events that endpoints refused while they took others, and are told again.",
+    ),
     // api
     counter(
         "postrider_api_requests_total",

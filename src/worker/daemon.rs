@@ -33,6 +33,7 @@ use super::waits::Snapshot;
 use super::writing::Writing;
 use crate::config::{Database, Settings};
 use crate::domain::clock::Clock;
+use crate::event::days;
 use crate::queue::session::{Beat, Session};
 use crate::queue::{deadline, upkeep, wake};
 use crate::telemetry::health::Part;
@@ -102,6 +103,7 @@ impl Running {
         let now = Arc::clone(&settings.borrow());
         upkeep::publish_settings(&pool, &now).await?;
         upkeep::make_partitions(&pool).await?;
+        days::roll(&pool, now.webhook.retention).await?;
         let session = Arc::new(Session::open(&pool, worker, now.queue.session_ttl).await?);
         if at.standing == Standing::Home {
             shared.at_home(&pool, session.id()).await?;

@@ -10,6 +10,7 @@ use crate::domain::receipt::Trail;
 use crate::domain::verdict::{Cause, Stage};
 use crate::reply::read::reply;
 use crate::route::plan::{Hop, RoutePlan};
+use crate::route::tls_policy::TlsPolicy;
 use crate::smtp::classify::classify;
 use crate::throttle::breaker::{Breakers, Spot};
 use crate::throttle::key::Plan;
@@ -19,7 +20,9 @@ fn plan(provider: &'static str) -> RoutePlan {
         host: format!("mx{n}.example").into(),
         address: ([192, 0, 2, n], 25).into(),
         tls: TlsMode::Opportunistic,
+        policy: TlsPolicy::default(),
         auth: None,
+        certificate: None,
         max_connections: 10,
         messages_per_connection: 100,
     };

@@ -26,6 +26,7 @@ use crate::provider::deliver::Providers;
 use crate::reply;
 use crate::route::planner::Planner;
 use crate::smtp::deliver::Smtp;
+use crate::smtp::tls::Tls;
 use crate::throttle::breaker::Breakers;
 use crate::throttle::exchange::{self, Exchange};
 use crate::throttle::limiter::Limiter;
@@ -73,12 +74,14 @@ impl Shared {
         let (taken_over, applied) = watch::channel(Arc::clone(&now));
         reply::apply(&now.replies)?;
         let breakers = Breakers::new(&now.adaptive);
-        let smtp = Smtp::new(&now.smtp)?.minding(Arc::clone(&breakers));
+        let planner = Arc::new(Planner::new(&now)?);
+        let tls = Tls::with_extra_roots(now.tls.roots.iter().cloned())?;
+        let smtp = Smtp::with_tls(&now.smtp, tls).counting(planner.tally());
         let shared = Arc::new(Self {
             limiter: Arc::new(Limiter::shared(&limits(&now))),
-            planner: Arc::new(Planner::new(&now)?),
             providers: Arc::default(),
-            smtp: Arc::new(smtp),
+            smtp: Arc::new(smtp.minding(Arc::clone(&breakers))),
+            planner,
             hearing: Arc::new(Hearing::new(&now, breakers)),
             applied,
             at_home: Mutex::default(),
@@ -89,6 +92,11 @@ impl Shared {
         });
         tokio::spawn(follow(taken_over, Arc::clone(&shared), settings, shared.stop.clone()));
         Ok(shared)
+    }
+
+    /// Plans routes; it knows the policies of receivers.
+    pub fn planner(&self) -> &Arc<Planner> {
+        &self.planner
     }
 
     /// Slots for one cell: an equal part of the process's.
@@ -111,6 +119,7 @@ impl Shared {
             known.store(session.get(), Ordering::Relaxed);
             return Ok(());
         }
+        self.planner.keep_policies_in(home.clone());
         let limits = exchange::connections(home).await?;
         overrides::look(&limits, &self.limiter).await?;
         let known = Arc::new(AtomicI64::new(session.get()));

@@ -8,6 +8,7 @@ use postrider::domain::ids::MailboxProvider;
 use postrider::message::address::Address;
 use postrider::message::letter::Letter;
 use postrider::route::plan::{Hop, RoutePlan};
+use postrider::route::tls_policy::TlsPolicy;
 
 pub fn address(text: &str) -> Address {
     Address::try_new(text).expect("an address")
@@ -30,6 +31,8 @@ pub fn hop(address: SocketAddr) -> Hop {
         address,
         tls: TlsMode::Opportunistic,
         auth: None,
+        policy: TlsPolicy::default(),
+        certificate: None,
         max_connections: 10,
         messages_per_connection: 100,
     }

@@ -10,11 +10,14 @@
 pub mod api;
 pub mod builders;
 pub mod cells;
+pub mod certificate;
 pub mod command;
 pub mod dashboards;
 pub mod http_peer;
+pub mod hook;
 pub mod installation;
 pub mod letters;
+pub mod listening;
 pub mod postgres;
 pub mod providers;
 pub mod smtp_peer;

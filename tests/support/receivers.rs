@@ -134,7 +134,7 @@ impl Receiver {
              import_environment = MAIL_CONFIG LD_LIBRARY_PATH LANG=C\n\
              export_environment = MAIL_CONFIG LD_LIBRARY_PATH\n\
              myhostname = mx.test\nmydestination =\ninet_interfaces = 127.0.0.1\n\
-             mynetworks = 127.0.0.0/8\nalias_maps =\nlocal_recipient_maps =\nrelay_domains =\n\
+             local_header_rewrite_clients =\nmynetworks = 127.0.0.0/8\nalias_maps =\nlocal_recipient_maps =\nrelay_domains =\n\
              smtpd_tls_cert_file = {cert}\nsmtpd_tls_key_file = {key}\n\
              smtpd_tls_security_level = may\nsmtputf8_enable = yes\n\
              smtpd_discard_ehlo_keywords = {hide}\n\

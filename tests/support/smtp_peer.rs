@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustls::ServerConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+pub use super::certificate::Certificate;
 
 /// What the peer does when a command comes.
 #[derive(Debug, Clone)]
@@ -117,52 +117,6 @@ impl Script {
             }
         });
         Peer { address, seen, shared, _tasks: tasks }
-    }
-}
-
-/// A certificate and its key.
-#[derive(Clone)]
-pub struct Certificate {
-    der: CertificateDer<'static>,
-    config: Arc<ServerConfig>,
-}
-
-impl Certificate {
-    /// Signed by itself, for this name.
-    pub fn for_name(name: &str) -> Self {
-        let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a valid name");
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-        let der = made.cert.der().clone();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider's own")
-            .with_no_client_auth()
-            .with_single_cert(vec![der.clone()], key)
-            .expect("they belong together");
-        Self { der, config: Arc::new(config) }
-    }
-
-    /// Someone else's certificate, shown without having its key.
-    pub fn stolen(name: &str) -> Self {
-        let (theirs, mut ours) = (Self::for_name(name), Self::for_name(name));
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let made = rcgen::KeyPair::generate().expect("a key");
-        let key = PrivateKeyDer::try_from(made.serialize_der()).expect("a key");
-        let key = provider.key_provider.load_private_key(key).expect("a key");
-        let shown = rustls::sign::CertifiedKey::new(vec![theirs.der.clone()], key);
-        let resolver = rustls::sign::SingleCertAndKey::from(shown);
-        let config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_safe_default_protocol_versions()
-            .expect("the provider's own")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(resolver));
-        ours.config = Arc::new(config);
-        ours
-    }
-
-    pub fn root(&self) -> CertificateDer<'static> {
-        self.der.clone()
     }
 }
 
@@ -351,7 +305,7 @@ impl Session {
             stream.fill_buf().await?;
             perform(&mut stream, act).await?;
         }
-        let config = self.shared.script.lock().certificate.clone().map(|c| c.config);
+        let config = self.shared.script.lock().certificate.clone().map(|c| c.server());
         let config = config.ok_or_else(|| io::Error::other("no certificate"))?;
         let stream = TlsAcceptor::from(config).accept(stream.into_inner()).await?;
         self.encrypted = true;

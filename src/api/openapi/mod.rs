@@ -4,6 +4,7 @@
 //! against the routes and the schemas against what the API really says and takes, so that neither
 //! can be forgotten when a route is added.
 
+mod events;
 mod schemas;
 
 use std::sync::LazyLock;
@@ -96,6 +97,7 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         sent: Sent::Lines("Recipient"),
+        status: "202",
         back: Back::Json("Appended"),
         problems: &["400", "404", "409", "415", "422", "503"],
         ..of_tenant(
@@ -175,9 +177,13 @@ pub async fn show() -> Response {
 /// The whole document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for operation in OPERATIONS {
+    for operation in OPERATIONS.iter().chain(events::OPERATIONS) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.described();
+    }
+    let mut schemas = schemas::schemas();
+    if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), events::schemas()) {
+        all.extend(more);
     }
     json!({
         "openapi": "3.1.0",
@@ -191,7 +197,7 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": schemas::schemas(),
+            "schemas": schemas,
         },
     })
 }
@@ -265,6 +271,15 @@ impl Operation {
             parameters.push(json!({"name": "limit", "in": "query", "required": false,
                 "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}}));
             parameters.push(text("cursor", "query", false, "next_cursor of the page before"));
+        }
+        if self.id == "events" {
+            for (name, what) in [
+                ("cursor", "next_cursor of the page before"),
+                ("limit", "1 to 1000; 100"),
+                ("type", "Only these types, with commas between"),
+            ] {
+                parameters.push(text(name, "query", false, what));
+            }
         }
         parameters
     }

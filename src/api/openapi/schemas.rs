@@ -124,6 +124,7 @@ pub(super) fn schemas() -> Value {
 }
 
 /// An object with these properties and no other.
-fn closed(properties: Value, required: &[&str]) -> Value {
+#[allow(clippy::needless_pass_by_value, reason = "it is written where it is used")]
+pub(super) fn closed(properties: Value, required: &[&str]) -> Value {
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }

@@ -100,9 +100,26 @@ impl Move {
                 .execute(to)
                 .await?;
         }
+        sqlx::query(
+            "select postrider.ensure_event_days(now() - make_interval(days => $1), 7, 1000)",
+        )
+        .bind(self.days_of_events().await?)
+        .execute(to)
+        .await?;
         let numbers = lanes::make(from, to, self.tenant).await?;
         self.orders(&numbers).await?;
         Ok(numbers)
+    }
+
+    /// How many days ago the oldest event is.
+    async fn days_of_events(&self) -> Result<i32, sqlx::Error> {
+        sqlx::query_scalar(
+            "select coalesce(ceil((date_part('epoch', now()) - 1577836800 - (min(event_id) >> 22) / 1000.0) / 86400), 1)::int
+             from postrider.event where tenant_id = $1",
+        )
+        .bind(self.tenant.get())
+        .fetch_one(&self.from.pool)
+        .await
     }
 
     /// What was held back stays held back, and what took another route goes on to.

@@ -9,8 +9,13 @@ use crate::cell::Cell;
 const MESSAGES: i64 = 200;
 
 /// Tables that are emptied by the tenant's key, references first.
-const KEYED: [&str; 11] = [
+const KEYED: [&str; 16] = [
     "transit",
+    "webhook_retry",
+    "webhook_secret",
+    "webhook",
+    "event",
+    "event_tenant",
     "suppression",
     "idempotency",
     "upload_chunk",

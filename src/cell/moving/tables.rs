@@ -17,7 +17,7 @@ const fn keyed(name: &'static str, page: &'static str) -> Keyed {
 }
 
 /// In the order of their references.
-pub(super) const KEYED: [Keyed; 10] = [
+pub(super) const KEYED: [Keyed; 15] = [
     keyed("sending_domain", include_str!("../sql/page_sending_domain.sql")),
     keyed("dkim_key", include_str!("../sql/page_dkim_key.sql")),
     Keyed {
@@ -32,11 +32,16 @@ pub(super) const KEYED: [Keyed; 10] = [
     keyed("transit", include_str!("../sql/page_transit.sql")),
     keyed("lane_cancellation", include_str!("../sql/page_lane_cancellation.sql")),
     keyed("late_outcome", include_str!("../sql/page_late_outcome.sql")),
+    keyed("event_tenant", include_str!("../sql/page_event_tenant.sql")),
+    keyed("event", include_str!("../sql/page_event.sql")),
+    keyed("webhook", include_str!("../sql/page_webhook.sql")),
+    keyed("webhook_secret", include_str!("../sql/page_webhook_secret.sql")),
+    keyed("webhook_retry", include_str!("../sql/page_webhook_retry.sql")),
 ];
 
 /// Every table with rows of a tenant that a move knows what to do with: copied, made anew by
 /// name, or emptied into transit before. One that is missing here would be left behind.
-pub const CARRIED: [&str; 22] = [
+pub const CARRIED: [&str; 27] = [
     "tenant",
     "tenant_login",
     "sending_domain",
@@ -59,6 +64,11 @@ pub const CARRIED: [&str; 22] = [
     "route_override",
     "lane_cancellation",
     "late_outcome",
+    "event_tenant",
+    "event",
+    "webhook",
+    "webhook_secret",
+    "webhook_retry",
 ];
 
 /// A table whose rows are counted on both sides.
@@ -74,7 +84,7 @@ enum By {
 }
 
 /// What both cells must agree on.
-pub(super) const COUNTED: [Counted; 13] = [
+pub(super) const COUNTED: [Counted; 17] = [
     Counted { name: "message", by: By::Tenant },
     Counted { name: "job", by: By::Message },
     Counted { name: "attempt", by: By::Message },
@@ -88,6 +98,10 @@ pub(super) const COUNTED: [Counted; 13] = [
     Counted { name: "cancellation", by: By::Tenant },
     Counted { name: "lane_cancellation", by: By::Tenant },
     Counted { name: "late_outcome", by: By::Tenant },
+    Counted { name: "event", by: By::Tenant },
+    Counted { name: "webhook", by: By::Tenant },
+    Counted { name: "webhook_secret", by: By::Tenant },
+    Counted { name: "webhook_retry", by: By::Tenant },
 ];
 
 impl Counted {

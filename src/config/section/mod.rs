@@ -16,6 +16,8 @@ mod source;
 mod stream;
 mod telemetry;
 mod throttle;
+mod tls;
+mod webhook;
 mod worker;
 
 pub use adaptive::Adaptive;
@@ -26,11 +28,15 @@ pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};
 pub use replies::Replies;
 pub use reply_rule::{CodeMask, ReplyRule, StatusMask};
-pub use route::{Auth, Dns, MailboxProviderRule, Route, RouteKind, RouteRule, Share, TlsMode};
+pub use route::{
+    Auth, Dns, Dnssec, MailboxProviderRule, Route, RouteKind, RouteRule, Share, TlsMode,
+};
 pub use scale::Scale;
 pub use smtp::Smtp;
 pub use source::{Pool, Proxy, Ramp, Source, Stage, WarmUp};
 pub use stream::{Retry, Stream};
 pub use telemetry::{Alarm, Log, LogFormat, Telemetry};
 pub use throttle::{FurtherRate, ThrottleRule, ThrottleScope};
+pub use tls::{ClientCertificate, NoProof, Proof, TlsPolicies, TlsReport};
+pub use webhook::Webhook;
 pub use worker::Worker;

@@ -5,7 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use crate::config::document::Node;
 use crate::config::fault::Place;
-use crate::config::reader::{Notes, Reader};
+use crate::config::notes::Notes;
+use crate::config::reader::Reader;
 use crate::config::section::reply_rule::ReplyRule;
 
 /// The rules in force, in their order.

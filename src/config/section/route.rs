@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::provider::{self, Provider};
+use super::tls::{ClientCertificate, Proof};
 use crate::config::reader::Reader;
-use crate::config::secret::Secret;
 use crate::config::word::{NAME, is_domain, is_host, is_name};
 
 /// A way out.
@@ -19,6 +19,11 @@ pub struct Route {
     pub fallback: Option<String>,
     /// How much TLS is asked for.
     pub tls: TlsMode,
+    /// Whether policies that receivers publish (`[tls]`) ask for more than `tls` does (true;
+    /// not for relays).
+    pub tls_policies: bool,
+    /// Shown to a relay that asks for one.
+    pub client_certificate: Option<ClientCertificate>,
     /// Names of the sources to send from; empty: every source. Lanes take them in turn.
     pub sources: Vec<String>,
     /// Connections to one host at once (20).
@@ -48,13 +53,13 @@ pub enum RouteKind {
     Provider(Box<Provider>),
 }
 
-/// A login; the password comes from a file, a credential or the environment.
+/// A login; what proves it comes from a file, a credential or the environment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Auth {
     /// User name.
     pub username: String,
-    /// Password.
-    pub password: Secret,
+    /// Password or token.
+    pub proof: Proof,
 }
 
 /// How much TLS a route asks for.
@@ -116,6 +121,19 @@ pub struct Dns {
     pub timeout: Duration,
     /// Whether mail may go to loopback, private and link-local addresses found by DNS (false).
     pub allow_private_addresses: bool,
+    /// Whose word counts that an answer was validated (those on this machine).
+    pub dnssec: Dnssec,
+}
+
+/// Which name servers are believed when they say that they validated an answer (the AD bit).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dnssec {
+    /// Those on this machine: nobody can change their answers on the way.
+    Loopback,
+    /// All: the operator answers for the way to them.
+    Trusted,
+    /// None: without validated answers there is no DANE.
+    Off,
 }
 
 impl Default for Dns {
@@ -124,6 +142,7 @@ impl Default for Dns {
             servers: Vec::new(),
             timeout: Duration::from_secs(5),
             allow_private_addresses: false,
+            dnssec: Dnssec::Loopback,
         }
     }
 }
@@ -136,6 +155,8 @@ impl Default for Route {
             kind: RouteKind::Mx { port: 25 },
             fallback: None,
             tls: TlsMode::Opportunistic,
+            tls_policies: true,
+            client_certificate: None,
             sources: Vec::new(),
             max_connections_per_host: 20,
             messages_per_connection: 100,
@@ -189,8 +210,19 @@ impl Route {
                 (RouteKind::Provider(Box::new(provider)), TlsMode::Verified)
             }
         };
+        let relay = chosen == Kind::Relay;
+        if relay && section.has("tls_policies") {
+            section.fault("tls_policies", "has a meaning only with kind = \"mx\"");
+        }
+        let client_certificate = if relay { ClientCertificate::read(&section) } else { None };
+        if client_certificate.is_some() && tls == TlsMode::None {
+            section.fault("tls", "a certificate is shown under TLS only, and this asks for none");
+        }
         let route = Self {
             name: section.required("name", NAME, is_name).unwrap_or_default(),
+            tls_policies: section.switch("tls_policies", default.tls_policies)
+                && chosen == Kind::Mx,
+            client_certificate,
             kind,
             fallback: section.text("fallback"),
             tls,
@@ -231,9 +263,24 @@ impl Kind {
                 }
             }
         };
-        let of_relays = ["host", "username", "password", "password_file"];
-        let of_smtp =
-            ["port", "tls", "sources", "max_connections_per_host", "messages_per_connection"];
+        let of_relays = [
+            "host",
+            "username",
+            "password",
+            "password_file",
+            "token_file",
+            "client_certificate_file",
+            "client_key",
+            "client_key_file",
+        ];
+        let of_smtp = [
+            "port",
+            "tls",
+            "tls_policies",
+            "sources",
+            "max_connections_per_host",
+            "messages_per_connection",
+        ];
         match self {
             Self::Mx => {
                 refuse(&of_relays, "has a meaning only with kind = \"relay\"");
@@ -255,16 +302,27 @@ impl Kind {
 }
 
 impl Auth {
-    /// `username` with `password_file`, or neither. A password travels in clear only on loopback.
+    /// `username` with `password_file` or `token_file`, or none. Neither of them travels in clear
+    /// but on loopback.
     pub(super) fn read(section: &Reader<'_>, tls: TlsMode, host: &str) -> Option<Self> {
         let visible = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
         let username = section.checked("username", "a text without control characters", visible);
         let password = section.secret("password", "password_file");
+        let token = section.file("token_file");
         let given = section.has("password") || section.has("password_file");
-        if section.has("username") != given {
-            section.fault("username", "expected username and password_file together");
+        if section.has("username") != (given || token.is_some()) {
+            section.fault("username", "expected username and password_file or token_file together");
         }
-        let auth = username.zip(password).map(|(username, password)| Self { username, password });
+        if given && token.is_some() {
+            section.fault("token_file", "expected password_file or token_file, found both");
+        }
+        let proof = token.map(Proof::TokenFile).or(password.map(Proof::Password));
+        let auth = username.zip(proof).map(|(username, proof)| Self { username, proof });
+        if let Some(Self { proof: proof @ Proof::TokenFile(_), .. }) = &auth
+            && let Err(error) = proof.now()
+        {
+            section.fault("token_file", error);
+        }
         let clear = matches!(tls, TlsMode::None | TlsMode::Opportunistic);
         let loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if auth.is_some() && clear && !loopback {
@@ -359,6 +417,16 @@ impl Dns {
             ),
             allow_private_addresses: section
                 .switch("allow_private_addresses", default.allow_private_addresses),
+            dnssec: section
+                .choice(
+                    "dnssec",
+                    &[
+                        ("loopback", Dnssec::Loopback),
+                        ("trusted", Dnssec::Trusted),
+                        ("off", Dnssec::Off),
+                    ],
+                )
+                .unwrap_or(default.dnssec),
         };
         section.end();
         dns

@@ -128,9 +128,11 @@ impl Source {
 impl WarmUp {
     fn stage(&self, unix_seconds: u64) -> Stage {
         let first = self.starts.signed_duration_since(NaiveDate::default()).num_days();
-        let Ok(day) = u32::try_from((unix_seconds / 86_400) as i64 - first) else {
+        let day = (unix_seconds / 86_400) as i64 - first;
+        if day < 0 {
             return Stage::Ahead;
-        };
+        }
+        let day = u32::try_from(day).unwrap_or(u32::MAX);
         match &self.ramp {
             Ramp::Days(days) => {
                 days.get(day as usize).map_or(Stage::Warm, |volume| Stage::Warming(*volume))

@@ -49,5 +49,5 @@ union all
 select 'missing partitions', 'Rows lie in a default partition: the maintenance has not created the partitions of the day. '
        || 'See: postrider migrate status'
 where exists (select 1 from only postrider.job_default) or exists (select 1 from only postrider.message_default)
-   or exists (select 1 from only postrider.attempt_default)
+   or exists (select 1 from only postrider.attempt_default) or exists (select 1 from only postrider.event_default)
    or exists (select 1 from only postrider.deferred_default where due_at < now() + interval '1 day')

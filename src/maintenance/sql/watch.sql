@@ -7,7 +7,8 @@ select
   case when cardinality(g.live) >= 3
        then extract(epoch from now() - g.since[g.live[3] + 1]) else 0 end::float8 as generation_stuck,
   ((exists (select 1 from postrider.message_default))::int + (exists (select 1 from postrider.job_default))::int
-   + (exists (select 1 from postrider.attempt_default))::int + (exists (select 1 from postrider.deferred_default))::int)::bigint
+   + (exists (select 1 from postrider.attempt_default))::int + (exists (select 1 from postrider.deferred_default))::int
+   + (exists (select 1 from postrider.event_default))::int)::bigint
     as defaults_in_use,
   coalesce((select greatest(extract(epoch from now() - min(d.expires_at)), 0)
             from (select expires_at from postrider.deferred where due_at <= now() order by due_at limit 1000) d), 0)::float8

@@ -12,7 +12,7 @@ use crate::domain::verdict::Stage;
 use crate::route::plan::Hop;
 use crate::smtp::connection::Connection;
 use crate::smtp::egress::connect;
-use crate::smtp::open::{OpenFailure, Opening};
+use crate::smtp::open::{OpenFailure, Opened, Opening};
 use crate::smtp::pool::{Key, Leave, Lent, Loan};
 use crate::throttle::breaker::Spot;
 
@@ -106,8 +106,10 @@ impl Smtp {
             limits: &attempt.settings,
             metrics: &self.metrics,
         };
+        let ours = attempt.plan.source.address_for(hop.address.ip());
         let opened = match Connection::open(stream, opening).await {
             Err(failure) if failure.tls_is_broken && may_fall_back && !in_clear => {
+                self.count(hop, ours, failure.tls);
                 self.broken_tls.remember(hop.address);
                 self.metrics.tls_fallback.increment(1);
                 let in_clear = Opening { tls_mode: TlsMode::None, ..opening };
@@ -118,9 +120,18 @@ impl Smtp {
             }
             opened => opened,
         };
-        let connection = opened.map_err(|failure| self.failed(hop, failure))?;
+        let Opened { connection, from, flaw } = opened.map_err(|failure| {
+            if failure.tls.is_some() {
+                self.count(hop, ours, failure.tls);
+            }
+            self.failed(hop, failure)
+        })?;
         self.mind(hop, None);
         self.metrics.opened.increment(1);
+        // Of a session that fell back, the one before it is counted.
+        if connection.tls().is_some() || flaw.is_some() {
+            self.count(hop, from, flaw.or(hop.policy.trouble));
+        }
         if connection.tls().is_some() {
             self.metrics.tls.increment(1);
         }

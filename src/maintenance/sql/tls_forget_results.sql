@@ -1,0 +1,1 @@
+delete from postrider.tls_result where day < (now() at time zone 'UTC')::date - 3

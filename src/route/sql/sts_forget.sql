@@ -1,0 +1,1 @@
+delete from postrider.sts_policy where expires_at <= now()
