@@ -115,8 +115,15 @@ pub(super) fn refusal(answer: &Answer, said: &str, meaning: Meaning) -> Outcome 
 /// How an attempt ended that got no answer.
 pub(super) fn silence(lost: Lost) -> Outcome {
     let Meaning { class, finality, reach, .. } = Meaning::account(Class::Transient);
-    let verdict =
-        Verdict { stage: lost.stage, cause: lost.cause, class, finality, reach, retry_after: None };
+    let verdict = Verdict {
+        stage: lost.stage,
+        cause: lost.cause,
+        class,
+        finality,
+        reach,
+        retry_after: None,
+        ruling: None,
+    };
     if lost.whole { Outcome::Doubtful(verdict) } else { Outcome::Unreached(verdict) }
 }
 
