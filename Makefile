@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-postfix bench-compare faults deny sbom dist image stop fmt lint
+.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-postfix bench-compare faults score-bounces deny sbom dist image stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -51,6 +51,9 @@ bench-postfix: setup ## Postfix's queue to the same sink, for comparison (as roo
 
 bench-compare: setup ## The queue beside apalis-postgres and awa (fetches and builds them)
 	@bench/compare.sh $(ARGS)
+
+score-bounces: ## Score the reading of bounces on labelled mails (DIR=folder, ARGS="--misses")
+	@cargo run --locked --quiet --profile quick --bin postrider -- report score $(DIR) $(ARGS)
 
 deny: ## Licences, bans and sources of the crates; advisories where their database is reachable
 	@scripts/deny.sh

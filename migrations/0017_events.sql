@@ -105,7 +105,8 @@ begin
   from fresh f
   join postrider.event_tenant e using (tenant_id)
   join postrider.tenant t using (tenant_id)
-  where e.enabled and t.residence <> 'arriving';
+  -- 9 is no attempt: a report that came back, told as the suppression that it leads to.
+  where e.enabled and t.residence <> 'arriving' and f.kind <> 9;
   return null;
 end $$;
 create trigger tell after insert on postrider.attempt

@@ -10,6 +10,7 @@ pub mod config;
 
 pub mod telemetry;
 
+pub mod feedback;
 pub mod message;
 pub mod reply;
 pub mod tenant;
@@ -20,6 +21,7 @@ pub mod route;
 pub mod throttle;
 
 pub mod cell;
+pub mod inbound;
 pub mod provider;
 pub mod sink;
 pub mod smtp;

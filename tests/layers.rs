@@ -13,10 +13,10 @@ const SHELVES: [&[&str]; 9] = [
     &["domain"],
     &["config"],
     &["telemetry"],
-    &["message", "reply"],
+    &["message", "reply", "feedback"],
     &["tenant"],
     &["queue", "throttle", "route", "bounce", "event"],
-    &["smtp", "provider", "sink", "cell", "webhook"],
+    &["smtp", "provider", "sink", "cell", "webhook", "inbound"],
     &["worker", "maintenance", "api", "cli"],
     &["boot"],
 ];

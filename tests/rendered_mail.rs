@@ -27,6 +27,7 @@ fn render_to(recipient: &str, compiled: &Compiled, payload: &Value) -> Result<Le
         date: SystemTime::UNIX_EPOCH + Duration::from_secs(1_768_435_200),
         bulk: true,
         unsubscribe: Some("https://mail.shop.example/u/AAAA"),
+        unsubscribe_mail: None,
         return_path: None,
     };
     Renderer::default().render(compiled, &input, &[])
@@ -240,6 +241,7 @@ fn what_cannot_be_rendered_says_why() {
         date: SystemTime::UNIX_EPOCH,
         bulk: false,
         unsubscribe: None,
+        unsubscribe_mail: None,
         return_path: None,
     };
     assert!(matches!(
@@ -269,6 +271,7 @@ fn a_signed_letter_starts_with_its_signatures() {
         date: SystemTime::UNIX_EPOCH,
         bulk: false,
         unsubscribe: None,
+        unsubscribe_mail: None,
         return_path: Some(&Address::try_new("b+1@bounce.shop.example").expect("an address")),
     };
     let letter = Renderer::default().render(&compiled, &input, &signers).expect("rendered");

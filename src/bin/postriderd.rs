@@ -11,6 +11,8 @@ use postrider::boot::{self, Boot, BootArgs, Role};
 use postrider::cell::Cell;
 use postrider::config::{Database, Settings};
 use postrider::domain::clock::Clock;
+use postrider::inbound::server::{Listener, Store, Stores};
+use postrider::maintenance::reports::Reports;
 use postrider::maintenance::scale::{self, Scaler};
 use postrider::maintenance::ticks::{AtHome, Ticks};
 use postrider::maintenance::tls_report::{Reporter, results};
@@ -88,6 +90,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         .ok();
     let mut cells = JoinSet::new();
     let mut scalers = Vec::new();
+    let mut homes = Vec::new();
     for (database, part) in served.iter().zip(starting) {
         let pool = match company {
             Company::Alone => boot::connect(database, Role::Worker).await,
@@ -102,6 +105,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         let scaler = Scaler::new(cell.pool.clone(), settings.clone(), name);
         scalers.push(Arc::clone(&scaler));
         let home = database.number == now.database.number;
+        homes.push(cell.clone());
         let work = Work {
             at: Workplace {
                 pool: cell.pool.clone(),
@@ -129,6 +133,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             Ok(())
         });
     }
+    let returning = returning(&boot, homes, &stop).await?;
     boot.follow_reloads(&pages, stop.clone());
 
     // Where one breaks, the process ends: the others stop in order, and another takes over.
@@ -139,10 +144,41 @@ async fn run(args: Args) -> anyhow::Result<()> {
             broken = broken.or(Some(error));
         }
     }
+    returning.close();
+    if tokio::time::timeout(LAST_STEPS, returning.wait()).await.is_err() {
+        tracing::warn!("the inbound side did not end in time");
+    }
     shared.close().await;
     stop_probes.cancel();
     probes.await.context("telemetry server")?.context("telemetry server")?;
     broken.map_or(Ok(()), Err)
+}
+
+/// Takes reports in, where configured, and works off what came in to any daemon.
+async fn returning(
+    boot: &Boot,
+    cells: Vec<Cell>,
+    stop: &CancellationToken,
+) -> anyhow::Result<TaskTracker> {
+    let tasks = TaskTracker::new();
+    let settings = Arc::clone(&boot.settings().borrow());
+    let stores: Vec<Store> = cells
+        .iter()
+        .map(|cell| Store { number: cell.number, pool: cell.pool.clone(), full: Arc::default() })
+        .collect();
+    for (cell, store) in cells.iter().zip(&stores) {
+        let others = cells.iter().filter(|other| other.number != cell.number).cloned().collect();
+        let full = Arc::clone(&store.full);
+        tasks.spawn(Reports::new(cell.clone(), others, boot.settings(), full).run(stop.clone()));
+    }
+    if settings.inbound.is_on() {
+        let listener = Listener::bind(&settings, Stores::new(stores), Clock::System).await?;
+        for address in listener.addresses() {
+            tracing::info!(%address, "taking reports");
+        }
+        tasks.spawn(listener.run(stop.clone()));
+    }
+    Ok(tasks)
 }
 
 /// Whether a cell that does not answer is the whole installation, or one of several.

@@ -10,8 +10,10 @@ use super::error::CliError;
 use super::print::{self, Answer, Table};
 use crate::cell::{Cell, find};
 use crate::config::Source;
+use crate::message::address::Address;
 use crate::message::dkim::Algorithm;
 use crate::tenant::domain::{self, DomainError, SendingDomain};
+use crate::tenant::return_path;
 use crate::tenant::seal::Sealer;
 
 /// Sending domains: add (with DKIM keys), list, show, remove
@@ -61,6 +63,26 @@ Examples:
         tenant: String,
         /// The domain
         domain: String,
+    },
+    /// Let reports about a domain's mail come back to a domain of the tenant's own
+    ///
+    /// In place of feedback.return_path_domain, so that SPF passes for the tenant's own domain.
+    #[command(after_help = "\
+Examples:
+  postrider domain return-path --tenant shop shop.example bounces.shop.example
+  postrider domain return-path --tenant shop shop.example --remove")]
+    ReturnPath {
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+        /// The domain of its senders' addresses
+        domain: String,
+        /// The domain of the envelope senders
+        #[arg(required_unless_present = "remove", conflicts_with = "remove")]
+        return_path: Option<String>,
+        /// Back to the installation's own
+        #[arg(long)]
+        remove: bool,
     },
     /// Remove a domain with its keys: nothing more is accepted from it, and what is queued
     /// can no longer be signed
@@ -124,6 +146,36 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let found = domain::find(&pool, scope, &domain).await?;
             let words = format!("{} since {}:", found.domain, print::time(found.created_at));
             answer(&words, &found, &settings.sources)
+        }
+        Verb::ReturnPath { tenant, domain, return_path: given, remove: _ } => {
+            let given = given.map(|text| text.to_ascii_lowercase());
+            // A domain that cannot stand in an address would leave the mail with the installation's.
+            if let Some(bad) =
+                given.as_deref().filter(|text| Address::try_new(&format!("b@{text}")).is_err())
+            {
+                return Err(CliError::usage(format!(
+                    "expected a domain like bounces.{domain}, found {bad:?}"
+                )));
+            }
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
+            return_path::set(&pool, scope, &domain, given.as_deref()).await?;
+            let facts = serde_json::json!({"domain": domain, "return_path": given});
+            let Some(given) = given else {
+                return Answer::new(
+                    format!("{domain} returns to the installation's domain within a minute"),
+                    &facts,
+                );
+            };
+            let host = match settings.inbound.hostname.as_str() {
+                "" => "YOUR-INBOUND-HOST",
+                host => host,
+            };
+            let senders: Vec<String> = settings.sources.iter().filter_map(spf_term).collect();
+            let words = format!(
+                "{domain} returns to {given} within a minute; publish in DNS:\n\n{given}.  MX\n  10 {host}.\n\n{given}.  TXT\n  {}",
+                quoted(&format!("v=spf1 {} -all", senders.join(" ")))
+            );
+            Answer::new(words, &facts)
         }
         Verb::Remove { tenant, domain } => {
             let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;

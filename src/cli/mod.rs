@@ -28,6 +28,7 @@ pub mod queue;
 pub mod recover;
 pub mod reload;
 pub mod replies;
+pub mod report;
 pub mod scale;
 pub mod send;
 pub mod show;
@@ -111,6 +112,7 @@ enum One {
     Why(why::Args),
     DeadLetter(dead_letter::Args),
     Doubt(doubt::Args),
+    Report(report::Args),
     Suppression(suppression::Args),
     Webhook(Box<webhook::Args>),
     Audit(audit::Args),
@@ -177,6 +179,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Why(args) => why::run(args, context).await,
         One::DeadLetter(args) => dead_letter::run(args, context).await,
         One::Doubt(args) => doubt::run(args, context).await,
+        One::Report(args) => report::run(args, context).await,
         One::Suppression(args) => suppression::run(args, context).await,
         One::Webhook(args) => webhook::run(*args, context).await,
         One::Audit(args) => audit::run(args, context).await,

@@ -19,10 +19,11 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
-    Endpoint, FurtherRate, Log, LogFormat, MailboxProviderRule, NoProof, Pool, Proof, Provider,
-    Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind,
-    RouteRule, Scale, Secrets, Service, Share, Smtp, Source, Stage, StatusMask, Stream, Telemetry,
-    ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
+    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
+    NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
+    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source,
+    Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
+    TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -66,6 +67,10 @@ pub struct Settings {
     pub tls_report: Option<TlsReport>,
     /// `[api]`
     pub api: Api,
+    /// `[feedback]`
+    pub feedback: Feedback,
+    /// `[inbound]`
+    pub inbound: Inbound,
     /// `[scale]`
     pub scale: Scale,
     /// `[webhook]`
@@ -105,6 +110,8 @@ impl Default for Settings {
             tls: TlsPolicies::default(),
             tls_report: None,
             api: Api::default(),
+            feedback: Feedback::default(),
+            inbound: Inbound::default(),
             scale: Scale::default(),
             webhook: Webhook::default(),
             telemetry: Telemetry::default(),

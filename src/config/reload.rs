@@ -176,7 +176,7 @@ fn report(outcome: &ReloadOutcome) {
 
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
-    const SECTIONS: [&str; 10] = [
+    const SECTIONS: [&str; 13] = [
         "stream",
         "mailbox_provider",
         "throttle",
@@ -184,6 +184,9 @@ pub fn applies_live(key: &str) -> bool {
         "rule",
         "source",
         "pool",
+        "adaptive",
+        "replies",
+        "tls_report",
         "smtp",
         "scale",
         "alarm",
@@ -210,6 +213,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("source", old.sources != new.sources),
         ("pool", old.pools != new.pools),
         ("smtp", old.smtp != new.smtp),
+        ("feedback", old.feedback != new.feedback),
         ("scale", old.scale != new.scale),
         ("alarm", old.alarm != new.alarm),
         ("tls_report", old.tls_report != new.tls_report),
@@ -227,6 +231,7 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("dns", old.dns != new.dns),
         ("tls", old.tls != new.tls),
         ("api", old.api != new.api),
+        ("inbound", old.inbound != new.inbound),
         ("webhook", old.webhook != new.webhook),
         ("telemetry", old.telemetry != new.telemetry),
         ("secrets", old.secrets != new.secrets),
@@ -248,6 +253,7 @@ fn merged(running: &Settings, new: Settings) -> Settings {
         dns: running.dns.clone(),
         tls: running.tls.clone(),
         api: running.api.clone(),
+        inbound: running.inbound.clone(),
         webhook: running.webhook.clone(),
         telemetry: running.telemetry.clone(),
         secrets: running.secrets.clone(),

@@ -9,9 +9,9 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Database, Dns, Log, MailboxProviderRule, Pool, Queue, Replies, Route,
-    RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Telemetry, ThrottleRule,
-    TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
+    Adaptive, Alarm, Api, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue,
+    Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
+    Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -53,6 +53,8 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         tls: TlsPolicies::read(root.section("tls")),
         tls_report: root.optional_section("tls_report").and_then(TlsReport::read),
         api: Api::read(root.section("api")),
+        feedback: Feedback::read(root.section("feedback")),
+        inbound: Inbound::read(root.section("inbound")),
         scale: Scale::read(root.section("scale")),
         webhook: Webhook::read(root.section("webhook")),
         telemetry: Telemetry::read(root.section("telemetry")),
@@ -67,6 +69,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
     check.references();
     check.throttles();
     check.times();
+    check.feedback();
     check.habits();
     settings
 }
@@ -322,6 +325,19 @@ impl Check<'_> {
             && self.settings.api.listen.port() != 0
         {
             self.fault("telemetry.listen", "is the address of api.listen; choose another port");
+        }
+    }
+
+    /// Return paths are signed, and reports need somebody who takes them.
+    fn feedback(&self) {
+        let settings = self.settings;
+        if settings.inbound.is_on() && settings.secrets.key.is_none() {
+            let message = "needs the key of secrets.key_file: without it no return path can be told from a forged one";
+            self.fault("inbound", message);
+        }
+        if settings.feedback.honour < settings.queue.retention {
+            let message = "is less than queue.retention: reports on mail that is still known would be refused";
+            self.warn("feedback.honour", message);
         }
     }
 

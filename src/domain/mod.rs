@@ -4,6 +4,7 @@
 //! library and serde. A type that a single feature uses belongs to that feature.
 
 pub mod backoff;
+pub mod bounce_class;
 pub mod clock;
 pub mod failpoint;
 pub mod ids;

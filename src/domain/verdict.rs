@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::bounce_class::Class;
 use super::ruling::Ruling;
 
 /// The step of a delivery at which something happened.
@@ -191,72 +192,6 @@ impl Reach {
             Self::Source => "source",
             Self::Route => "route",
             Self::Destination => "destination",
-        }
-    }
-}
-
-/// What kind of refusal it is: the one taxonomy for replies, reports and callbacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// The mailbox does not exist or is disabled for good.
-    AddressBad,
-    /// The domain does not exist or takes no mail.
-    DomainBad,
-    /// The mailbox is full.
-    MailboxFull,
-    /// The mailbox is switched off or barred; it may come back.
-    MailboxDisabled,
-    /// Refused for policy or reputation.
-    Policy,
-    /// Asked to slow down.
-    Throttled,
-    /// An allowance is used up: nothing goes until it is renewed.
-    Quota,
-    /// Refused for what the mail contains.
-    Content,
-    /// Authentication or configuration between us and the peer.
-    Configuration,
-    /// Network, timeouts, greylisting, overload: passes by itself.
-    Transient,
-    /// The mail is too large.
-    Size,
-    /// None of the rules knows it.
-    Unknown,
-}
-
-impl Class {
-    /// Every class.
-    pub const ALL: [Self; 12] = [
-        Self::AddressBad,
-        Self::DomainBad,
-        Self::MailboxFull,
-        Self::MailboxDisabled,
-        Self::Policy,
-        Self::Throttled,
-        Self::Quota,
-        Self::Content,
-        Self::Configuration,
-        Self::Transient,
-        Self::Size,
-        Self::Unknown,
-    ];
-
-    /// The name used in logs, metrics and the attempt history.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AddressBad => "address_bad",
-            Self::DomainBad => "domain_bad",
-            Self::MailboxFull => "mailbox_full",
-            Self::MailboxDisabled => "mailbox_disabled",
-            Self::Policy => "policy",
-            Self::Throttled => "throttled",
-            Self::Quota => "quota",
-            Self::Content => "content",
-            Self::Configuration => "configuration",
-            Self::Transient => "transient",
-            Self::Size => "size",
-            Self::Unknown => "unknown",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
+use lettre::address::Envelope;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{Tls, TlsParameters};
@@ -109,6 +110,9 @@ async fn send(alarm: &Alarm, condition: &str, text: &str) -> Result<(), AlarmErr
             relay = relay.authentication(vec![Mechanism::Xoauth2]);
         }
     }
-    relay.build().send(message).await?;
+    // The null sender: nobody answers a notice, and no bounce of it makes another.
+    let to = message.envelope().to().to_vec();
+    let envelope = Envelope::new(None, to)?;
+    relay.build().send_raw(&envelope, &message.formatted()).await?;
     Ok(())
 }

@@ -6,7 +6,9 @@
 //! backlog after an outage is worked off in paces and not in one statement.
 
 pub mod alarm;
+mod effect;
 pub mod gauges;
+pub mod reports;
 pub mod scale;
 pub mod steady;
 pub mod ticks;

@@ -20,6 +20,7 @@ use mail_builder::headers::raw::Raw;
 use mail_builder::headers::text::Text;
 use mail_builder::mime::{BodyPart, MimePart};
 
+use super::address::Address;
 use super::attachment::Attachment;
 use super::mailbox::Mailbox;
 use super::template::Filled;
@@ -38,6 +39,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) date: u64,
     /// The one-click link (RFC 8058): ASCII without spaces and angle brackets.
     pub(crate) unsubscribe: Option<&'a str>,
+    /// The address that a mail to unsubscribes, beside the link.
+    pub(crate) unsubscribe_mail: Option<&'a Address>,
 }
 
 /// Writes the mail.
@@ -62,12 +65,20 @@ pub(crate) fn build(parts: &Parts<'_>) -> Vec<u8> {
     }
     if let Some(link) = parts.unsubscribe {
         mail = mail
-            .header("List-Unsubscribe", Raw::new(format!("<{link}>")))
+            .header("List-Unsubscribe", Raw::new(unsubscribe_ways(link, parts.unsubscribe_mail)))
             .header("List-Unsubscribe-Post", Raw::new("List-Unsubscribe=One-Click"));
     }
     let mut bytes = Vec::new();
     mail.body(body(parts)).serialize(&mut bytes);
     bytes
+}
+
+/// By a click, and by a mail for those whose program knows nothing else (RFC 2369 3.2).
+fn unsubscribe_ways(link: &str, mail: Option<&Address>) -> String {
+    match mail {
+        Some(mail) => format!("<{link}>, <mailto:{mail}?subject=unsubscribe>"),
+        None => format!("<{link}>"),
+    }
 }
 
 /// The same for every attempt of a delivery.

@@ -20,6 +20,7 @@ mod mime;
 pub mod payload;
 mod plain_text;
 pub mod render;
+pub mod return_path;
 pub mod template;
 pub mod time_zone;
 pub mod unsubscribe;

@@ -39,6 +39,8 @@ pub struct RenderInput<'a> {
     pub bulk: bool,
     /// The recipient's one-click link.
     pub unsubscribe: Option<&'a str>,
+    /// The address that a mail to unsubscribes.
+    pub unsubscribe_mail: Option<&'a Address>,
     /// The envelope's sender; `None` is the null sender.
     pub return_path: Option<&'a Address>,
 }
@@ -104,6 +106,7 @@ impl Renderer {
             attachments: &fixed.attachments,
             date,
             unsubscribe,
+            unsubscribe_mail: input.unsubscribe_mail.filter(|_| unsubscribe.is_some()),
         });
         if mail.len() > self.largest {
             return Err(RenderError::TooLarge { found: mail.len(), limit: self.largest });

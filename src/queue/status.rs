@@ -212,7 +212,7 @@ pub struct Attempt {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "as DeliveryState, and two of its own")]
+#[allow(missing_docs, reason = "as DeliveryState, and some of its own")]
 pub enum AttemptOutcome {
     Delivered,
     Bounced,
@@ -223,6 +223,8 @@ pub enum AttemptOutcome {
     Deferred,
     /// Its worker died.
     Interrupted,
+    /// No attempt: a report about the mail came back.
+    Reported,
 }
 
 impl AttemptOutcome {
@@ -236,6 +238,7 @@ impl AttemptOutcome {
             5 => Self::Cancelled,
             6 => Self::DeadLettered,
             7 => Self::Deferred,
+            9 => Self::Reported,
             _ => Self::Interrupted,
         }
     }

@@ -318,6 +318,34 @@ pub const METRICS: &[Description] = &[
     counter("postrider_rescued_total", &[], "Deliveries taken back from sessions that died."),
     counter("postrider_expired_total", &[], "Deliveries given up because their time was over."),
     counter("postrider_alarms_total", &["condition"], "Alarm mails sent to operators."),
+    // what comes back
+    counter(
+        "postrider_inbound_connections_total",
+        &[],
+        "Connections that the inbound listener served.",
+    ),
+    counter(
+        "postrider_inbound_stored_total",
+        &["purpose"],
+        "Mails stored by the inbound listener.",
+    ),
+    counter(
+        "postrider_inbound_refused_total",
+        &["reason"],
+        "Connections, recipients and mails that the inbound listener refused.",
+    ),
+    gauge(
+        "postrider_reports_waiting",
+        Unit::Count,
+        &["cell"],
+        "Reports stored and not yet worked off, counted no further than a bound.",
+    ),
+    counter("postrider_reports_total", &["kind", "outcome"], "Reports worked off."),
+    counter(
+        "postrider_report_findings_total",
+        &["class", "hardness"],
+        "Recipients that reports spoke of.",
+    ),
     // webhook
     counter(
         "postrider_webhook_sends_total",

@@ -10,6 +10,7 @@ pub mod domain;
 pub mod isolation;
 pub mod key;
 pub mod login;
+pub mod return_path;
 pub mod seal;
 pub mod store;
 pub mod suppression;

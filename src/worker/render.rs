@@ -24,6 +24,7 @@ use crate::message::content::MessageContent;
 use crate::message::dkim::{Algorithm, Signer};
 use crate::message::letter::Letter;
 use crate::message::render::{RenderError, RenderInput, Renderer};
+use crate::message::return_path::{Purpose, ReturnKey};
 use crate::message::template::Compiled;
 use crate::message::unsubscribe::{TokenKey, link};
 use crate::queue::job::Job;
@@ -31,6 +32,7 @@ use crate::queue::lane::Lane;
 use crate::queue::{content, deadline};
 use crate::route::choice::RouteChoice;
 use crate::tenant::domain::{DomainError, DomainKeys};
+use crate::tenant::return_path::ReturnDomains;
 use crate::tenant::seal::{SealError, Sealer};
 
 /// Wait of a delivery for which something of ours is missing for now.
@@ -61,6 +63,8 @@ pub struct Rendering {
     messages: Cache<MessageId, Arc<Prepared>, ByContent>,
     keys: DomainKeys,
     tokens: Option<TokenKey>,
+    return_key: Option<ReturnKey>,
+    return_domains: ReturnDomains,
     terms: RwLock<Arc<Terms>>,
     signing: Semaphore,
     /// Longest wait for the database.
@@ -81,6 +85,7 @@ struct Prepared {
 /// What a reload may change.
 struct Terms {
     public_url: String,
+    return_path_domain: Option<Arc<str>>,
     bulk: HashMap<String, bool>,
 }
 
@@ -102,6 +107,8 @@ impl Rendering {
         Ok(Self {
             messages: Cache::with_weighter(FIRST_ITEMS, cache, ByContent),
             tokens: settings.secrets.key_bytes().map(|key| TokenKey::derive(&key)),
+            return_key: settings.secrets.key_bytes().map(|key| ReturnKey::derive(&key)),
+            return_domains: ReturnDomains::new(pool.clone()),
             keys: DomainKeys::new(pool.clone(), sealer),
             pool,
             terms: RwLock::new(Arc::new(Terms::read(settings))),
@@ -145,6 +152,11 @@ impl Rendering {
             .as_ref()
             .filter(|_| bulk)
             .map(|key| link(&terms.public_url, &key.token(job.id)));
+        let back = self.return_domain(job, &message.from, &terms).await?;
+        let address = |purpose| {
+            let (key, domain) = self.return_key.as_ref().zip(back.as_deref())?;
+            key.address(purpose, job.id, domain)
+        };
         let memory = self.room_for(message.bytes).await?;
         let task = Task {
             renderer: self.renderer.clone().sparing(way.rewritten_headers()),
@@ -152,6 +164,8 @@ impl Rendering {
             recipient,
             payload: job.payload.clone(),
             bulk,
+            unsubscribe_mail: address(Purpose::Unsubscribe).filter(|_| unsubscribe.is_some()),
+            return_path: address(Purpose::Return),
             unsubscribe,
             message,
             signers,
@@ -161,6 +175,21 @@ impl Rendering {
             Ok(letter) => Ok(Rendered { letter, _memory: memory }),
             Err(error) => Err(Outcome::Malformed { reason: error.to_string() }),
         }
+    }
+
+    /// The domain that reports about the mail come back to; none: the sender's own address.
+    async fn return_domain(
+        &self,
+        job: &Job,
+        from: &Address,
+        terms: &Terms,
+    ) -> Result<Option<Arc<str>>, Outcome> {
+        let own = self.return_domains.of(job.tenant, from.domain());
+        let own = deadline::within(self.answer, own).await.map_err(|error| {
+            tracing::warn!(%error, delivery = %job.id, "could not look up a return path");
+            Outcome::Postponed { delay: Duration::from_secs(1), reason: WaitReason::NotReady }
+        })?;
+        Ok(own.or_else(|| terms.return_path_domain.clone()))
     }
 
     /// Waits until a letter of a message of this weight fits into memory; one that is larger
@@ -224,6 +253,8 @@ struct Task {
     payload: Option<String>,
     bulk: bool,
     unsubscribe: Option<String>,
+    unsubscribe_mail: Option<Address>,
+    return_path: Option<Address>,
     message: Arc<Prepared>,
     signers: Arc<[Arc<Signer>]>,
 }
@@ -241,7 +272,8 @@ impl Task {
             date: UNIX_EPOCH + Duration::from_secs(self.message.dated),
             bulk: self.bulk,
             unsubscribe: self.unsubscribe.as_deref(),
-            return_path: Some(&self.message.from),
+            unsubscribe_mail: self.unsubscribe_mail.as_ref(),
+            return_path: Some(self.return_path.as_ref().unwrap_or(&self.message.from)),
         };
         self.renderer.render(&self.message.compiled, &input, &self.signers)
     }
@@ -257,6 +289,7 @@ impl Terms {
     fn read(settings: &Settings) -> Self {
         Self {
             public_url: settings.api.public_url.clone(),
+            return_path_domain: settings.feedback.return_path_domain.as_deref().map(Arc::from),
             bulk: settings
                 .streams
                 .iter()

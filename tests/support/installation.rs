@@ -133,7 +133,7 @@ max_connections_per_host = 50
             .arg("--config")
             .arg(config)
             .env("POSTRIDER__TELEMETRY__LISTEN", probes.to_string())
-            .env("POSTRIDER_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
+            .env("POSTRIDER_KEY", command::KEY)
             .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)

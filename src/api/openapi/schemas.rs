@@ -89,7 +89,7 @@ pub(super) fn schemas() -> Value {
                 "properties": {
                     "at": time(), "attempt": count(), "in_doubt": {"type": "boolean"},
                     "outcome": {"type": "string", "enum": ["delivered", "bounced", "expired", "suppressed",
-                        "cancelled", "dead_lettered", "deferred", "interrupted"]},
+                        "cancelled", "dead_lettered", "deferred", "interrupted", "reported"]},
                     "code": perhaps(json!({"type": "integer"})), "next_at": perhaps(time()),
                 },
             })),

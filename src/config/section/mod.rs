@@ -4,6 +4,8 @@
 mod adaptive;
 mod api;
 mod database;
+mod feedback;
+mod inbound;
 mod provider;
 mod queue;
 mod quiet;
@@ -23,6 +25,8 @@ mod worker;
 pub use adaptive::Adaptive;
 pub use api::{Api, Secrets};
 pub use database::Database;
+pub use feedback::Feedback;
+pub use inbound::{Inbound, InboundTls};
 pub use provider::{AwsCredentials, Endpoint, Provider, Service};
 pub use queue::Queue;
 pub use quiet::{Quiet, QuietHours, QuietZone};

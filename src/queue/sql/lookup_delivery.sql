@@ -22,7 +22,7 @@ left join lateral (
     -- A delivery has one end at most (kinds 1 to 5), so max only picks it.
     max(a.attempt) as attempts, max(a.kind) filter (where a.kind <= 5) as kind, max(a.at) filter (where a.kind <= 5) as at
   from postrider.attempt a
-  where a.message_id = j.message_id and a.kind = any('{1,2,3,4,5,6,7,8}'::smallint[]) and a.job_id = j.job_id
+  where a.message_id = j.message_id and a.kind = any('{1,2,3,4,5,6,7,8,9}'::smallint[]) and a.job_id = j.job_id
     and a.at >= m.created_at
 ) h on true
 left join postrider.dead_letter d on d.message_id = j.message_id and d.job_id = j.job_id

@@ -253,7 +253,8 @@ impl Explain {
     }
 
     fn ended(&self, why: &mut WhyDelivery, known: &Delivery) {
-        let last = known.history.last();
+        // What was reported later changed nothing.
+        let last = known.history.iter().rfind(|one| one.outcome != AttemptOutcome::Reported);
         why.waits_for = vec![Constraint {
             what: Some(known.state.as_str().to_owned()),
             reason: last.and_then(said),

@@ -4,7 +4,7 @@ select json_build_object(
          'message', postrider.written_id('msg_', a.message_id), 'delivery', postrider.written_id('dlv_', a.job_id),
          'tenant', t.name, 'to', j.recipient, 'at', a.at, 'attempt', a.attempt,
          'outcome', (array['delivered', 'bounced', 'expired', 'suppressed', 'cancelled', 'dead_lettered',
-                           'deferred', 'interrupted'])[a.kind],
+                           'deferred', 'interrupted', 'reported'])[a.kind],
          'in_doubt', a.in_doubt, 'code', a.code, 'next_at', a.next_at, 'detail', a.detail)::text
 from postrider.attempt a
 left join postrider.tenant t using (tenant_id)

@@ -1,0 +1,238 @@
+//! Works off the reports that came back by mail: reads each, and does what it calls for.
+//!
+//! Any number of processes do this at once; each takes other reports, on loan. What a report
+//! says goes into the history of its delivery, in one transaction with the suppression it
+//! calls for and the note that it was dealt with, so a process that dies in between leaves
+//! nothing half done, and a report that is read twice acts once. Only a report whose return
+//! path proves that it is about a mail of ours can suppress, and only the very recipient that
+//! this mail went to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::{PgConnection, Row};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::effect::{Effect, Read, read};
+use crate::cell::Cell;
+use crate::config::Settings;
+use crate::domain::clock::Clock;
+use crate::domain::ids::DeliveryId;
+use crate::inbound::door::Door;
+use crate::inbound::store::{self, Done, Taken};
+use crate::queue::deadline;
+use crate::queue::doubt::{self, Doubts, Grounds, Resolution};
+
+/// Reports taken at once.
+const BATCH: i64 = 64;
+/// Wait when there are none.
+const IDLE: Duration = Duration::from_millis(300);
+/// A step that takes longer waits for a server that is gone.
+const LONGEST_STEP: Duration = Duration::from_secs(60);
+/// How often old reports are deleted and the waiting ones counted.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+/// Old reports deleted in one statement.
+const PRUNE: i64 = 2_000;
+
+/// Works off the reports of one cell.
+pub struct Reports {
+    cell: Cell,
+    others: Vec<Cell>,
+    settings: watch::Receiver<Arc<Settings>>,
+    full: Arc<AtomicBool>,
+}
+
+/// What one statement did about an effect.
+struct Applied {
+    report: i64,
+    here: bool,
+    suppressed: bool,
+}
+
+impl Reports {
+    /// Reports of `cell`; a delivery that has moved is looked for in `others`. `full` is set
+    /// while more waits than should.
+    pub fn new(
+        cell: Cell,
+        others: Vec<Cell>,
+        settings: watch::Receiver<Arc<Settings>>,
+        full: Arc<AtomicBool>,
+    ) -> Self {
+        Self { cell, others, settings, full }
+    }
+
+    /// Works until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut tidied: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            let wait = match deadline::within(LONGEST_STEP, self.step(Clock::System)).await {
+                Ok(0) => IDLE,
+                Ok(_) => Duration::ZERO,
+                Err(error) => {
+                    tracing::warn!(%error, cell = &*self.cell.name, "could not work off reports; trying again");
+                    IDLE * 10
+                }
+            };
+            if tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY) {
+                tidied = Some(Instant::now());
+                if let Err(error) = deadline::within(LONGEST_STEP, self.tidy()).await {
+                    tracing::warn!(%error, cell = &*self.cell.name, "could not tidy up old reports");
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Deals with what waits, some at a time; how many reports were taken.
+    pub async fn step(&self, clock: Clock) -> Result<usize, sqlx::Error> {
+        let taken = store::take(&self.cell.pool, BATCH).await?;
+        let count = taken.len();
+        if count == 0 {
+            return Ok(0);
+        }
+        let door = Door::new(&self.settings.borrow(), clock);
+        let reads = understand(taken, door).await;
+        let elsewhere = self.apply_here(&reads).await?;
+        for one in elsewhere {
+            self.apply_elsewhere(one).await?;
+        }
+        Ok(count)
+    }
+
+    /// Applies what is about deliveries of this cell; gives back what may be about others'.
+    async fn apply_here<'r>(&self, reads: &'r [Read]) -> Result<Vec<&'r Read>, sqlx::Error> {
+        let mut transaction = self.cell.pool.begin().await?;
+        let ids: Vec<i64> = reads.iter().map(|one| one.report).collect();
+        let open = store::lock(&mut transaction, &ids).await?;
+        let open: Vec<&Read> = reads.iter().filter(|one| open.contains(&one.report)).collect();
+        let effects: Vec<&Effect> = open.iter().flat_map(|one| &one.effects).collect();
+        let applied = apply(&mut transaction, &effects).await?;
+        let mut elsewhere = Vec::new();
+        let mut done = Vec::new();
+        for one in open {
+            let found: Vec<&Applied> = applied.iter().filter(|a| a.report == one.report).collect();
+            if found.iter().any(|applied| !applied.here) {
+                // Its tenant is on the move: again in some minutes, here or there.
+                continue;
+            }
+            if found.is_empty() && one.delivery().is_some() && !self.others.is_empty() {
+                elsewhere.push(one);
+                continue;
+            }
+            done.push(
+                one.done(&found.iter().map(|applied| applied.suppressed).collect::<Vec<_>>()),
+            );
+        }
+        store::finish(&mut transaction, &done).await?;
+        transaction.commit().await?;
+        count(&done, reads);
+        Ok(elsewhere)
+    }
+
+    /// Applies a report where its delivery lives now. Not in one transaction with the note that
+    /// it was dealt with, which is in this cell: repeated, it changes nothing.
+    async fn apply_elsewhere(&self, one: &Read) -> Result<(), sqlx::Error> {
+        let effects: Vec<&Effect> = one.effects.iter().collect();
+        let mut suppressed = Vec::new();
+        for cell in &self.others {
+            let mut transaction = cell.pool.begin().await?;
+            let applied = apply(&mut transaction, &effects).await?;
+            transaction.commit().await?;
+            if applied.iter().any(|one| one.here) {
+                suppressed = applied.iter().map(|one| one.suppressed).collect();
+                break;
+            }
+        }
+        let done = vec![one.done(&suppressed)];
+        let mut connection = self.cell.pool.acquire().await?;
+        store::finish(&mut connection, &done).await?;
+        count(&done, std::slice::from_ref(one));
+        Ok(())
+    }
+
+    async fn tidy(&self) -> Result<(), sqlx::Error> {
+        let keep = self.settings.borrow().feedback.keep_reports;
+        while store::prune(&self.cell.pool, keep, PRUNE).await? >= PRUNE as u64 {}
+        let waiting = store::waiting(&self.cell.pool).await?;
+        self.full.store(waiting > store::MAX_WAITING, Ordering::Relaxed);
+        metrics::gauge!("postrider_reports_waiting", "cell" => self.cell.name.to_string())
+            .set(waiting as f64);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Reports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reports").field("cell", &self.cell.name).finish_non_exhaustive()
+    }
+}
+
+/// Reads reports on threads of their own. One that makes the reader panic is failed, alone.
+async fn understand(taken: Vec<Taken>, door: Option<Door>) -> Vec<Read> {
+    let door = Arc::new(door);
+    let mut reads = Vec::with_capacity(taken.len());
+    for one in taken {
+        let (report, door) = (one.report_id, Arc::clone(&door));
+        let done = tokio::task::spawn_blocking(move || read(&one, door.as_ref().as_ref())).await;
+        reads.push(done.unwrap_or_else(|error| {
+            tracing::error!(%error, report, "a report could not be read");
+            Read::failed(report)
+        }));
+    }
+    reads
+}
+
+/// Writes evidence and suppressions, and ends doubts.
+async fn apply(conn: &mut PgConnection, effects: &[&Effect]) -> Result<Vec<Applied>, sqlx::Error> {
+    if effects.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(include_str!("sql/apply_reports.sql"))
+        .bind(effects.iter().map(|one| one.report).collect::<Vec<_>>())
+        .bind(effects.iter().map(|one| one.delivery.get()).collect::<Vec<_>>())
+        .bind(effects.iter().map(|one| one.code).collect::<Vec<_>>())
+        .bind(effects.iter().map(|one| one.detail.as_str()).collect::<Vec<_>>())
+        .bind(effects.iter().map(|one| one.recipient.as_deref()).collect::<Vec<_>>())
+        .bind(effects.iter().map(|one| one.original.as_deref()).collect::<Vec<_>>())
+        .bind(effects.iter().map(|one| one.suppress).collect::<Vec<_>>())
+        .fetch_all(&mut *conn)
+        .await?;
+    let proof: Vec<DeliveryId> =
+        effects.iter().filter(|one| one.proves_acceptance).map(|one| one.delivery).collect();
+    if !proof.is_empty() {
+        let which = Doubts { deliveries: Some(proof), ..Doubts::default() };
+        let grounds =
+            Grounds { source: "dsn", actor: "report", reason: "the receiving side reported on it" };
+        doubt::resolve(conn, &which, None, BATCH * 128, Resolution::Delivered, grounds).await?;
+    }
+    rows.iter()
+        .map(|row| {
+            Ok(Applied {
+                report: row.try_get("report_id")?,
+                here: row.try_get("here")?,
+                suppressed: row.try_get("suppressed")?,
+            })
+        })
+        .collect()
+}
+
+fn count(done: &[Done], reads: &[Read]) {
+    for one in done {
+        metrics::counter!("postrider_reports_total", "kind" => one.kind, "outcome" => one.outcome)
+            .increment(1);
+        let read = reads.iter().find(|read| read.report == one.report_id);
+        for (class, hardness) in read.iter().flat_map(|read| &read.classes) {
+            metrics::counter!(
+                "postrider_report_findings_total",
+                "class" => class.as_str(), "hardness" => hardness.as_str()
+            )
+            .increment(1);
+        }
+    }
+}
