@@ -31,6 +31,7 @@ fn plan(provider: &'static str) -> RoutePlan {
         mailbox_provider: MailboxProvider::new(provider),
         source: Arc::new(Source::default()),
         hops: vec![hop(1), hop(2)],
+        provider: None,
     }
 }
 
