@@ -5,10 +5,12 @@
 //! whole request is in doubt like silence after a final dot: the provider may have taken the
 //! mail before it stumbled.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::http::{Answer, Lost};
 use crate::domain::outcome::Outcome;
+use crate::domain::ruling::{Blame, Orders, Ruling};
 use crate::domain::verdict::{Cause, Class, Finality, PeerReply, Reach, Stage, Verdict};
 
 /// What an answer means.
@@ -54,6 +56,29 @@ impl Meaning {
     /// It is too large.
     pub(super) const SIZE: Self = Self::refused(Class::Size, Reach::Message);
 
+    /// Who is at fault and what is to be done, in the words that rules about replies use: the
+    /// throttle learns the account's pace from it.
+    fn ruling(self) -> Ruling {
+        let (blame, alert) = match self.reach {
+            Reach::Recipient => (Blame::Recipient, false),
+            Reach::Message => (Blame::Content, false),
+            Reach::Source => (Blame::Identity, true),
+            _ => (Blame::Route, false),
+        };
+        let orders = Orders {
+            suppress: self.class == Class::AddressBad,
+            slow: self.class == Class::Throttled,
+            alert,
+            ..Orders::default()
+        };
+        Ruling {
+            rule: format!("provider-{}", self.class.as_str().replace('_', "-")).into(),
+            blame: Some(blame),
+            identity: None,
+            orders: Arc::new(orders),
+        }
+    }
+
     /// With the wait that the answer asks for.
     pub(super) fn after(self, wait: Option<Duration>) -> Self {
         Self { retry_after: wait, ..self }
@@ -81,15 +106,9 @@ pub(super) fn refusal(answer: &Answer, said: &str, meaning: Meaning) -> Outcome 
     let Meaning { class, finality, reach, retry_after } = meaning;
     let retry_after = retry_after.filter(|_| finality == Finality::Passing);
     let stage = if answer.whole { Stage::Dot } else { Stage::Data };
-    let verdict = Verdict {
-        stage,
-        cause: Cause::Reply(reply),
-        class,
-        finality,
-        reach,
-        retry_after,
-        ruling: None,
-    };
+    let ruling = Some(Arc::new(meaning.ruling()));
+    let cause = Cause::Reply(reply);
+    let verdict = Verdict { stage, cause, class, finality, reach, retry_after, ruling };
     if doubtful { Outcome::Doubtful(verdict) } else { Outcome::Refused(verdict) }
 }
 
@@ -113,15 +132,8 @@ pub(super) fn unfit(class: Class, why: String) -> Outcome {
     let Meaning { finality, reach, .. } = Meaning::CONTENT;
     let cause = Cause::Capability(why);
     let stage = Stage::Data;
-    Outcome::Refused(Verdict {
-        stage,
-        cause,
-        class,
-        finality,
-        reach,
-        retry_after: None,
-        ruling: None,
-    })
+    let (retry_after, ruling) = (None, None);
+    Outcome::Refused(Verdict { stage, cause, class, finality, reach, retry_after, ruling })
 }
 
 /// Most characters of an answer that are kept.
@@ -200,6 +212,18 @@ pub(super) mod tests {
             );
             assert_eq!(meaning.finality == Finality::Passing, meaning.reach == Reach::Route);
         }
+    }
+
+    #[test]
+    fn only_a_bad_address_is_suppressed_and_only_a_throttle_slows_the_route() {
+        for meaning in [Meaning::ADDRESS, Meaning::THROTTLED, Meaning::QUOTA, Meaning::LOGIN] {
+            let ruling = meaning.ruling();
+            assert_eq!(ruling.orders.suppress, meaning == Meaning::ADDRESS);
+            assert_eq!(ruling.orders.slow, meaning == Meaning::THROTTLED);
+            assert_eq!(ruling.blame == Some(Blame::Route), meaning != Meaning::ADDRESS);
+            assert!(!ruling.orders.alert);
+        }
+        assert!(Meaning::IDENTITY.ruling().orders.alert);
     }
 
     #[test]

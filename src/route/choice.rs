@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::health::{Health, Shut};
 use super::planner::PlannerError;
-use super::way::Way;
+use super::way::{Lead, Way};
 use crate::config::{Source, Stage};
 use crate::domain::clock::Clock;
 use crate::domain::ids::DeliveryId;
@@ -194,6 +194,13 @@ impl RouteChoice {
         least
     }
 
+    /// Whether it matters that `used` is out: there is another way, or nobody else minds it.
+    pub fn minds(&self, used: &Self) -> bool {
+        let ways = self.parts.all.iter().flat_map(|part| [Some(&part.way), part.fallback()]);
+        let beside = ways.flatten().any(|way| !Arc::ptr_eq(way, &used.way));
+        beside || matches!(used.way.lead, Lead::Provider(_))
+    }
+
     /// Whether a delivery that `used` could not take has another way now.
     pub fn has_another_than(&self, used: &Self) -> bool {
         let ways = self.parts.all.iter().flat_map(|part| [Some(&part.way), part.fallback()]);
@@ -280,8 +287,9 @@ mod tests {
     fn shut(choice: &Arc<RouteChoice>, class: Class) {
         let (cause, finality) = (Cause::Timeout, Finality::Passing);
         let (stage, reach) = (Step::Dot, Reach::Route);
-        let verdict =
-            Verdict { stage, cause, class, finality, reach, retry_after: None, ruling: None };
+        let retry_after = (class == Class::Throttled).then_some(Duration::from_secs(9));
+        let ruling = None;
+        let verdict = Verdict { stage, cause, class, finality, reach, retry_after, ruling };
         choice.health().unwrap().note(&Err(Outcome::Refused(verdict)), 1.0);
     }
 

@@ -1,8 +1,8 @@
 //! Whether a route with one account behind it (a relay, a provider) can be used (no I/O).
 //!
 //! What attempts ended in tells it: failures in a row open a breaker, a used-up allowance or a
-//! refused login closes the route at once, and a request to slow down makes it pause. While it
-//! is out nothing is begun by it, so an outage costs the mails behind it no attempt; when its
+//! refused login closes the route at once, and who asks to be left alone for a time is. (How
+//! fast it is used is the throttle's matter.) While it is out nothing is begun by it, so an outage costs the mails behind it no attempt; when its
 //! time has come, one delivery goes as a probe, and only when that went well the others follow.
 //! Each process learns by itself: a probe costs less than an agreement.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, WaitReason};
 use crate::domain::receipt::Receipt;
 use crate::domain::verdict::{Class, Reach, Stage, Verdict};
 
@@ -59,7 +59,7 @@ pub enum Reason {
     Quota,
     /// It does not know us.
     Login,
-    /// It asked to be left alone for a moment.
+    /// It asked to be left alone for a time that it named.
     Pace,
 }
 
@@ -208,6 +208,10 @@ fn sign(result: &Result<Receipt, Outcome>) -> Sign {
             Reach::Route | Reach::Host | Reach::Session => Sign::Failed,
             _ => Sign::Nothing,
         },
+        // Every address of a relay is left alone for now.
+        Err(Outcome::Postponed { delay, reason: WaitReason::Breaker }) => {
+            Sign::Out(Reason::Breaker, Some(*delay))
+        }
         Err(_) => Sign::Nothing,
     }
 }
@@ -218,7 +222,10 @@ fn of_refusal(verdict: &Verdict) -> Sign {
     }
     match (verdict.reach, verdict.class) {
         (Reach::Route, Class::Quota) => Sign::Out(Reason::Quota, verdict.retry_after),
-        (Reach::Route, Class::Throttled) => Sign::Out(Reason::Pace, verdict.retry_after),
+        (Reach::Route, Class::Throttled) => match verdict.retry_after {
+            Some(wish) => Sign::Out(Reason::Pace, Some(wish)),
+            None => Sign::Works,
+        },
         (Reach::Route, _) => Sign::Failed,
         // A relay that takes no sessions.
         (Reach::Host, _) if verdict.stage < Stage::Mail => Sign::Failed,

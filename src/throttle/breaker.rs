@@ -41,6 +41,8 @@ pub struct Breakers {
     spots: Mutex<HashMap<Spot, Breaker>>,
     /// The addresses behind a route that leads to one peer, as far as seen.
     behind: Mutex<HashMap<Arc<str>, Vec<SocketAddr>>>,
+    /// Routes whose mail has another way: it is claimed although they are blocked.
+    spared: Mutex<Vec<String>>,
 }
 
 /// When to block, and for how long.
@@ -116,12 +118,27 @@ impl Breakers {
     /// Nothing is blocked.
     pub fn new(settings: &Adaptive) -> Arc<Self> {
         let terms = Mutex::new(Terms::of(settings));
-        Arc::new(Self { terms, spots: Mutex::default(), behind: Mutex::default() })
+        Arc::new(Self {
+            terms,
+            spots: Mutex::default(),
+            behind: Mutex::default(),
+            spared: Mutex::default(),
+        })
     }
 
     /// Takes over changed settings; what is blocked stays so.
     pub fn apply(&self, settings: &Adaptive) {
         *self.terms.lock() = Terms::of(settings);
+    }
+
+    /// The mail of these routes has another way.
+    pub fn spare(&self, routes: Vec<String>) {
+        *self.spared.lock() = routes;
+    }
+
+    /// Whether the mail of a route has another way.
+    pub fn is_spared(&self, route: &str) -> bool {
+        self.spared.lock().iter().any(|spared| spared == route)
     }
 
     /// For how long a route is not to be tried; `None`: it may be. A route that leads to one

@@ -219,10 +219,13 @@ fn in_force(pace: &Pace, now: f64, terms: &Terms, limiter: &Limiter) -> Held {
     Held { rate: standing.rate, slots: standing.slots, closed, why: why.into() }
 }
 
-/// What lies behind a blocked route is not even claimed, and behind one that comes back no
-/// more than it takes.
+/// What lies behind a blocked route is not even claimed, unless it has another way; and behind
+/// one that comes back no more than it takes.
 fn close_routes(breakers: &Breakers, limiter: &Limiter, held: &mut HashMap<Key, Held>) {
     for (route, blocked) in breakers.blocked_routes() {
+        if breakers.is_spared(&route) {
+            continue;
+        }
         let closed = Some(limiter.closed_for(blocked.wait, WaitReason::Breaker));
         let why: Arc<str> = format!("{} does not answer: {}", blocked.spot, blocked.why).into();
         let fresh = Held { rate: None, slots: None, closed, why: Arc::clone(&why) };

@@ -30,16 +30,18 @@ pub fn learn(
     way: &RouteChoice,
     result: Result<Receipt, Outcome>,
 ) -> Result<Receipt, Outcome> {
-    let Some(health) = way.health() else { return result };
+    let Some(health) = way.health().filter(|_| claim.choice.minds(way)) else { return result };
     if let Some(change) = health.note(&result, rand::random()) {
         report(way, change);
     }
-    let Err(Outcome::Refused(verdict) | Outcome::Unreached(verdict)) = &result else {
-        return result;
+    let untaken = match &result {
+        Err(Outcome::Refused(verdict) | Outcome::Unreached(verdict)) => verdict.blames_route(),
+        Err(Outcome::Postponed { reason, .. }) => *reason == WaitReason::Breaker,
+        _ => false,
     };
     let out = health.shut().is_some_and(|shut| shut.reason.lets_another_take_over());
     let free = loyalty(&claim.job) == Loyalty::Free;
-    if out && verdict.blames_route() && free && claim.choice.has_another_than(way) {
+    if out && untaken && free && claim.choice.has_another_than(way) {
         return Err(Outcome::Postponed { delay: Duration::ZERO, reason: WaitReason::RouteOut });
     }
     result

@@ -92,6 +92,10 @@ impl Hearing {
         let single = |kind: &RouteKind| !matches!(kind, RouteKind::Mx { .. });
         let routes = settings.routes.iter().filter(|route| single(&route.kind));
         *self.single.write() = routes.map(|route| route.name.clone()).collect();
+        let spared = settings.routes.iter().filter(|route| route.fallback.is_some());
+        let divided = settings.rules.iter().filter(|rule| rule.split.len() > 1);
+        let divided = divided.flat_map(|rule| rule.split.iter().map(|share| &share.route));
+        self.breakers.spare(spared.map(|route| &route.name).chain(divided).cloned().collect());
     }
 
     /// Takes out of the plan what is left alone now, or puts the letter back untouched.
@@ -261,8 +265,8 @@ impl Hearing {
             _ => false,
         };
         if verdict.class == Class::Throttled {
-            let blame =
-                if verdict.reach == Reach::Destination { Blame::Route } else { Blame::Source };
+            let of_route = matches!(verdict.reach, Reach::Destination | Reach::Route);
+            let blame = if of_route { Blame::Route } else { Blame::Source };
             let asked = Asked { slow: true, reply: said, ..Asked::default() };
             self.slow_down(Some(blame), plan, keys, trail, verdict, asked);
         } else if is_reply {
