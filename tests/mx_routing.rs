@@ -52,14 +52,18 @@ async fn hosts_come_by_preference_with_both_families() {
     let server = Zone::new()
         .mx("one.test", 300, 20, "second.test")
         .mx("one.test", 300, 10, "first.test")
-        .a("first.test", [192, 0, 2, 1])
+        .a("first.test", [198, 51, 100, 1])
         .aaaa("first.test", "2001:db8::1")
-        .a("second.test", [192, 0, 2, 2])
+        .a("second.test", [198, 51, 100, 2])
         .serve()
         .await;
     assert_eq!(
         hops(&server, "one.test").await,
-        ["first.test 192.0.2.1:25", "first.test [2001:db8::1]:25", "second.test 192.0.2.2:25"]
+        [
+            "first.test 198.51.100.1:25",
+            "first.test [2001:db8::1]:25",
+            "second.test 198.51.100.2:25"
+        ]
     );
 }
 
@@ -67,7 +71,7 @@ async fn hosts_come_by_preference_with_both_families() {
 async fn equals_take_turns_and_no_host_fills_the_plan() {
     let mut zone = Zone::new().mx("one.test", 300, 10, "a.test").mx("one.test", 300, 10, "b.test");
     for n in 1..=9 {
-        zone = zone.a("a.test", [192, 0, 2, n]).a("b.test", [198, 51, 100, n]);
+        zone = zone.a("a.test", [198, 51, 100, n]).a("b.test", [198, 51, 100, n]);
     }
     let server = zone.serve().await;
     let planner = Planner::new(&settings(&server)).unwrap();
@@ -83,7 +87,7 @@ async fn equals_take_turns_and_no_host_fills_the_plan() {
 #[tokio::test]
 async fn a_null_mx_is_final() {
     let server =
-        Zone::new().mx("null.test", 300, 0, ".").a("null.test", [192, 0, 2, 1]).serve().await;
+        Zone::new().mx("null.test", 300, 0, ".").a("null.test", [198, 51, 100, 1]).serve().await;
     let verdict = refusal(&server, "null.test").await;
     assert_eq!((verdict.class, verdict.finality), (Class::DomainBad, Finality::Final));
     assert!(matches!(&verdict.cause, Cause::Dns(text) if text.contains("null MX")), "{verdict}");
@@ -92,12 +96,12 @@ async fn a_null_mx_is_final() {
 #[tokio::test]
 async fn without_mx_the_domain_itself_takes_the_mail() {
     let server = Zone::new()
-        .a("both.test", [192, 0, 2, 1])
+        .a("both.test", [198, 51, 100, 1])
         .aaaa("both.test", "2001:db8::1")
         .aaaa("six.test", "2001:db8::6")
         .serve()
         .await;
-    let both = ["both.test 192.0.2.1:25", "both.test [2001:db8::1]:25"];
+    let both = ["both.test 198.51.100.1:25", "both.test [2001:db8::1]:25"];
     assert_eq!(hops(&server, "both.test").await, both);
     assert_eq!(hops(&server, "six.test").await, ["six.test [2001:db8::6]:25"]);
 }
@@ -122,7 +126,7 @@ async fn trouble_with_the_dns_passes() {
     let server = Zone::new()
         .mx("half.test", 300, 10, "mx.servfail.test")
         .mx("half.test", 300, 20, "good.test")
-        .a("good.test", [192, 0, 2, 1])
+        .a("good.test", [198, 51, 100, 1])
         .mx("lost.test", 300, 10, "mx.servfail.test")
         .mx("lost.test", 300, 20, "missing.test")
         .serve()
@@ -136,7 +140,7 @@ async fn trouble_with_the_dns_passes() {
         );
         assert!(matches!(verdict.cause, Cause::Dns(_)), "{verdict}");
     }
-    assert_eq!(hops(&server, "half.test").await, ["good.test 192.0.2.1:25"]);
+    assert_eq!(hops(&server, "half.test").await, ["good.test 198.51.100.1:25"]);
 }
 
 #[tokio::test]
@@ -160,13 +164,13 @@ async fn private_addresses_are_refused_unless_allowed() {
         .aaaa("inside.test", "::ffff:10.0.0.1")
         .mx("mixed.test", 300, 10, "inside.test")
         .mx("mixed.test", 300, 20, "outside.test")
-        .a("outside.test", [192, 0, 2, 1])
+        .a("outside.test", [198, 51, 100, 1])
         .a("nowhere.test", [0, 0, 0, 0])
         .serve()
         .await;
     let verdict = refusal(&server, "trap.test").await;
     assert_eq!((verdict.class, verdict.finality), (Class::DomainBad, Finality::Passing));
-    assert_eq!(hops(&server, "mixed.test").await, ["outside.test 192.0.2.1:25"]);
+    assert_eq!(hops(&server, "mixed.test").await, ["outside.test 198.51.100.1:25"]);
 
     let mut allowed = settings(&server);
     allowed.dns.allow_private_addresses = true;
@@ -179,16 +183,16 @@ async fn aliases_are_followed_and_literals_are_not() {
     let server = Zone::new()
         .cname("alias.test", "real.test")
         .mx("real.test", 300, 10, "mx.test")
-        .mx("real.test", 300, 5, "192.0.2.66")
+        .mx("real.test", 300, 5, "198.51.100.66")
         .cname("mx.test", "host.test")
-        .a("host.test", [192, 0, 2, 1])
-        .mx("literal.test", 300, 5, "192.0.2.66")
+        .a("host.test", [198, 51, 100, 1])
+        .mx("literal.test", 300, 5, "198.51.100.66")
         .serve()
         .await;
-    assert_eq!(hops(&server, "alias.test").await, ["mx.test 192.0.2.1:25"]);
+    assert_eq!(hops(&server, "alias.test").await, ["mx.test 198.51.100.1:25"]);
     let verdict = refusal(&server, "literal.test").await;
     assert_eq!((verdict.class, verdict.finality), (Class::DomainBad, Finality::Passing));
-    assert!(server.asked().iter().all(|asked| !asked.contains("192.0.2.66")));
+    assert!(server.asked().iter().all(|asked| !asked.contains("198.51.100.66")));
 }
 
 #[tokio::test]
@@ -199,11 +203,11 @@ async fn a_loop_of_aliases_is_given_up_and_ends_nobodys_mail() {
         .mx("looped.test", 300, 10, "a.test")
         .mx("half.test", 300, 10, "a.test")
         .mx("half.test", 300, 20, "good.test")
-        .a("good.test", [192, 0, 2, 1])
+        .a("good.test", [198, 51, 100, 1])
         .serve()
         .await;
     assert_eq!(refusal(&server, "looped.test").await.finality, Finality::Passing);
-    assert_eq!(hops(&server, "half.test").await, ["good.test 192.0.2.1:25"]);
+    assert_eq!(hops(&server, "half.test").await, ["good.test 198.51.100.1:25"]);
     let verdict = refusal(&server, "a.test").await;
     assert_eq!(verdict.class == Class::Transient, verdict.finality == Finality::Passing);
     assert!(server.asked().len() < 100, "{}", server.asked().len());
@@ -219,10 +223,10 @@ async fn mail_that_would_come_back_is_not_sent() {
         .mx("worse.test", 300, 10, "out.test")
         .mx("worse.test", 300, 10, "equal.test")
         .mx("worse.test", 300, 20, "third.test")
-        .a("out.test", [192, 0, 2, 1])
-        .a("primary.test", [192, 0, 2, 2])
-        .a("third.test", [192, 0, 2, 3])
-        .a("equal.test", [192, 0, 2, 4])
+        .a("out.test", [198, 51, 100, 1])
+        .a("primary.test", [198, 51, 100, 2])
+        .a("third.test", [198, 51, 100, 3])
+        .a("equal.test", [198, 51, 100, 4])
         .serve()
         .await;
     let mut settings = settings(&server);
@@ -248,12 +252,12 @@ async fn a_hundred_exchangers_cost_ten_lookups() {
     let mut zone = Zone::new();
     for n in 0..100 {
         let host = format!("a-rather-long-name-for-mail-exchanger-number-{n}.test");
-        zone = zone.mx("many.test", 300, n, &host).a(&host, [192, 0, 2, n as u8]);
+        zone = zone.mx("many.test", 300, n, &host).a(&host, [198, 51, 100, n as u8]);
     }
     let server = zone.serve().await;
     let hops = hops(&server, "many.test").await;
     assert_eq!(hops.len(), 10);
-    assert!(hops[9].ends_with("number-9.test 192.0.2.9:25"), "{}", hops[9]);
+    assert!(hops[9].ends_with("number-9.test 198.51.100.9:25"), "{}", hops[9]);
     let addresses = server.asked().iter().filter(|asked| asked.starts_with("A ")).count();
     assert_eq!(addresses, 10);
 }
@@ -261,7 +265,7 @@ async fn a_hundred_exchangers_cost_ten_lookups() {
 #[tokio::test]
 async fn a_thousand_deliveries_ask_once_even_with_a_ttl_of_zero() {
     let server =
-        Zone::new().mx("one.test", 0, 10, "mx.test").a("mx.test", [192, 0, 2, 1]).serve().await;
+        Zone::new().mx("one.test", 0, 10, "mx.test").a("mx.test", [198, 51, 100, 1]).serve().await;
     let planner = Planner::new(&settings(&server)).unwrap();
     let plans = join_all((0..1000).map(|_| plan_of(&planner, "one.test"))).await;
     assert!(plans.iter().all(Result::is_ok));
@@ -277,7 +281,7 @@ async fn answers_are_believed_as_long_as_they_say_within_bounds() {
     let server = Zone::new()
         .mx("zero.test", 0, 10, "mx.test")
         .mx("long.test", 86_400, 10, "mx.test")
-        .a("mx.test", [192, 0, 2, 1])
+        .a("mx.test", [198, 51, 100, 1])
         .serve()
         .await;
     let planner = Planner::new(&settings(&server)).unwrap();
@@ -314,10 +318,10 @@ async fn the_mail_host_tells_who_receives() {
         .mx("shop.test", 300, 20, "backup.elsewhere.test")
         .mx("own.test", 300, 10, "mx.own.test")
         .mx("own.test", 300, 20, "aspmx.mailbox.test")
-        .a("aspmx.mailbox.test", [192, 0, 2, 1])
-        .a("backup.elsewhere.test", [192, 0, 2, 2])
-        .a("mx.own.test", [192, 0, 2, 3])
-        .a("big.test", [192, 0, 2, 4])
+        .a("aspmx.mailbox.test", [198, 51, 100, 1])
+        .a("backup.elsewhere.test", [198, 51, 100, 2])
+        .a("mx.own.test", [198, 51, 100, 3])
+        .a("big.test", [198, 51, 100, 4])
         .serve()
         .await;
     let mut settings = settings(&server);
@@ -365,7 +369,7 @@ async fn a_relay_is_found_by_name_wherever_it_is() {
 
 #[tokio::test]
 async fn a_reload_keeps_what_the_dns_said_unless_the_dns_changed() {
-    let zone = || Zone::new().mx("one.test", 300, 10, "mx.test").a("mx.test", [192, 0, 2, 1]);
+    let zone = || Zone::new().mx("one.test", 300, 10, "mx.test").a("mx.test", [198, 51, 100, 1]);
     let (server, another) = (zone().serve().await, zone().serve().await);
     let mut settings = settings(&server);
     let planner = Planner::new(&settings).unwrap();

@@ -40,7 +40,9 @@ pub fn entries() -> Result<Vec<Entry>, ConfigError> {
     let mut entries = Vec::new();
     for mut entry in told.entries {
         let path = format!("{}.{}", entry.section, entry.key);
-        let inner = format!("{path}.");
+        // Of an inline table, or of a list of them.
+        let inner = [format!("{path}."), format!("{path}[].")];
+        let is_inner = |key: &str| inner.iter().any(|inner| key.starts_with(inner));
         match asked.remove(&path) {
             Some(found) => {
                 entry.expected = Some(found.expected);
@@ -49,10 +51,9 @@ pub fn entries() -> Result<Vec<Entry>, ConfigError> {
                 entry.default = found.default.or(entry.default).filter(|_| !is_optional);
                 entries.push(entry);
             }
-            // An inline table: its own keys were asked for.
-            None if asked.keys().any(|key| key.starts_with(&inner)) => {
-                let keys: Vec<String> =
-                    asked.keys().filter(|key| key.starts_with(&inner)).cloned().collect();
+            // Its own keys were asked for.
+            None if asked.keys().any(|key| is_inner(key)) => {
+                let keys: Vec<String> = asked.keys().filter(|key| is_inner(key)).cloned().collect();
                 for found in keys.iter().filter_map(|key| asked.remove(key)) {
                     let name = found.key.rsplit('.').next().unwrap_or_default();
                     entries.push(Entry {
