@@ -32,6 +32,8 @@ shipped_configurations() {
     local file
     for file in config/*.toml; do
         [ -e "$file" ] || continue
+        # The rules about replies are part of every check.
+        [ "$file" != config/replies.toml ] || continue
         # The key is not shipped, and a configuration may name its file.
         POSTRIDER_KEY=$(head -c 32 /dev/zero | base64) "$target/debug/postrider" config check "$file"
     done

@@ -70,6 +70,7 @@ struct CustomArgs {
 
 /// No links are rewritten and nothing is added: what was written is what is read.
 #[derive(Debug, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the service calls them so")]
 struct Tracking {
     click_tracking: Off,
     open_tracking: Off,

@@ -128,7 +128,8 @@ mod tests {
         let scope = Scope { region: "us-east-1", service: "service" };
         let host = ("host", "example.amazonaws.com");
         let form = ("content-type", "application/x-www-form-urlencoded");
-        let vectors: [(&str, &str, &[(&str, &str)], &[u8], &str); 4] = [
+        type Vector<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
+        let vectors: [Vector<'_>; 4] = [
             // get-vanilla
             (
                 "GET",

@@ -295,7 +295,7 @@ mod tests {
 
     /// An id whose share is this route's.
     fn id_of(lane: &Arc<RouteChoice>, route: &str) -> i64 {
-        (0..).find(|id| taken(lane, *id).unwrap() == route).unwrap()
+        (0..10_000).find(|id| taken(lane, *id).unwrap() == route).unwrap()
     }
 
     #[test]

@@ -256,6 +256,7 @@ mod tests {
         Verdict { stage: Stage::Dot, cause, class, finality, reach, retry_after, ruling: None }
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "it stands beside failed")]
     fn well() -> Result<Receipt, Outcome> {
         Ok(Receipt { reply: PeerReply { code: 200, enhanced: None, text: String::new() } })
     }
