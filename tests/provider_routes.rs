@@ -1,5 +1,7 @@
 //! Routes to providers in a whole daemon: shares, fail-over, and what the history keeps.
 
+#![allow(clippy::float_cmp, reason = "counters hold whole numbers")]
+
 mod support;
 
 use std::collections::HashSet;

@@ -123,12 +123,14 @@ mod tests {
         signed.authorization
     }
 
+    /// Method, target, headers, body and the signature.
+    type Vector<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
+
     #[test]
     fn the_vectors_of_aws_are_met() {
         let scope = Scope { region: "us-east-1", service: "service" };
         let host = ("host", "example.amazonaws.com");
         let form = ("content-type", "application/x-www-form-urlencoded");
-        type Vector<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
         let vectors: [Vector<'_>; 4] = [
             // get-vanilla
             (

@@ -1,7 +1,7 @@
 //! Events delivered to tenants' endpoints, as Standard Webhooks.
 //!
 //! An endpoint is a reader of its tenant's log (`event/`) with a cursor of its own. A
-//! [courier](courier) takes it for a turn, tells it what comes after the cursor, some requests
+//! [courier] takes it for a turn, tells it what comes after the cursor, some requests
 //! at once and the events of one delivery in order, and moves the cursor. So events are told at
 //! least once, under the same ids, and an endpoint that is dead is one cursor that stands still:
 //! what it misses costs nothing more than what is told to everybody else.

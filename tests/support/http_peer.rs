@@ -201,11 +201,15 @@ async fn serve(
         more.notify_waiters();
         match act {
             Act::Answer(status, headers, body) => {
-                let headers: String =
-                    headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+                let mut fields = String::new();
+                for (name, value) in &headers {
+                    for part in [name, ": ", value, "\r\n"] {
+                        fields.push_str(part);
+                    }
+                }
                 let length = body.len();
                 let text = format!(
-                    "HTTP/1.1 {status} scripted\r\n{headers}content-length: {length}\r\n\r\n{body}"
+                    "HTTP/1.1 {status} scripted\r\n{fields}content-length: {length}\r\n\r\n{body}"
                 );
                 if stream.write_all(text.as_bytes()).await.is_err() {
                     return;

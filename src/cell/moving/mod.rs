@@ -51,7 +51,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Hears how a move gets on; `Break` stops it before its next step, to be finished later.
 pub type Told<'t> = &'t mut dyn FnMut(&Event) -> ControlFlow<()>;
 
-/// One move of one tenant. Made by [`plan`].
+/// One move of one tenant. Made by [`plan()`].
 #[derive(Debug, Clone)]
 pub struct Move {
     /// Its number, the same in both cells.
