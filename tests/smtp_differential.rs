@@ -118,7 +118,9 @@ proptest! {
     ) {
         let mut wire = String::from("250-mx.example.net greets you\r\n");
         for offer in &offers {
-            wire.push_str(&format!("250-{offer}\r\n"));
+            for part in ["250-", offer, "\r\n"] {
+                wire.push_str(part);
+            }
         }
         wire.push_str("250 NOOP\r\n");
         let theirs = EhloResponse::parse(&mut wire.as_bytes().iter()).expect("a reply");

@@ -245,8 +245,8 @@ async fn a_token_is_read_at_each_login_and_spoken_only_where_it_is_taken() {
     for token in ["first", "second"] {
         std::fs::write(file.path(), token).expect("write");
         smtp.deliver(&letter(), &plan_of(&peer)).await.result.expect("delivered");
-        let said = peer.record().commands.into_iter().map(|(_, line)| line);
-        let last = said.filter(|line| line.starts_with("AUTH")).last().expect("logged in");
+        let mut said = peer.record().commands.into_iter().map(|(_, line)| line).rev();
+        let last = said.find(|line| line.starts_with("AUTH")).expect("logged in");
         let encoded = last.strip_prefix("AUTH XOAUTH2 ").expect("by token");
         let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).expect("Base64");
         let text = String::from_utf8(bytes).expect("text");

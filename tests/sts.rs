@@ -17,6 +17,7 @@ use postrider::domain::ids::MailboxProvider;
 use postrider::domain::verdict::{Finality, Verdict};
 use postrider::route::plan::RoutePlan;
 use postrider::route::planner::Planner;
+use postrider::route::tls_result::Failure;
 use sqlx::PgPool;
 use support::postgres::{Role, TestDb};
 
@@ -165,7 +166,7 @@ async fn what_is_no_policy_never_counts_and_mail_goes_as_if_there_were_none() {
         let planner = world.process(&dns, None);
         let hop = plan(&planner).await.expect("a plan").hops.remove(0);
         assert_eq!(hop.tls, TlsMode::Opportunistic, "{why}");
-        assert_eq!(hop.policy.trouble.map(|failure| failure.as_str()), Some(why), "{response:.60}");
+        assert_eq!(hop.policy.trouble.map(Failure::as_str), Some(why), "{response:.60}");
     }
     // Another name's certificate, or nobody's: whoever answers is not the policy host.
     world.web.publish("one.test", ENFORCE);
@@ -174,7 +175,7 @@ async fn what_is_no_policy_never_counts_and_mail_goes_as_if_there_were_none() {
     foreign.dns.servers = vec![dns.address];
     let planner = Planner::new(&foreign).expect("a planner");
     let hop = plan(&planner).await.expect("a plan").hops.remove(0);
-    assert_eq!(hop.policy.trouble.map(|failure| failure.as_str()), Some("sts-webpki-invalid"));
+    assert_eq!(hop.policy.trouble.map(Failure::as_str), Some("sts-webpki-invalid"));
     assert_eq!(hop.tls, TlsMode::Opportunistic);
     // Without a database a policy is kept in memory.
     let planner = world.process(&dns, None);

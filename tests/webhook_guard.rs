@@ -2,7 +2,6 @@
 //! not by a name, not by a name that changes, not by a redirect.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[allow(dead_code, reason = "others use all of it")]
 #[path = "support/name_server.rs"]
 mod name_server;
 mod support;

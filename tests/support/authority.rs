@@ -82,6 +82,9 @@ pub fn pem(der: &CertificateDer<'_>) -> String {
 pub fn tlsa(usage: u8, selector: u8, certificate: &CertificateDer<'_>) -> String {
     let key = ParsedCertificate::try_from(certificate).expect("readable").subject_public_key_info();
     let what: &[u8] = if selector == 0 { certificate } else { &key };
-    let hash: String = digest(&SHA256, what).as_ref().iter().map(|b| format!("{b:02x}")).collect();
+    let hash = digest(&SHA256, what)
+        .as_ref()
+        .iter()
+        .fold(String::new(), |hash, byte| format!("{hash}{byte:02x}"));
     format!("{usage} {selector} 1 {hash}")
 }

@@ -41,7 +41,7 @@ pub fn is_root() -> bool {
 }
 
 fn tools() -> PathBuf {
-    let target = option_env!("CARGO_TARGET_TMPDIR").expect("cargo says where it builds");
+    let target = env!("CARGO_TARGET_TMPDIR");
     Path::new(target).parent().expect("target").join("tools")
 }
 
