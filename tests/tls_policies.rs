@@ -171,6 +171,10 @@ fn cell(sent: &Result<Cell, Verdict>) -> Cell {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_policy_takes_the_certificates_that_it_should() {
+    use TlsMode::{Opportunistic, Required, Verified};
+    const D: Cell = Deferred;
+    const E: Cell = Encrypted;
+
     let (ours, theirs) = (Authority::new("Ours"), Authority::new("Unknown"));
     let wrong = vec!["somebody.else.test".to_owned()];
     let made = [
@@ -186,9 +190,6 @@ async fn each_policy_takes_the_certificates_that_it_should() {
     }
     let shown: Vec<_> = peers.iter().zip(made.iter().map(|(_, made)| Some(made))).collect();
     let world = world(ours, &shown).await;
-    use TlsMode::{Opportunistic, Required, Verified};
-    const D: Cell = Deferred;
-    const E: Cell = Encrypted;
     // Columns as in `made`.
     let table: [(&str, TlsMode, [Cell; 5]); 15] = [
         ("none", Opportunistic, [E, E, E, E, E]),
