@@ -18,11 +18,10 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::broken_tls::BrokenTls;
 use super::classify::classify;
 use super::command::EhloName;
 use super::connection::Connection;
-use super::memory::HostMemory;
+use super::host_memory::HostMemory;
 use super::metrics::Metrics;
 use super::open::OpenFailure;
 use super::pool::{Hand, Key, Lent, Loan, PATIENCE, Pool, Unavailable};
@@ -45,7 +44,8 @@ pub struct Smtp {
     settings: RwLock<Arc<config::Smtp>>,
     tls: Tls,
     pool: Pool,
-    broken_tls: BrokenTls,
+    /// Hosts whose TLS is broken: opportunistic TLS must not stumble for every mail.
+    broken_tls: HostMemory,
     breakers: Option<Arc<Breakers>>,
     /// Hosts that offered PIPELINING and lost an envelope behind a body.
     lost_behind: HostMemory,
@@ -100,7 +100,7 @@ impl Smtp {
             settings: RwLock::new(Arc::new(settings.clone())),
             tls,
             pool: Pool::new(settings.max_connections, settings.idle_timeout, metrics.clone()),
-            broken_tls: BrokenTls::default(),
+            broken_tls: HostMemory::default(),
             breakers: None,
             lost_behind: HostMemory::default(),
             unanswering: HostMemory::default(),

@@ -19,7 +19,6 @@
 //! Retry, pace and suppression are decided by others.
 
 pub mod auth;
-pub mod broken_tls;
 pub mod capability;
 mod certificate;
 pub mod classify;
@@ -27,8 +26,8 @@ pub mod command;
 pub mod connection;
 pub mod deliver;
 pub mod egress;
+pub mod host_memory;
 mod line;
-pub mod memory;
 pub mod metrics;
 pub mod open;
 pub mod pool;
