@@ -24,7 +24,7 @@ create index unknown_reply_seen on postrider.unknown_reply(last_seen);
 -- Hosts and routes that a daemon leaves alone. Unlogged: it is told again.
 create unlogged table postrider.breaker(
   session_id bigint not null,
-  spot       text not null,              -- host 192.0.2.1:25, route relay
+  spot       text not null,              -- host 192.0.2.1:25
   host       text not null,              -- the host's name; '' of a route
   state      text not null,              -- blocked, probing, ramping
   why        text not null,

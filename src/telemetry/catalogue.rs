@@ -162,14 +162,10 @@ pub const METRICS: &[Description] = &[
     gauge(
         "postrider_breakers_blocked",
         Unit::Count,
-        &["kind"],
-        "Hosts and routes that this process leaves alone or is trying out again.",
+        &[],
+        "Hosts that this process leaves alone or is trying out again.",
     ),
-    counter(
-        "postrider_breaker_blocks_total",
-        &["kind"],
-        "Times a host or a route was found not to answer; kind is host or route.",
-    ),
+    counter("postrider_breaker_blocks_total", &[], "Times a host was found not to answer."),
     // cells
     gauge(
         "postrider_cell_up",

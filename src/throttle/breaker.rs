@@ -1,4 +1,4 @@
-//! Hosts and routes that do not answer are left alone, and come back slowly.
+//! Hosts that do not answer are left alone, and come back slowly. A host is one address.
 //!
 //! ```text
 //! passing ── failures in a row ──► blocked ── its time is over ──► probing ── one got through ──► ramping
@@ -14,7 +14,6 @@
 //! them, and a broken network of one must not stop the others.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,20 +24,11 @@ use tokio::time::Instant;
 
 use crate::config::Adaptive;
 
-/// What may be left alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Spot {
-    /// One address of a host.
-    Host(SocketAddr),
-    /// A route that leads to one peer: a relay, a provider.
-    Route(Arc<str>),
-}
-
 /// All breakers of a process.
 #[derive(Debug)]
 pub struct Breakers {
     terms: Mutex<Terms>,
-    spots: Mutex<HashMap<Spot, Breaker>>,
+    hosts: Mutex<HashMap<SocketAddr, Breaker>>,
     /// The addresses behind a route that leads to one peer, as far as seen.
     behind: Mutex<HashMap<Arc<str>, Vec<SocketAddr>>>,
     /// Routes whose mail has another way: it is claimed although they are blocked.
@@ -70,28 +60,28 @@ enum State {
     Ramping { through: u32, under_way: u32 },
 }
 
-/// Leave to try a spot; given back when dropped.
+/// Leave to try a host; given back when dropped.
 #[derive(Debug)]
 pub struct Pass {
-    held: Option<(Arc<Breakers>, Spot)>,
+    held: Option<(Arc<Breakers>, SocketAddr)>,
 }
 
-/// Why a spot is not tried now.
+/// Why a host is not tried now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocked {
-    /// What it is.
-    pub spot: Spot,
+    /// Which one.
+    pub host: SocketAddr,
     /// Until it is tried again, or has room again.
     pub wait: Duration,
     /// What went wrong.
     pub why: Arc<str>,
 }
 
-/// A spot that is not passing, for people.
+/// A host that is not passing, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// What it is.
-    pub spot: Spot,
+    /// Which one.
+    pub host: SocketAddr,
     /// `blocked`, `probing` or `ramping`.
     pub state: &'static str,
     /// For how long it has not been passing.
@@ -102,13 +92,13 @@ pub struct Seen {
     pub why: Arc<str>,
 }
 
-/// Through at once, after which a spot is passing again.
+/// Through at once, after which a host is passing again.
 const ENOUGH: u32 = 64;
 
 /// How long one waits that finds a probe or a ramp full.
 const FULL: Duration = Duration::from_secs(2);
 
-/// Spots that are remembered before those that pass are forgotten.
+/// Hosts that are remembered before those that pass are forgotten.
 const MANY: usize = 4_096;
 
 /// Addresses remembered behind a route.
@@ -120,7 +110,7 @@ impl Breakers {
         let terms = Mutex::new(Terms::of(settings));
         Arc::new(Self {
             terms,
-            spots: Mutex::default(),
+            hosts: Mutex::default(),
             behind: Mutex::default(),
             spared: Mutex::default(),
         })
@@ -141,23 +131,9 @@ impl Breakers {
         self.spared.lock().iter().any(|spared| spared == route)
     }
 
-    /// For how long a route is not to be tried; `None`: it may be. A route that leads to one
-    /// peer is blocked when it failed as a whole, or all addresses behind it did. Whoever fails
-    /// over to another route asks this.
-    pub fn route_is_blocked(&self, route: &str) -> Option<Duration> {
-        self.blocked_route(route).map(|blocked| blocked.wait)
-    }
-
-    /// Routes that are not to be tried, each with the time and the reason.
+    /// Routes to one peer of which every address is blocked, each with the time and the reason.
     pub fn blocked_routes(&self) -> Vec<(Arc<str>, Blocked)> {
-        let mut routes: Vec<Arc<str>> = self.behind.lock().keys().cloned().collect();
-        for spot in self.spots.lock().keys() {
-            if let Spot::Route(route) = spot
-                && !routes.contains(route)
-            {
-                routes.push(Arc::clone(route));
-            }
-        }
+        let routes: Vec<Arc<str>> = self.behind.lock().keys().cloned().collect();
         let blocked = |route: Arc<str>| Some((Arc::clone(&route), self.blocked_route(&route)?));
         routes.into_iter().filter_map(blocked).collect()
     }
@@ -166,11 +142,11 @@ impl Breakers {
     /// passing yet. With the reason.
     pub fn returning_routes(&self) -> Vec<(Arc<str>, u32, Arc<str>)> {
         let behind = self.behind.lock().clone();
-        let spots = self.spots.lock();
+        let hosts = self.hosts.lock();
         let room = |addresses: Vec<SocketAddr>| {
             let mut sum = (0_u32, Arc::from(""));
             for address in addresses {
-                let breaker = spots.get(&Spot::Host(address))?;
+                let breaker = hosts.get(&address)?;
                 sum.0 += match breaker.state {
                     State::Passing { .. } => return None,
                     State::Blocked { until } if until > Instant::now() => 0,
@@ -187,13 +163,9 @@ impl Breakers {
 
     fn blocked_route(&self, route: &str) -> Option<Blocked> {
         let now = Instant::now();
-        let whole = self.blocked(&Spot::Route(Arc::from(route)), now);
-        if whole.is_some() {
-            return whole;
-        }
         let addresses = self.behind.lock().get(route).cloned()?;
         let all: Option<Vec<Blocked>> =
-            addresses.into_iter().map(|address| self.blocked(&Spot::Host(address), now)).collect();
+            addresses.into_iter().map(|host| self.blocked(host, now)).collect();
         all?.into_iter().min_by_key(|blocked| blocked.wait)
     }
 
@@ -211,18 +183,18 @@ impl Breakers {
         }
     }
 
-    /// Leave to try a spot now, or why not.
-    pub fn pass(self: &Arc<Self>, spot: &Spot) -> Result<Pass, Blocked> {
+    /// Leave to try a host now, or why not.
+    pub fn pass(self: &Arc<Self>, host: SocketAddr) -> Result<Pass, Blocked> {
         let now = Instant::now();
-        let mut spots = self.spots.lock();
-        let Some(breaker) = spots.get_mut(spot) else { return Ok(Pass { held: None }) };
+        let mut hosts = self.hosts.lock();
+        let Some(breaker) = hosts.get_mut(&host) else { return Ok(Pass { held: None }) };
         if matches!(breaker.state, State::Blocked { until } if until <= now) {
             breaker.state = State::Probing { under_way: 0 };
         }
         let refused = |wait: Duration| {
             // Those who wait for one moment must not come back in one.
             let wait = wait.mul_f64(1.0 + 0.5 * rand::random::<f64>());
-            Blocked { spot: spot.clone(), wait, why: Arc::clone(&breaker.why) }
+            Blocked { host, wait, why: Arc::clone(&breaker.why) }
         };
         let under_way = match &mut breaker.state {
             State::Passing { .. } => return Ok(Pass { held: None }),
@@ -232,18 +204,18 @@ impl Breakers {
             State::Probing { .. } | State::Ramping { .. } => return Err(refused(FULL)),
         };
         *under_way += 1;
-        Ok(Pass { held: Some((Arc::clone(self), spot.clone())) })
+        Ok(Pass { held: Some((Arc::clone(self), host)) })
     }
 
-    /// A spot could not be reached, or sent everybody away.
-    pub fn failed(&self, spot: &Spot, why: &str) {
+    /// A host could not be reached, or sent everybody away.
+    pub fn failed(&self, host: SocketAddr, why: &str) {
         let terms = *self.terms.lock();
         let now = Instant::now();
-        let mut spots = self.spots.lock();
-        if spots.len() >= MANY {
-            spots.retain(|_, breaker| !matches!(breaker.state, State::Passing { .. }));
+        let mut hosts = self.hosts.lock();
+        if hosts.len() >= MANY {
+            hosts.retain(|_, breaker| !matches!(breaker.state, State::Passing { .. }));
         }
-        let breaker = spots.entry(spot.clone()).or_insert_with(|| Breaker {
+        let breaker = hosts.entry(host).or_insert_with(|| Breaker {
             state: State::Passing { failures: 0 },
             blocks: 0,
             why: Arc::from(""),
@@ -255,9 +227,9 @@ impl Breakers {
                 if *failures >= terms.failures {
                     breaker.since = now;
                     breaker.block(terms, why, now);
-                    let (what, why) = (spot.to_string(), &breaker.why);
-                    tracing::warn!(what, %why, "does not answer: left alone for a while");
-                    spot.count(1.0);
+                    let why = &breaker.why;
+                    tracing::warn!(%host, %why, "does not answer: left alone for a while");
+                    count(1.0);
                 }
             }
             // Was under way before.
@@ -266,10 +238,10 @@ impl Breakers {
         }
     }
 
-    /// A spot answered as it should.
-    pub fn worked(&self, spot: &Spot) {
-        let mut spots = self.spots.lock();
-        let Some(breaker) = spots.get_mut(spot) else { return };
+    /// A host answered as it should.
+    pub fn worked(&self, host: SocketAddr) {
+        let mut hosts = self.hosts.lock();
+        let Some(breaker) = hosts.get_mut(&host) else { return };
         match &mut breaker.state {
             State::Passing { .. } => {}
             // Late news of something that began before the block.
@@ -283,33 +255,33 @@ impl Breakers {
                 if *through < ENOUGH {
                     return;
                 }
-                tracing::info!(what = %spot, "answers again");
-                spot.count(-1.0);
+                tracing::info!(%host, "answers again");
+                count(-1.0);
             }
         }
-        spots.remove(spot);
+        hosts.remove(&host);
     }
 
     /// A host asked to be left alone for so long, though it answers.
-    pub fn rest(&self, spot: &Spot, time: Duration, why: &str) {
+    pub fn rest(&self, host: SocketAddr, time: Duration, why: &str) {
         let now = Instant::now();
-        let mut spots = self.spots.lock();
-        let was = spots.get(spot).map(|breaker| (breaker.since, breaker.is_passing()));
+        let mut hosts = self.hosts.lock();
+        let was = hosts.get(&host).map(|breaker| (breaker.since, breaker.is_passing()));
         let (since, passing) = was.unwrap_or((now, true));
         let until = now + time.mul_f64(1.0 + 0.25 * rand::random::<f64>());
         let state = State::Blocked { until };
         let since = if passing { now } else { since };
-        spots.insert(spot.clone(), Breaker { state, blocks: 1, why: Arc::from(why), since });
+        hosts.insert(host, Breaker { state, blocks: 1, why: Arc::from(why), since });
         if passing {
-            spot.count(1.0);
+            count(1.0);
         }
     }
 
     /// Everything that is not passing.
     pub fn seen(&self) -> Vec<Seen> {
         let now = Instant::now();
-        let spots = self.spots.lock();
-        let seen = |(spot, breaker): (&Spot, &Breaker)| {
+        let hosts = self.hosts.lock();
+        let seen = |(host, breaker): (&SocketAddr, &Breaker)| {
             let (state, left) = match breaker.state {
                 State::Passing { .. } => return None,
                 State::Blocked { until } if until > now => ("blocked", until - now),
@@ -318,22 +290,22 @@ impl Breakers {
             };
             let why = Arc::clone(&breaker.why);
             let lasted = now.saturating_duration_since(breaker.since);
-            Some(Seen { spot: spot.clone(), state, lasted, left, why })
+            Some(Seen { host: *host, state, lasted, left, why })
         };
-        spots.iter().filter_map(seen).collect()
+        hosts.iter().filter_map(seen).collect()
     }
 
-    fn blocked(&self, spot: &Spot, now: Instant) -> Option<Blocked> {
-        let spots = self.spots.lock();
-        let breaker = spots.get(spot)?;
+    fn blocked(&self, host: SocketAddr, now: Instant) -> Option<Blocked> {
+        let hosts = self.hosts.lock();
+        let breaker = hosts.get(&host)?;
         let State::Blocked { until } = breaker.state else { return None };
         let wait = until.saturating_duration_since(now);
         let why = Arc::clone(&breaker.why);
-        (!wait.is_zero()).then(|| Blocked { spot: spot.clone(), wait, why })
+        (!wait.is_zero()).then(|| Blocked { host, wait, why })
     }
 
-    fn give_back(&self, spot: &Spot) {
-        if let Some(breaker) = self.spots.lock().get_mut(spot)
+    fn give_back(&self, host: SocketAddr) {
+        if let Some(breaker) = self.hosts.lock().get_mut(&host)
             && let State::Probing { under_way } | State::Ramping { under_way, .. } =
                 &mut breaker.state
         {
@@ -367,34 +339,15 @@ impl Terms {
     }
 }
 
-impl Spot {
-    /// The kind: fit for a metric's label.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Host(_) => "host",
-            Self::Route(_) => "route",
-        }
-    }
-
-    fn count(&self, change: f64) {
-        gauge!("postrider_breakers_blocked", "kind" => self.kind()).increment(change);
-        if change > 0.0 {
-            counter!("postrider_breaker_blocks_total", "kind" => self.kind()).increment(1);
-        }
-    }
-}
-
-impl fmt::Display for Spot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(address) => write!(f, "host {address}"),
-            Self::Route(name) => write!(f, "route {name}"),
-        }
+fn count(change: f64) {
+    gauge!("postrider_breakers_blocked").increment(change);
+    if change > 0.0 {
+        counter!("postrider_breaker_blocks_total").increment(1);
     }
 }
 
 impl Pass {
-    /// Whether it was given to find out if the spot answers again.
+    /// Whether it was given to find out if the host answers again.
     pub const fn is_held(&self) -> bool {
         self.held.is_some()
     }
@@ -402,8 +355,8 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some((breakers, spot)) = &self.held {
-            breakers.give_back(spot);
+        if let Some((breakers, host)) = &self.held {
+            breakers.give_back(*host);
         }
     }
 }

@@ -227,7 +227,8 @@ fn close_routes(breakers: &Breakers, limiter: &Limiter, held: &mut HashMap<Key, 
             continue;
         }
         let closed = Some(limiter.closed_for(blocked.wait, WaitReason::Breaker));
-        let why: Arc<str> = format!("{} does not answer: {}", blocked.spot, blocked.why).into();
+        let why: Arc<str> =
+            format!("host {} does not answer: {}", blocked.host, blocked.why).into();
         let fresh = Held { rate: None, slots: None, closed, why: Arc::clone(&why) };
         let one = held.entry(Key::Route(route)).or_insert(fresh);
         (one.closed, one.why) = (closed, why);

@@ -5,6 +5,7 @@
 //! the retry of the letter the queue's.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::queue::lane::Lane;
 use crate::reply::shape;
 use crate::reply::unknown::Unknowns;
 use crate::route::plan::RoutePlan;
-use crate::throttle::breaker::{Blocked, Breakers, Pass, Spot};
+use crate::throttle::breaker::{Blocked, Breakers, Pass};
 use crate::throttle::key::Plan;
 use crate::throttle::pace::Asked;
 use crate::throttle::pacing::Paces;
@@ -52,10 +53,10 @@ pub struct Hearing {
     /// Mails for each connection, by host, until then.
     caps: Mutex<HashMap<Arc<str>, (u32, Instant)>>,
     /// Of blocked hosts: the name, and whose mail was put back.
-    behind: Mutex<HashMap<Spot, Behind>>,
+    behind: Mutex<HashMap<SocketAddr, Behind>>,
 }
 
-/// What waits for a blocked spot.
+/// What waits for a blocked host.
 #[derive(Debug, Clone, Default)]
 pub struct Behind {
     /// The host's name.
@@ -101,16 +102,11 @@ impl Hearing {
     /// Takes out of the plan what is left alone now, or puts the letter back untouched.
     pub fn clear(&self, plan: &mut RoutePlan, domain: &str) -> Result<Cleared, Outcome> {
         let mut cleared = Cleared::default();
-        let route = Spot::Route(Arc::clone(&plan.route));
-        match self.breakers.pass(&route) {
-            Ok(pass) => cleared.passes.push(pass),
-            Err(blocked) => return Err(self.put_back(&blocked, "", domain)),
-        }
         if self.single.read().iter().any(|name| **name == *plan.route) {
             self.breakers.leads_to(&plan.route, plan.hops.iter().map(|hop| hop.address));
         }
         let mut first = None;
-        plan.hops.retain(|hop| match self.breakers.pass(&Spot::Host(hop.address)) {
+        plan.hops.retain(|hop| match self.breakers.pass(hop.address) {
             Ok(pass) => {
                 cleared.passes.push(pass);
                 true
@@ -162,9 +158,9 @@ impl Hearing {
             Err(Outcome::Unreached(verdict)) => {
                 self.refused(plan, &keys, trail, verdict);
                 if verdict.stage <= Stage::Ehlo && !cleared.is_probe() {
-                    let spots = plan.hops.iter().map(|hop| Spot::Host(hop.address));
+                    let hosts = plan.hops.iter().map(|hop| hop.address);
                     let blocked: Option<Vec<Blocked>> =
-                        spots.map(|spot| self.breakers.pass(&spot).err()).collect();
+                        hosts.map(|host| self.breakers.pass(host).err()).collect();
                     let first = blocked.into_iter().flatten().min_by_key(|one| one.wait);
                     if let Some(first) = first {
                         let host = trail.host.as_deref().unwrap_or_default();
@@ -177,20 +173,20 @@ impl Hearing {
         ended
     }
 
-    /// Whose mail waits for a spot.
-    pub fn behind(&self, spot: &Spot) -> Behind {
-        self.behind.lock().get(spot).cloned().unwrap_or_default()
+    /// Whose mail waits for a host.
+    pub fn behind(&self, host: SocketAddr) -> Behind {
+        self.behind.lock().get(&host).cloned().unwrap_or_default()
     }
 
-    /// Forgets what waited for spots that are passing again.
-    pub fn forget_but(&self, spots: &[Spot]) {
-        self.behind.lock().retain(|spot, _| spots.contains(spot));
+    /// Forgets what waited for hosts that are passing again.
+    pub fn forget_but(&self, hosts: &[SocketAddr]) {
+        self.behind.lock().retain(|host, _| hosts.contains(host));
     }
 
     fn put_back(&self, blocked: &Blocked, host: &str, domain: &str) -> Outcome {
         let mut behind = self.behind.lock();
-        if behind.len() < HOSTS || behind.contains_key(&blocked.spot) {
-            let one = behind.entry(blocked.spot.clone()).or_default();
+        if behind.len() < HOSTS || behind.contains_key(&blocked.host) {
+            let one = behind.entry(blocked.host).or_default();
             host.clone_into(&mut one.host);
             if !domain.is_empty() && !one.domains.iter().any(|known| known == domain) {
                 if one.domains.len() >= DOMAINS {
@@ -211,9 +207,8 @@ impl Hearing {
     fn answered(&self, plan: &RoutePlan, trail: &Trail) {
         let asked = plan.hops.iter().find(|hop| Some(hop.address.ip()) == trail.peer);
         if let Some(hop) = asked {
-            self.breakers.worked(&Spot::Host(hop.address));
+            self.breakers.worked(hop.address);
         }
-        self.breakers.worked(&Spot::Route(Arc::clone(&plan.route)));
     }
 
     pub(super) fn refused(&self, plan: &RoutePlan, keys: &Plan, trail: &Trail, verdict: &Verdict) {
@@ -325,7 +320,7 @@ impl Hearing {
         let Some(hop) = hop else { return };
         let ordered = verdict.ruling.as_ref().and_then(|ruling| ruling.orders.suspend);
         let time = ordered.unwrap_or(REST).max(verdict.retry_after.unwrap_or_default());
-        self.breakers.rest(&Spot::Host(hop.address), time, reply);
+        self.breakers.rest(hop.address, time, reply);
     }
 
     fn cap_messages(&self, trail: &Trail, orders: &Orders) {

@@ -12,7 +12,7 @@ use crate::reply::read::reply;
 use crate::route::plan::{Hop, RoutePlan};
 use crate::route::tls_policy::TlsPolicy;
 use crate::smtp::classify::classify;
-use crate::throttle::breaker::{Breakers, Spot};
+use crate::throttle::breaker::Breakers;
 use crate::throttle::key::Plan;
 
 fn plan(provider: &'static str) -> RoutePlan {
@@ -60,15 +60,15 @@ async fn what_does_not_answer_is_taken_out_and_mail_without_a_host_is_put_back()
     let mut left = plan("other");
     hearing.clear(&mut left, "a.example").expect("the other host is left");
     assert_eq!(left.hops.len(), 1);
-    let second = Spot::Host(plan("other").hops[1].address);
-    (0..5).for_each(|_| hearing.breakers.failed(&second, "refused"));
+    let second = plan("other").hops[1].address;
+    (0..5).for_each(|_| hearing.breakers.failed(second, "refused"));
     let put_back = hearing.clear(&mut plan("other"), "a.example").expect_err("none is left");
     assert!(
         matches!(put_back, Outcome::Postponed { reason: WaitReason::Breaker, .. }),
         "{put_back:?}"
     );
     let told: Vec<String> =
-        hearing.breakers.seen().iter().flat_map(|one| hearing.behind(&one.spot).domains).collect();
+        hearing.breakers.seen().iter().flat_map(|one| hearing.behind(one.host).domains).collect();
     assert_eq!(told, ["a.example"]);
 
     heard(&hearing, "google", Stage::Mail, slow);

@@ -1,6 +1,7 @@
 //! Tells the database what this process found out of replies and hosts, now and then. Nobody
 //! needs it to deliver: a failure costs freshness only.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::queue::breaker::{self, Broken};
 use crate::queue::session::Session;
 use crate::queue::unknown;
 use crate::reply::unknown::Unknowns;
-use crate::throttle::breaker::{Seen, Spot};
+use crate::throttle::breaker::Seen;
 
 /// How often unknown replies are written down.
 const UNKNOWN_EVERY: Duration = Duration::from_secs(2);
@@ -50,8 +51,8 @@ pub async fn breakers(
     let mut told_any = false;
     while stop.run_until_cancelled(tokio::time::sleep(BREAKERS_EVERY)).await.is_some() {
         let mut seen = hearing.breakers.seen();
-        let spots: Vec<Spot> = seen.iter().map(|one| one.spot.clone()).collect();
-        hearing.forget_but(&spots);
+        let hosts: Vec<SocketAddr> = seen.iter().map(|one| one.host).collect();
+        hearing.forget_but(&hosts);
         if seen.is_empty() && !told_any {
             continue;
         }
@@ -66,9 +67,9 @@ pub async fn breakers(
 }
 
 fn told(hearing: &Hearing, one: &Seen) -> Broken {
-    let behind = hearing.behind(&one.spot);
+    let behind = hearing.behind(one.host);
     Broken {
-        spot: one.spot.to_string(),
+        spot: format!("host {}", one.host),
         host: behind.host,
         state: one.state,
         why: one.why.to_string(),

@@ -14,7 +14,6 @@ use crate::smtp::connection::Connection;
 use crate::smtp::egress::connect;
 use crate::smtp::open::{OpenFailure, Opened, Opening};
 use crate::smtp::pool::{Key, Leave, Lent, Loan};
-use crate::throttle::breaker::Spot;
 
 /// How long an address may take before the next of the same host is tried beside it
 /// (RFC 8305 5).
@@ -142,11 +141,10 @@ impl Smtp {
     /// goes wrong behind the greeting is a matter between it and us.
     fn mind(&self, hop: &Hop, failure: Option<&OpenFailure>) {
         let Some(breakers) = &self.breakers else { return };
-        let spot = Spot::Host(hop.address);
         match failure {
-            None => breakers.worked(&spot),
+            None => breakers.worked(hop.address),
             Some(failure) if failure.stage <= Stage::Ehlo => {
-                breakers.failed(&spot, &format!("{} at {}", failure.cause, failure.stage));
+                breakers.failed(hop.address, &format!("{} at {}", failure.cause, failure.stage));
             }
             Some(_) => {}
         }
