@@ -301,7 +301,7 @@ impl Breakers {
         let State::Blocked { until } = breaker.state else { return None };
         let wait = until.saturating_duration_since(now);
         let why = Arc::clone(&breaker.why);
-        (!wait.is_zero()).then(|| Blocked { host, wait, why })
+        (!wait.is_zero()).then_some(Blocked { host, wait, why })
     }
 
     fn give_back(&self, host: SocketAddr) {
