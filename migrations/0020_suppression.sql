@@ -112,13 +112,14 @@ create function postrider.suppress(
   p_tenant bigint, p_addresses text[], p_streams text[], p_reasons text[], p_sources text[],
   p_expires timestamptz[], p_jobs bigint[]) returns bigint language sql as $$
   with fresh as (
-    select distinct on (u.address, u.stream) u.*
+    select distinct on (u.address, coalesce(u.stream, ''))
+           u.address, coalesce(u.stream, '') as stream, u.reason, u.source, u.expires_at, u.job_id
     from unnest(p_addresses, p_streams, p_reasons, p_sources, p_expires, p_jobs)
-      as u(address, stream, reason, source, expires_at, job_id)
-    order by u.address, u.stream, u.expires_at desc nulls first
+      with ordinality as u(address, stream, reason, source, expires_at, job_id, n)
+    order by u.address, coalesce(u.stream, ''), u.expires_at desc nulls first, u.n
   ), put as (
     insert into postrider.suppression(tenant_id, address, stream, reason, source, expires_at, job_id)
-    select p_tenant, f.address, coalesce(f.stream, ''), f.reason, f.source, f.expires_at, f.job_id from fresh f
+    select p_tenant, f.address, f.stream, f.reason, f.source, f.expires_at, f.job_id from fresh f
     on conflict (tenant_id, address, stream) do update
     set reason = excluded.reason, source = excluded.source, created_at = now(),
         expires_at = excluded.expires_at, job_id = excluded.job_id
@@ -227,15 +228,21 @@ create trigger tell_again after update on postrider.suppression
 create function postrider.held_recipients(
   p_tenant bigint, p_stream text, p_recipients text[], p_of int[], p_probes text[])
 returns int[] language plpgsql as $$
-declare v_held int[];
+declare v_held int[]; v_clear boolean;
 begin
   if p_probes is null then
     select array_agg(n), array_agg(probe) into p_of, p_probes
     from unnest(p_recipients) with ordinality as r(recipient, n)
     cross join lateral (values (lower(normalize(recipient))), ('@' || postrider.domain_of(recipient))) p(probe);
   end if;
+  -- Where nothing is there in the clear (hashes begin with #, and sort before), clear forms are
+  -- not looked for.
+  v_clear := (select s.address from postrider.suppression s
+              where s.tenant_id = p_tenant and s.address >= '$' order by s.address limit 1) is not null
+    or (select s.address from postrider.suppression s
+        where s.tenant_id = 0 and s.address >= '$' order by s.address limit 1) is not null;
   with probe as materialized (
-    select distinct p as address from unnest(p_probes) p
+    select distinct p as address from unnest(p_probes) p where v_clear or p collate "C" < '$'
   ), hit as materialized (
     select p.address from probe p
     cross join lateral (
@@ -477,7 +484,7 @@ create function postrider.suppress_import(p_tenant bigint, p_import bigint) retu
     delete from postrider.suppression_import where tenant_id = p_tenant and import_id = p_import returning *
   ), fresh as (
     select distinct on (l.address, l.stream) l.* from lines l
-    order by l.address, l.stream, l.expires_at desc nulls first
+    order by l.address, l.stream, l.expires_at desc nulls first, l.n
   ), put as (
     insert into postrider.suppression(tenant_id, address, stream, reason, source, expires_at)
     select p_tenant, f.address, f.stream, f.reason, f.source, f.expires_at from fresh f

@@ -100,8 +100,8 @@ async fn five_days_over_a_week_suppress_for_ninety() {
     let mailbox = Mailbox::new().await;
     for day in 1..=5 {
         mailbox.refuses(Class::MailboxFull).await;
-        mailbox.refuses(Class::Transient).await;
         if day < 5 {
+            mailbox.refuses(Class::Transient).await;
             assert_eq!(mailbox.days().await, day, "a day counts once");
             assert_eq!(mailbox.listed().await, []);
             mailbox.later(2).await;
@@ -109,7 +109,7 @@ async fn five_days_over_a_week_suppress_for_ninety() {
     }
     let expected = ("ann@x.example".to_owned(), "mailbox_full".to_owned(), "reply".to_owned(), 90);
     assert_eq!(mailbox.listed().await, [expected]);
-    assert_eq!(mailbox.days().await, 1, "counted anew: the second mail of the day");
+    assert_eq!(mailbox.days().await, 0, "what was counted has had its effect");
 }
 
 #[tokio::test]

@@ -123,7 +123,8 @@ mod tests {
             assert!(!class.can_be_hard(), "{}", class.as_str());
         }
         assert!(Class::AddressBad.can_be_hard() && Class::DomainBad.can_be_hard());
-        for class in [Class::Policy, Class::Content, Class::Throttled, Class::Quota, Class::Unknown] {
+        for class in [Class::Policy, Class::Content, Class::Throttled, Class::Quota, Class::Unknown]
+        {
             assert!(!class.is_soft_of_mailbox(), "{}", class.as_str());
         }
         assert!(Class::MailboxFull.is_soft_of_mailbox() && Class::Transient.is_soft_of_mailbox());

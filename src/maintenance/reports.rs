@@ -239,12 +239,11 @@ async fn listed(
     keeper: &Keeper,
     effects: &[&Effect],
 ) -> Result<HashMap<i64, String>, sqlx::Error> {
-    let recipients: Vec<(i64, String)> = sqlx::query_as(
-        "select job_id, recipient from postrider.job where job_id = any ($1)",
-    )
-    .bind(effects.iter().map(|one| one.delivery.get()).collect::<Vec<_>>())
-    .fetch_all(conn)
-    .await?;
+    let recipients: Vec<(i64, String)> =
+        sqlx::query_as("select job_id, recipient from postrider.job where job_id = any ($1)")
+            .bind(effects.iter().map(|one| one.delivery.get()).collect::<Vec<_>>())
+            .fetch_all(conn)
+            .await?;
     Ok(recipients.into_iter().map(|(job, to)| (job, keeper.recipient(&to))).collect())
 }
 

@@ -107,7 +107,7 @@ pub(super) async fn add(args: Add, context: &Context) -> Result<Answer, CliError
     Answer::new(format!("{added} added, {} given", subjects.len()), &facts)
 }
 
-pub(super) async fn remove(args: Remove, context: &Context) -> Result<Answer, CliError> {
+pub(super) async fn remove(args: &Remove, context: &Context) -> Result<Answer, CliError> {
     let subject = read(&args.address)?;
     let mut removed = Vec::new();
     for list in args.which.lists(context).await? {
@@ -133,7 +133,7 @@ pub(super) async fn remove(args: Remove, context: &Context) -> Result<Answer, Cl
     Answer::new(words, &facts)
 }
 
-pub(super) async fn show(args: Show, context: &Context) -> Result<Answer, CliError> {
+pub(super) async fn show(args: &Show, context: &Context) -> Result<Answer, CliError> {
     let subject = read(&args.address)?;
     let shown = args.which.list(context).await?.show(&subject).await?;
     let mut now = Table::new(&TITLES, "not on the list");
@@ -168,7 +168,7 @@ pub(super) async fn show(args: Show, context: &Context) -> Result<Answer, CliErr
     Answer::new(words.join("\n"), &shown)
 }
 
-pub(super) async fn list(args: Page, context: &Context) -> Result<Answer, CliError> {
+pub(super) async fn list(args: &Page, context: &Context) -> Result<Answer, CliError> {
     let list = args.which.list(context).await?;
     // Every entry about the address itself comes before: a stream's name is no higher than this.
     let after = if args.after.is_empty() { ("", "") } else { (args.after.trim(), "\u{7f}") };

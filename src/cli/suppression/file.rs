@@ -60,7 +60,7 @@ pub(super) enum Written {
     Ndjson,
 }
 
-pub(super) async fn import(args: Import, context: &Context) -> Result<Answer, CliError> {
+pub(super) async fn import(args: &Import, context: &Context) -> Result<Answer, CliError> {
     let format = format(args.format, Some(&args.file));
     let lists = args.which.lists(context).await?;
     if lists.len() > 1 && args.file == Path::new("-") {

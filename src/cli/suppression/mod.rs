@@ -71,10 +71,10 @@ Example:
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     match args.verb {
         Verb::Add(add) => entries::add(add, context).await,
-        Verb::Remove(remove) => entries::remove(remove, context).await,
-        Verb::Show(show) => entries::show(show, context).await,
-        Verb::List(page) => entries::list(page, context).await,
-        Verb::Import(import) => file::import(import, context).await,
+        Verb::Remove(remove) => entries::remove(&remove, context).await,
+        Verb::Show(show) => entries::show(&show, context).await,
+        Verb::List(page) => entries::list(&page, context).await,
+        Verb::Import(import) => file::import(&import, context).await,
         Verb::Export(export) => file::export(export, context).await,
         Verb::Rehash => rehash_all(context).await,
     }

@@ -189,8 +189,8 @@ impl List {
                 let now = concat!(
                     "select ",
                     columns!(),
-                    " from postrider.suppression where tenant_id = $1 and address = any ($2)
-                       and (expires_at is null or expires_at > now()) order by address, stream"
+                    " from postrider.suppression s where tenant_id = $1 and address = any ($2)
+                       and (expires_at is null or expires_at > now()) order by s.address, s.stream"
                 );
                 let entries = sqlx::query_as(now).bind(tenant).bind(&all);
                 let entries: Vec<Listed> = entries.fetch_all(&mut *conn).await?;
@@ -232,10 +232,10 @@ impl List {
                 sqlx::query_as(concat!(
                     "select ",
                     columns!(),
-                    " from postrider.suppression
-                     where tenant_id = $1 and (address, stream) > ($2, $3)
+                    " from postrider.suppression s
+                     where tenant_id = $1 and (s.address, s.stream) > ($2, $3)
                        and (expires_at is null or expires_at > now())
-                     order by address, stream limit $4"
+                     order by s.address, s.stream limit $4"
                 ))
                 .bind(tenant)
                 .bind(after.0)

@@ -25,7 +25,9 @@ pub enum Subject {
 impl Subject {
     /// Reads `ann@example.org`, or a domain as `@example.org` or `example.org`.
     pub fn try_new(text: &str) -> Result<Self, InvalidAddress> {
-        let text = text.trim();
+        // Composed first: an address is not taken in the other form.
+        let text: String = text.trim().nfc().collect();
+        let text = text.as_str();
         match text.rsplit_once('@') {
             Some((local, _)) if !local.is_empty() => {
                 Ok(Self::Address(normal_form(Address::try_new(text)?.as_str())))
