@@ -11,6 +11,7 @@ use postrider::queue::claim::{Want, claim};
 use postrider::queue::lane;
 use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::queue::upkeep;
+use postrider::tenant::suppression::Keeper;
 use sqlx::Row;
 use support::builders;
 use support::postgres::{Role, TestDb};
@@ -138,7 +139,7 @@ async fn an_applications_open_transaction_delays_nobody_else() {
     let lanes = lane::waiting(&worker, generation).await.expect("waiting lanes").due;
     let wants: Vec<Want> =
         lanes.into_iter().map(|lane| Want { lane, after: None, take: 1 }).collect();
-    let jobs = claim(&worker, session.id(), generation, &wants).await.expect("claim").jobs;
+    let jobs = claim(&worker, &Keeper::default(), session.id(), generation, &wants).await.expect("claim").jobs;
     let deferred = Settlement::new(
         &jobs[0],
         Ending::Deferred { delay: Duration::ZERO, in_doubt: false },

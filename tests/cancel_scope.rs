@@ -11,6 +11,7 @@ use postrider::queue::admin::audit::{Extent, audit};
 use postrider::queue::job::Bar;
 use postrider::queue::recall;
 use postrider::queue::settle::{Ending, Settlement, settle};
+use postrider::tenant::suppression::Keeper;
 use sqlx::PgPool;
 use support::builders;
 use support::command::{facts, postrider};
@@ -62,7 +63,7 @@ async fn two_hundred_thousand_end_as_cancelled_and_later_mail_is_not_touched() {
     let claim = async |take| {
         let want = postrider::queue::claim::Want { lane, after: None, take };
         let generation = postrider::queue::Generation::try_new(0).expect("zero");
-        postrider::queue::claim::claim(&worker, session.id(), generation, &[want])
+        postrider::queue::claim::claim(&worker, &Keeper::default(), session.id(), generation, &[want])
             .await
             .expect("claim")
             .jobs

@@ -111,7 +111,7 @@ async fn everything_that_ends_is_told_in_the_transaction_of_its_cause() {
     .expect("a complaint");
 
     assert_eq!(count(&worker, UNTOLD).await, 0);
-    let told = "select count(*) from postrider.event where job_id is not null";
+    let told = "select count(*) from postrider.event where attempt is not null";
     assert_eq!(count(&worker, told).await, builders::rows(&owner, "attempt").await, "and no more");
     let page = events(&worker, tenant, 14).await;
     assert_eq!(

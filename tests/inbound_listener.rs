@@ -12,6 +12,7 @@ use postrider::domain::clock::Clock;
 use postrider::domain::ids::{CellNumber, DeliveryId};
 use postrider::inbound::server::{InboundError, Listener, Store, Stores};
 use postrider::message::return_path::{Purpose, ReturnKey};
+use postrider::telemetry::metrics;
 use sqlx::PgPool;
 use support::builders;
 use support::postgres::{Role, TestDb};
@@ -159,6 +160,13 @@ async fn a_report_is_stored_before_it_is_acknowledged() {
 
 #[tokio::test]
 async fn only_addresses_of_ours_are_taken() {
+    let recorder = metrics::install().expect("a recorder");
+    let refused = |reason: &str| {
+        let name = format!("postrider_inbound_refused_total{{reason=\"{reason}\"}} ");
+        let text = recorder.render();
+        text.lines().find_map(|line| line.strip_prefix(&*name)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let before = ["forged", "unknown", "too_old"].map(&refused);
     let house = House::open(Inbound::default()).await;
     let other = ReturnKey::derive(&[9; 32]).local_part(Purpose::Return, delivery());
     let old = house.key.local_part(Purpose::Return, DeliveryId::new(1 << 30));
@@ -177,6 +185,9 @@ async fn only_addresses_of_ours_are_taken() {
     }
     assert!(client.say("DATA").await.starts_with("554"));
     assert!(house.stored().await.is_empty());
+    let after = ["forged", "unknown", "too_old"].map(&refused);
+    let new = [0, 1, 2].map(|n| after[n] - before[n]);
+    assert!(new[0] >= 1 && new[1] >= 3 && new[2] >= 1, "counted by what is wrong: {new:?}");
 }
 
 #[tokio::test]

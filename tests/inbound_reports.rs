@@ -115,6 +115,9 @@ async fn a_dead_address_is_suppressed_and_others_are_not() {
         ["applied", "evidence", "evidence", "evidence", "evidence"]
     );
     assert_eq!(builders::attempts(&office.owner, 9).await, 5);
+    let counted = "soft_bounce where address = 'full@b.example' and by_report";
+    assert_eq!(builders::rows(&office.owner, counted).await, 1, "it may come to suppress");
+    assert_eq!(builders::rows(&office.owner, "soft_bounce").await, 1);
     let rule: String = sqlx::query_scalar(
         "select a.detail ->> 'rule' from postrider.attempt a join postrider.job j using (job_id)
          where a.kind = 9 and j.recipient = 'full@b.example'",
@@ -217,6 +220,7 @@ async fn a_mail_unsubscribes_and_answers_of_programs_do_nothing() {
         .await;
     let expected = ("ann@b.example".to_owned(), "unsubscribed".to_owned(), "recipient".to_owned());
     assert_eq!(office.suppressed().await, [expected]);
+    assert_eq!(builders::rows(&office.owner, "suppression where stream = 'bulk'").await, 1);
     office
         .comes_back(
             Destination::Return(DeliveryId::new(1)),

@@ -182,6 +182,7 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
         .call("post /v1/messages/{id}/cancel", cancel.body(Body::empty()).expect("a request"))
         .await;
     told(&mut checked, key).await;
+    listed_there(&mut checked, key).await;
     for open in ["/v1/openapi.json", "/livez", "/readyz"] {
         checked.call(&format!("get {open}"), get(open)).await;
     }
@@ -236,6 +237,46 @@ async fn told(checked: &mut Checked, key: &ApiKey) {
     for _ in 0..2 {
         checked.call(&format!("delete {id}"), bare(Method::DELETE, &path)).await;
     }
+}
+
+/// The list of suppressions.
+async fn listed_there(checked: &mut Checked, key: &ApiKey) {
+    let path = "/v1/suppressions";
+    let bare = |method: Method, path: &str| {
+        request(method, path, key).body(Body::empty()).expect("a request")
+    };
+    let post = |path: &str, kind: &str, body: &str| {
+        request(Method::POST, path, key)
+            .header("content-type", kind)
+            .body(body.to_owned().into())
+            .expect("a request")
+    };
+    for body in
+        [r#"{"address":"ann@x.example"}"#, r#"{"address":"ann@x.example"}"#, r#"{"address":"x"}"#]
+    {
+        checked.call("post /v1/suppressions", post(path, "application/json", body)).await;
+    }
+    let import = format!("{path}/import");
+    for (query, body) in
+        [("", "email\nbob@x.example\nx\n"), ("?mode=whole", "email\nx\n"), ("?mode=x", "")]
+    {
+        let call = post(&format!("{import}{query}"), "text/csv", body);
+        checked.call("post /v1/suppressions/import", call).await;
+    }
+    for query in ["", "?limit=0"] {
+        checked.call("get /v1/suppressions", bare(Method::GET, &format!("{path}{query}"))).await;
+    }
+    for accept in ["text/csv", "application/x-ndjson"] {
+        let file = request(Method::GET, path, key).header("accept", accept).body(Body::empty());
+        checked.call("get /v1/suppressions", file.expect("a request")).await;
+    }
+    let one = "/v1/suppressions/{address}";
+    let entry = format!("{path}/ann@x.example");
+    for _ in 0..2 {
+        checked.call(&format!("delete {one}"), bare(Method::DELETE, &entry)).await;
+        checked.call(&format!("get {one}"), bare(Method::GET, &entry)).await;
+    }
+    checked.call(&format!("get {one}"), bare(Method::GET, &format!("{path}/x"))).await;
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod support;
 
 use postrider::queue::Generation;
+use postrider::tenant::suppression::{Keeper, Probes};
 use serde_json::Value;
 use sqlx::{PgPool, Row};
 use support::builders;
@@ -136,6 +137,8 @@ impl Queue {
         };
         let settle = plain(include_str!("../src/queue/sql/settle.sql"))
             .replace("{g}", "0")
+            .replace("$14", "array[null]")
+            .replace("$13", "array['a@b.org']")
             .replace("$12", "array[null]")
             .replace("$11", "array['x']")
             .replace("$10", "array[false]")
@@ -216,4 +219,87 @@ async fn a_stride_of_the_expiry_is_bounded_and_reads_no_table_from_end_to_end() 
     // 5,000 rows of each generation at most: those of the ring by their pages, and a look
     // at 21 heads.
     assert!(many.pages <= few.pages * 3 && many.pages < 20_000, "{few:?} became {many:?}");
+}
+
+/// Entries of a tenant's list, and that many of another's.
+async fn list(queue: &Queue, entries: i64) {
+    sqlx::query(
+        "insert into postrider.suppression(tenant_id, address, reason, source)
+         select t, 'u' || n || '@d' || n % 100 || '.example', 'asked', 'import'
+         from generate_series(1, $1) n, unnest(array[1, 2]) t on conflict do nothing",
+    )
+    .bind(entries)
+    .execute(&queue.owner)
+    .await
+    .expect("a list");
+    sqlx::query("vacuum analyze postrider.suppression")
+        .execute(&queue.owner)
+        .await
+        .expect("vacuum");
+}
+
+/// A check of 1,000 recipients, one in ten of them listed.
+fn check(queue: &Queue) -> String {
+    let forms: Vec<String> = (0..1_000)
+        .map(|n| format!("'{}{n}@d{}.example'", if n % 10 == 0 { "u" } else { "free" }, n % 100))
+        .chain((0..100).map(|n| format!("'@d{n}.example'")))
+        .collect();
+    plain(include_str!("../src/queue/sql/suppressed.sql"))
+        .replace("$1", &format!("array_fill(1::bigint, array[{}])", forms.len()))
+        .replace("$2", &format!("array_fill({}, array[{}])", queue.free, forms.len()))
+        .replace("$3", &format!("array[{}]", forms.join(",")))
+}
+
+#[tokio::test]
+async fn a_check_of_suppressions_reads_the_index_alone_however_long_the_list_is() {
+    let queue = Queue::new().await;
+    list(&queue, 20_000).await;
+    let statement = check(&queue);
+    let few = queue.cost(&statement).await;
+    list(&queue, 200_000).await;
+    let many = queue.cost(&statement).await;
+    // Two looks for each text, of the depth of the index.
+    assert!(many.pages <= few.pages * 2, "{few:?} became {many:?}");
+
+    let explained = format!("explain (analyze, format json) {statement}");
+    let plan: Value = sqlx::query(sqlx::AssertSqlSafe(explained))
+        .fetch_one(&queue.worker)
+        .await
+        .expect("explain")
+        .get(0);
+    let mut nodes = vec![&plan[0]["Plan"]];
+    let mut found = 0;
+    while let Some(node) = nodes.pop() {
+        if node["Relation Name"] == "suppression" {
+            assert_eq!(node["Node Type"], "Index Only Scan", "{plan:#}");
+            found += 1;
+        }
+        nodes.extend(node["Plans"].as_array().into_iter().flatten());
+    }
+    assert!(found >= 1, "{plan:#}");
+
+    // The same inside of a submission, as the API's role.
+    let scans = "select coalesce(sum(seq_scan), 0)::bigint from pg_stat_xact_user_tables
+                 where schemaname = 'postrider' and relname = 'suppression'";
+    let mut tx = queue.owner.begin().await.expect("begin");
+    sqlx::query("select set_config('role', 'postrider_api', true), set_config('postrider.tenant', '1', true)")
+        .execute(&mut *tx)
+        .await
+        .expect("act");
+    let to: Vec<String> = (0..1_000)
+        .map(|n| format!("{}{n}@d{}.example", if n % 10 == 0 { "U" } else { "free" }, n % 100))
+        .collect();
+    let probes = Probes::new(&Keeper::default(), &to);
+    for _ in 0..7 {
+        let held: Vec<i32> =
+            sqlx::query_scalar("select postrider.held_recipients(1, 'bulk', $1, $2, $3)")
+                .bind(&to)
+                .bind(&probes.of)
+                .bind(&probes.forms)
+                .fetch_one(&mut *tx)
+                .await
+                .expect("check");
+        assert_eq!(held.len(), 99, "u0 is not on the list");
+    }
+    assert_eq!(sqlx::query_scalar::<_, i64>(scans).fetch_one(&mut *tx).await.expect("ask"), 0);
 }

@@ -23,6 +23,7 @@ mod sink;
 mod soak;
 mod stand;
 mod store_size;
+mod suppressions;
 mod table;
 mod times;
 mod together;
@@ -68,6 +69,8 @@ enum What {
     Destinations(destinations::Args),
     /// Submission over HTTP and delivery at the same time.
     Together(together::Args),
+    /// A long list of suppressions: checks of a batch, and a file that comes in.
+    Suppressions(suppressions::Args),
     /// Postfix's queue to the same sink, for comparison (as root).
     Postfix(postfix::Args),
 }
@@ -105,6 +108,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Far(args) => far::run(&stand, &args).await,
         What::Destinations(args) => destinations::run(&stand, &args).await,
         What::Together(args) => together::run(&stand, &args).await,
+        What::Suppressions(args) => suppressions::run(&stand, &args).await,
         What::Postfix(args) => postfix::run(stand.folder(), &args).await,
     }
 }

@@ -13,6 +13,7 @@ use postrider::queue::Generation;
 use postrider::queue::claim::{Want, claim};
 use postrider::queue::session::Session;
 use postrider::queue::settle::{Ending, Settlement, settle};
+use postrider::tenant::suppression::Keeper;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
@@ -58,7 +59,9 @@ impl Replica {
             .iter()
             .map(|lane| Want { lane: *lane, after: self.after.get(lane).copied(), take: per_lane })
             .collect();
-        let claimed = claim(&self.pool, self.session.id(), self.generation, &wants).await?;
+        let claimed =
+            claim(&self.pool, &Keeper::default(), self.session.id(), self.generation, &wants)
+                .await?;
         for (lane, latest) in claimed.latest {
             self.after.insert(lane, latest - LOOK_BACK);
         }

@@ -169,7 +169,7 @@ impl Database {
     pub(crate) async fn tenant(&self, name: &str) -> anyhow::Result<TenantScope> {
         store::create(&self.pool, name, 100, TimeZone::default()).await?;
         let scope = store::scope(&self.pool, name).await?;
-        let sealer = Sealer::new(&Secrets { key: Some(Secret::new(KEY)) })?;
+        let sealer = Sealer::new(&Secrets { key: Some(Secret::new(KEY)), ..Secrets::default() })?;
         domain::add(&self.pool, scope, &sealer, &format!("{name}.example"), "bench", &[]).await?;
         Ok(scope)
     }

@@ -20,8 +20,9 @@ use crate::queue::enqueue::Enqueue;
 use crate::queue::lookup::Lookup;
 use crate::queue::wake::Waker;
 use crate::tenant::auth::{Caller, authenticate};
+use crate::tenant::isolation::TenantScope;
 use crate::tenant::key::ApiKey;
-use crate::tenant::suppression::{Change, unsubscribe};
+use crate::tenant::suppression::{Change, Keeper, KeyError, List, Whose, unsubscribe};
 
 /// Keys whose cell is remembered, by prefix.
 const REMEMBERED: usize = 10_000;
@@ -50,6 +51,8 @@ pub struct ApiCell {
     pub waker: Waker,
     /// Whether it answers.
     pub readiness: Readiness,
+    /// How lists of suppressions name people.
+    keeper: Keeper,
     /// Its database was asked whether it is this cell, and is.
     verified: AtomicBool,
     /// Since when it does not answer; only kept beside other cells.
@@ -66,19 +69,25 @@ pub struct Cells {
 
 impl ApiCell {
     /// Call it inside the runtime: a task wakes the daemons.
-    pub fn new(cell: &cell::Cell) -> Self {
+    pub fn new(cell: &cell::Cell, keeper: &Keeper) -> Self {
         let pool = &cell.pool;
         Self {
             name: Arc::clone(&cell.name),
             number: cell.number,
-            enqueue: Enqueue::new(pool.clone()),
+            enqueue: Enqueue::with_list(pool.clone(), keeper.clone()),
             lookup: Lookup::new(pool.clone()),
             waker: Waker::spawn(pool.clone()),
             readiness: Readiness::new(pool.clone()),
+            keeper: keeper.clone(),
             verified: AtomicBool::new(false),
             silent_since: Mutex::new(None),
             pool: pool.clone(),
         }
+    }
+
+    /// The list of a tenant that lives here.
+    pub fn list(&self, scope: TenantScope) -> List {
+        List { pool: self.pool.clone(), whose: Whose::Tenant(scope), keeper: self.keeper.clone() }
     }
 
     /// Asks the database, unless it has just failed to answer.
@@ -109,8 +118,13 @@ impl ApiCell {
             pool: self.pool.clone(),
         };
         match identity::verify(&cell).await {
-            Ok(()) => self.verified.store(true, Ordering::Relaxed),
+            Ok(()) => {}
             Err(IdentityError::Database(error)) => return Err(error),
+            Err(other) => return Err(sqlx::Error::Protocol(other.to_string())),
+        }
+        match self.keeper.prove(&self.pool).await {
+            Ok(()) => self.verified.store(true, Ordering::Relaxed),
+            Err(KeyError::Database(error)) => return Err(error),
             Err(other) => return Err(sqlx::Error::Protocol(other.to_string())),
         }
         Ok(())
@@ -157,7 +171,7 @@ impl Cells {
     pub async fn unsubscribe(&self, delivery: DeliveryId) -> Result<Option<Change>, sqlx::Error> {
         let mut trouble = None;
         for cell in self.in_order(Some(delivery.minted_in())) {
-            match self.ask(&cell, unsubscribe(&cell.pool, delivery)).await {
+            match self.ask(&cell, unsubscribe(&cell.pool, &cell.keeper, delivery)).await {
                 Ok(Some(change)) => return Ok(Some(change)),
                 Ok(None) => {}
                 // A cell that its tenant has left may still have the row, and says so.

@@ -22,6 +22,9 @@ pub mod router;
 pub mod serve;
 pub mod stream;
 pub mod submission;
+pub mod suppression_body;
+pub mod suppression_file;
+pub mod suppressions;
 pub mod timekeeper;
 pub mod unsubscribe;
 pub mod webhook_body;
@@ -42,7 +45,8 @@ use self::webhooks::Hooks;
 use crate::cell::Cell;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
-use crate::message::unsubscribe::TokenKey;
+use crate::message::unsubscribe::TokenKeys;
+use crate::tenant::suppression::Keeper;
 
 pub use self::router::router;
 pub use self::serve::serve;
@@ -55,7 +59,7 @@ pub struct Api {
     authenticator: Authenticator,
     limits: Arc<Limits>,
     budget: Budget,
-    unsubscribe: Option<TokenKey>,
+    unsubscribe: Option<TokenKeys>,
     hooks: Option<Hooks>,
     clock: Clock,
 }
@@ -79,17 +83,18 @@ impl Api {
         clock: Clock,
     ) -> Arc<Self> {
         let now = Arc::clone(&settings.borrow());
-        let cells = Arc::new(Cells::new(cells.iter().map(ApiCell::new).collect()));
+        let keeper = Keeper::new(&now.suppression);
+        let cells =
+            Arc::new(Cells::new(cells.iter().map(|cell| ApiCell::new(cell, &keeper)).collect()));
         let limits = Arc::new(Limits::new(&now.api));
         limits.sweep_in_background();
-        let key = now.secrets.key_bytes();
         Arc::new(Self {
             settings,
             authenticator: Authenticator::new(Arc::clone(&cells), Arc::clone(&limits)),
             cells,
             limits,
             budget: Budget::new(now.api.max_body_bytes),
-            unsubscribe: key.map(|key| TokenKey::derive(&key)),
+            unsubscribe: TokenKeys::new(&now.secrets),
             hooks: Hooks::new(&now),
             clock,
         })

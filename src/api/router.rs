@@ -13,8 +13,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
 use super::{
-    Api, access, events, health, lookup, message, openapi, recipients, stream, unsubscribe,
-    webhooks as hooks, why,
+    Api, access, events, health, lookup, message, openapi, recipients, stream, suppression_file,
+    suppressions as list, unsubscribe, webhooks as hooks, why,
 };
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
@@ -39,6 +39,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/webhooks/{id}/rotate-secret", post(hooks::rotate))
         .route("/v1/webhooks/{id}/test", post(hooks::test))
         .route("/v1/webhooks/{id}/replay", post(hooks::replay))
+        .route("/v1/suppressions", get(list::page).post(list::add))
+        .route("/v1/suppressions/{address}", get(list::show).delete(list::remove))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
         .route("/v1/openapi.json", get(openapi::show))
         .route("/livez", get(health::live))
@@ -46,6 +48,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .layer(from_fn(deadline));
     Router::new()
         .route("/v1/messages/{id}/recipients", post(recipients::append))
+        .route("/v1/suppressions/import", post(suppression_file::import))
         .merge(timed)
         .fallback(async || Problem::not_found("path"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

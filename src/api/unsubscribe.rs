@@ -1,11 +1,13 @@
 //! `/u/{token}`: the link in List-Unsubscribe and at the foot of a mail (RFC 8058).
 //!
-//! GET changes nothing, because mail filters follow links; it shows a button. POST
-//! acts, from the button or from the recipient's mail program, as often as it is
-//! sent. The token says who and from whom; nobody logs in.
+//! GET and HEAD change nothing, because mail filters follow links; GET shows a button. POST acts
+//! if it says `List-Unsubscribe=One-Click`, as the button and mail programs do, as often as it is
+//! sent: a filter that posts to whatever it finds changes nothing either. The token says who,
+//! from whom and from which stream; nobody logs in.
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -19,10 +21,11 @@ use crate::domain::ids::DeliveryId;
 use crate::tenant::suppression::Change;
 
 /// The page loads nothing, runs nothing, and posts only to itself.
-const POLICY: [(HeaderName, HeaderValue); 4] = [
+const POLICY: [(HeaderName, HeaderValue); 5] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex, nofollow")),
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -31,41 +34,71 @@ const POLICY: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
+/// Most bytes of a form that are read: the field that matters comes in some dozens.
+const MAX_FORM: usize = 4 << 10;
+
+const BUTTON: &str = "<p>Do you want no further mail of this kind from this sender?</p>\
+    <form method=\"post\"><button name=\"List-Unsubscribe\" value=\"One-Click\">\
+    Unsubscribe</button></form>";
+
 /// `GET /u/{token}`
 pub async fn ask(State(api): State<Arc<Api>>, Path(text): Path<String>) -> Response {
     if read(&api, &text).is_none() {
         return invalid();
     }
-    page(
-        StatusCode::OK,
-        "Unsubscribe",
-        "<p>Do you want no further mail from this sender?</p>\
-         <form method=\"post\"><button name=\"List-Unsubscribe\" value=\"One-Click\">\
-         Unsubscribe</button></form>",
-    )
+    count("asked");
+    page(StatusCode::OK, "Unsubscribe", BUTTON)
 }
 
 /// `POST /u/{token}`
 pub async fn act(
     State(api): State<Arc<Api>>,
     Path(text): Path<String>,
+    body: Body,
 ) -> Result<Response, Problem> {
     let Some(delivery) = read(&api, &text) else { return Ok(invalid()) };
+    if !is_one_click(body).await {
+        count("unasked");
+        return Ok(page(StatusCode::BAD_REQUEST, "Unsubscribe", BUTTON));
+    }
     match api.cells.unsubscribe(delivery).await? {
-        None => return Ok(invalid()),
-        Some(Change::None) => {}
-        Some(Change::Made) => tracing::info!(%delivery, "the recipient unsubscribed"),
+        None => {
+            count("unknown");
+            return Ok(invalid());
+        }
+        Some(Change::None) => count("repeated"),
+        Some(Change::Made) => {
+            count("made");
+            tracing::info!(%delivery, "the recipient unsubscribed");
+        }
     }
     Ok(page(
         StatusCode::OK,
         "Unsubscribed",
-        "<p>You will get no further mail from this sender.</p>",
+        "<p>You will get no further mail of this kind from this sender.</p>",
     ))
 }
 
-/// The delivery, if this installation made the token.
+/// The delivery, if this installation made the token. What it did not make is counted by what is
+/// wrong with it.
 fn read(api: &Api, text: &str) -> Option<DeliveryId> {
-    api.unsubscribe.as_ref()?.read(text).ok()
+    let Some(keys) = &api.unsubscribe else {
+        count("no_key");
+        return None;
+    };
+    keys.read(text).inspect_err(|fault| count(fault.as_str())).ok()
+}
+
+/// Whether a form says what RFC 8058 3.2 asks for, in either of the two ways that it allows.
+async fn is_one_click(body: Body) -> bool {
+    let Ok(form) = axum::body::to_bytes(body, MAX_FORM).await else { return false };
+    let has = |text: &[u8]| memchr::memmem::find(&form, text).is_some();
+    has(b"List-Unsubscribe=One-Click")
+        || (has(b"name=\"List-Unsubscribe\"") && has(b"\r\n\r\nOne-Click"))
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("postrider_unsubscribe_requests_total", "outcome" => outcome).increment(1);
 }
 
 fn invalid() -> Response {

@@ -12,6 +12,7 @@ use postrider::config::Settings;
 use postrider::domain::clock::Clock;
 use postrider::telemetry;
 use postrider::telemetry::pages::Pages;
+use postrider::tenant::suppression::{KeyError, Keeper};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -106,6 +107,12 @@ async fn cells(settings: &Settings) -> anyhow::Result<Vec<Cell>> {
             Err(Unfit::Away(error)) if several => {
                 tracing::warn!(cell = &*cell.name, %error, "does not answer yet");
             }
+            Err(error) => return Err(error).with_context(|| format!("cell {}", cell.name)),
+        }
+        match Keeper::new(&settings.suppression).prove(&cell.pool).await {
+            Ok(()) => {}
+            // It is asked again when the cell answers.
+            Err(KeyError::Database(_)) if several => {}
             Err(error) => return Err(error).with_context(|| format!("cell {}", cell.name)),
         }
     }

@@ -49,6 +49,11 @@ impl Answer {
         Ok(Self { words: words.into(), facts, verdict: Verdict::Fine })
     }
 
+    /// A command that has written what it had to say itself.
+    pub const fn silent() -> Self {
+        Self { words: String::new(), facts: Value::Null, verdict: Verdict::Fine }
+    }
+
     /// The same, for something that is wrong.
     #[must_use]
     pub fn with_verdict(self, verdict: Verdict) -> Self {
@@ -62,6 +67,9 @@ impl Answer {
 
     /// Shows it on standard output.
     pub fn show(&self, format: Format) {
+        if self.words.is_empty() && self.facts.is_null() {
+            return;
+        }
         let text = match format {
             Format::Words => printable(&self.words),
             Format::Json => format!("{:#}", self.facts),

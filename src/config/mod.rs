@@ -19,11 +19,11 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
-    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
-    NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
-    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source,
-    Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
-    TlsReport, WarmUp, Webhook, Worker,
+    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, LinkKey, Log, LogFormat,
+    MailboxProviderRule, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours,
+    QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets,
+    Service, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule,
+    ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -71,6 +71,8 @@ pub struct Settings {
     pub feedback: Feedback,
     /// `[inbound]`
     pub inbound: Inbound,
+    /// `[suppression]`
+    pub suppression: Suppression,
     /// `[scale]`
     pub scale: Scale,
     /// `[webhook]`
@@ -112,6 +114,7 @@ impl Default for Settings {
             api: Api::default(),
             feedback: Feedback::default(),
             inbound: Inbound::default(),
+            suppression: Suppression::default(),
             scale: Scale::default(),
             webhook: Webhook::default(),
             telemetry: Telemetry::default(),

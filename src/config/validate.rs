@@ -11,7 +11,7 @@ use super::word::{NAME, is_name};
 use super::{
     Adaptive, Alarm, Api, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue,
     Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
-    Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
+    Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -20,6 +20,8 @@ use crate::domain::ids::MailboxProvider;
 pub(super) struct Outside {
     pub(super) database_password: Option<Secret>,
     pub(super) key: Option<Secret>,
+    pub(super) link_keys: Option<Secret>,
+    pub(super) suppression_key: Option<Secret>,
 }
 
 /// Reads all sections and checks them. What is wrong goes to `notes`; the value
@@ -55,11 +57,12 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         api: Api::read(root.section("api")),
         feedback: Feedback::read(root.section("feedback")),
         inbound: Inbound::read(root.section("inbound")),
+        suppression: Suppression::read(root.section("suppression"), outside.suppression_key),
         scale: Scale::read(root.section("scale")),
         webhook: Webhook::read(root.section("webhook")),
         telemetry: Telemetry::read(root.section("telemetry")),
         log: Log::read(root.section("log")),
-        secrets: Secrets::read(root.section("secrets"), outside.key),
+        secrets: Secrets::read(root.section("secrets"), outside.key, outside.link_keys),
         alarm: root.optional_section("alarm").and_then(Alarm::read),
     };
     root.end();

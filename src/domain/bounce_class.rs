@@ -80,6 +80,12 @@ impl Class {
         }
     }
 
+    /// Whether a final refusal of this class says that the mailbox cannot take mail for now. Such
+    /// failures add up to a suppression; others, policy, reputation and content above all, do not.
+    pub const fn is_soft_of_mailbox(self) -> bool {
+        matches!(self, Self::MailboxFull | Self::MailboxDisabled | Self::Transient)
+    }
+
     /// Whether a final refusal of this class says that no mail will ever reach the recipient.
     /// Policy, blocks and content never do.
     pub const fn can_be_hard(self) -> bool {
@@ -117,5 +123,10 @@ mod tests {
             assert!(!class.can_be_hard(), "{}", class.as_str());
         }
         assert!(Class::AddressBad.can_be_hard() && Class::DomainBad.can_be_hard());
+        for class in [Class::Policy, Class::Content, Class::Throttled, Class::Quota, Class::Unknown]
+        {
+            assert!(!class.is_soft_of_mailbox(), "{}", class.as_str());
+        }
+        assert!(Class::MailboxFull.is_soft_of_mailbox() && Class::Transient.is_soft_of_mailbox());
     }
 }

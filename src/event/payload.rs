@@ -87,18 +87,20 @@ impl Event {
         let detail: Option<String> = row.try_get("detail")?;
         let detail: Map<String, Value> =
             detail.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let attempt: Option<i16> = row.try_get("attempt")?;
         let data = Data {
             message_id: row.try_get::<Option<i64>, _>("message_id")?.map(MessageId::new),
             delivery_id: delivery,
             stream: row.try_get("stream")?,
             to: row.try_get("recipient")?,
-            attempt: row.try_get("attempt")?,
+            attempt,
             code: row.try_get("code")?,
             in_doubt: row.try_get("in_doubt")?,
             next_at: row.try_get("next_at")?,
-            more: match delivery {
-                Some(_) => only(detail, &TOLD),
-                None => detail,
+            // Without an attempt it is about an entry of the list, or a message.
+            more: match (delivery, attempt) {
+                (Some(_), Some(_)) => only(detail, &TOLD),
+                _ => detail,
             },
         };
         let id = EventId::new(number);

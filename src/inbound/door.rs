@@ -51,6 +51,8 @@ impl Destination {
 pub enum Refused {
     /// No address of ours.
     Unknown,
+    /// Of the form of ours, but not made here, or changed on the way.
+    Forged,
     /// One of ours that is no longer honoured.
     TooOld,
 }
@@ -60,6 +62,7 @@ impl Refused {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
+            Self::Forged => "forged",
             Self::TooOld => "too_old",
         }
     }
@@ -67,7 +70,7 @@ impl Refused {
     /// The reply.
     pub(super) const fn reply(self) -> &'static [u8] {
         match self {
-            Self::Unknown => b"550 5.1.1 no such address here\r\n",
+            Self::Unknown | Self::Forged => b"550 5.1.1 no such address here\r\n",
             Self::TooOld => b"550 5.1.6 this address is no longer in use\r\n",
         }
     }
@@ -96,7 +99,8 @@ impl Door {
         match self.key.read(local, self.clock.unix_seconds(), self.honour) {
             Ok((Purpose::Return, delivery)) => Ok(Destination::Return(delivery)),
             Ok((Purpose::Unsubscribe, delivery)) => Ok(Destination::Unsubscribe(delivery)),
-            Err(NotOurs::Forged) => Err(Refused::Unknown),
+            Err(NotOurs::Unlike) => Err(Refused::Unknown),
+            Err(NotOurs::Forged) => Err(Refused::Forged),
             Err(NotOurs::TooOld) => Err(Refused::TooOld),
         }
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::domain::bounce_class::{Class, Hardness};
 use crate::domain::ids::DeliveryId;
 use crate::feedback;
-use crate::feedback::report::{Finding, Kind, Original, Report};
+use crate::feedback::report::{Action, Finding, Kind, Original, Report};
 use crate::inbound::door::Door;
 use crate::inbound::store::{Done, Taken};
 
@@ -22,6 +22,8 @@ pub(super) struct Effect {
     pub(super) original: Option<String>,
     /// Why the recipient is not written to any more.
     pub(super) suppress: Option<&'static str>,
+    /// Class of a failure of the mailbox that counts towards that.
+    pub(super) soft: Option<&'static str>,
     /// Somebody on the receiving side had the mail.
     pub(super) proves_acceptance: bool,
 }
@@ -156,6 +158,10 @@ fn effect(report: i64, delivery: DeliveryId, proof: Proof, n: usize, finding: &F
         recipient: finding.recipient.clone(),
         original: finding.original_recipient.clone(),
         suppress: suppress.filter(|_| proof == Proof::Signed),
+        soft: Some(finding.class)
+            .filter(|_| finding.action == Action::Failed && proof == Proof::Signed)
+            .filter(|class| suppress.is_none() && class.is_soft_of_mailbox())
+            .map(Class::as_str),
         proves_acceptance: proof == Proof::Signed,
     }
 }
@@ -170,6 +176,7 @@ fn unsubscribed(report: i64, delivery: DeliveryId) -> Effect {
         recipient: None,
         original: None,
         suppress: Some("unsubscribed"),
+        soft: None,
         proves_acceptance: true,
     }
 }

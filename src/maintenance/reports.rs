@@ -7,6 +7,7 @@
 //! path proves that it is about a mail of ours can suppress, and only the very recipient that
 //! this mail went to.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::inbound::door::Door;
 use crate::inbound::store::{self, Done, Taken};
 use crate::queue::deadline;
 use crate::queue::doubt::{self, Doubts, Grounds, Resolution};
+use crate::tenant::suppression::Keeper;
 
 /// Reports taken at once.
 const BATCH: i64 = 64;
@@ -42,6 +44,7 @@ pub struct Reports {
     cell: Cell,
     others: Vec<Cell>,
     settings: watch::Receiver<Arc<Settings>>,
+    keeper: Keeper,
     full: Arc<AtomicBool>,
 }
 
@@ -61,7 +64,8 @@ impl Reports {
         settings: watch::Receiver<Arc<Settings>>,
         full: Arc<AtomicBool>,
     ) -> Self {
-        Self { cell, others, settings, full }
+        let keeper = Keeper::new(&settings.borrow().suppression);
+        Self { cell, others, settings, keeper, full }
     }
 
     /// Works until `stop`.
@@ -112,7 +116,7 @@ impl Reports {
         let open = store::lock(&mut transaction, &ids).await?;
         let open: Vec<&Read> = reads.iter().filter(|one| open.contains(&one.report)).collect();
         let effects: Vec<&Effect> = open.iter().flat_map(|one| &one.effects).collect();
-        let applied = apply(&mut transaction, &effects).await?;
+        let applied = apply(&mut transaction, &self.keeper, &effects).await?;
         let mut elsewhere = Vec::new();
         let mut done = Vec::new();
         for one in open {
@@ -142,7 +146,7 @@ impl Reports {
         let mut suppressed = Vec::new();
         for cell in &self.others {
             let mut transaction = cell.pool.begin().await?;
-            let applied = apply(&mut transaction, &effects).await?;
+            let applied = apply(&mut transaction, &self.keeper, &effects).await?;
             transaction.commit().await?;
             if applied.iter().any(|one| one.here) {
                 suppressed = applied.iter().map(|one| one.suppressed).collect();
@@ -189,10 +193,15 @@ async fn understand(taken: Vec<Taken>, door: Option<Door>) -> Vec<Read> {
 }
 
 /// Writes evidence and suppressions, and ends doubts.
-async fn apply(conn: &mut PgConnection, effects: &[&Effect]) -> Result<Vec<Applied>, sqlx::Error> {
+async fn apply(
+    conn: &mut PgConnection,
+    keeper: &Keeper,
+    effects: &[&Effect],
+) -> Result<Vec<Applied>, sqlx::Error> {
     if effects.is_empty() {
         return Ok(Vec::new());
     }
+    let listed = listed(conn, keeper, effects).await?;
     let rows = sqlx::query(include_str!("sql/apply_reports.sql"))
         .bind(effects.iter().map(|one| one.report).collect::<Vec<_>>())
         .bind(effects.iter().map(|one| one.delivery.get()).collect::<Vec<_>>())
@@ -201,6 +210,8 @@ async fn apply(conn: &mut PgConnection, effects: &[&Effect]) -> Result<Vec<Appli
         .bind(effects.iter().map(|one| one.recipient.as_deref()).collect::<Vec<_>>())
         .bind(effects.iter().map(|one| one.original.as_deref()).collect::<Vec<_>>())
         .bind(effects.iter().map(|one| one.suppress).collect::<Vec<_>>())
+        .bind(effects.iter().map(|one| listed.get(&one.delivery.get())).collect::<Vec<_>>())
+        .bind(effects.iter().map(|one| one.soft).collect::<Vec<_>>())
         .fetch_all(&mut *conn)
         .await?;
     let proof: Vec<DeliveryId> =
@@ -220,6 +231,20 @@ async fn apply(conn: &mut PgConnection, effects: &[&Effect]) -> Result<Vec<Appli
             })
         })
         .collect()
+}
+
+/// Under which text the list would have the recipient of each delivery that is here.
+async fn listed(
+    conn: &mut PgConnection,
+    keeper: &Keeper,
+    effects: &[&Effect],
+) -> Result<HashMap<i64, String>, sqlx::Error> {
+    let recipients: Vec<(i64, String)> =
+        sqlx::query_as("select job_id, recipient from postrider.job where job_id = any ($1)")
+            .bind(effects.iter().map(|one| one.delivery.get()).collect::<Vec<_>>())
+            .fetch_all(conn)
+            .await?;
+    Ok(recipients.into_iter().map(|(job, to)| (job, keeper.recipient(&to))).collect())
 }
 
 fn count(done: &[Done], reads: &[Read]) {

@@ -166,6 +166,9 @@ impl Ticks {
                     upkeep::roll_partitions(&self.pool, queue.retention, queue.history_retention)
                         .await;
                 while upkeep::prune(&self.pool, PRUNE_ROWS).await? >= PRUNE_ROWS as u64 {}
+                while upkeep::expire_suppressions(&self.pool, PRUNE_ROWS as i32).await?
+                    >= PRUNE_ROWS as u64
+                {}
                 upkeep::forget_sessions(&self.pool).await?;
                 let (events_made, events_dropped) = days::roll(&self.pool, kept).await?;
                 let (made, dropped) = rolled?;

@@ -34,6 +34,9 @@ pub struct ReturnKey(hmac::Key);
 /// A local part that is none of ours, or too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotOurs {
+    /// Not of the form of ours.
+    #[error("this is no address of ours")]
+    Unlike,
     /// Not made here, or changed on the way.
     #[error("this is not an address of ours, or it was changed on the way")]
     Forged,
@@ -103,14 +106,14 @@ impl ReturnKey {
         honoured: Duration,
     ) -> Result<(Purpose, DeliveryId), NotOurs> {
         let text = local_part.as_bytes();
-        let (&letter, rest) = text.split_first().ok_or(NotOurs::Forged)?;
+        let (&letter, rest) = text.split_first().ok_or(NotOurs::Unlike)?;
         let purpose = [Purpose::Return, Purpose::Unsubscribe]
             .into_iter()
             .find(|purpose| purpose.letter() == letter.to_ascii_lowercase())
-            .ok_or(NotOurs::Forged)?;
-        let bytes = decode(rest).ok_or(NotOurs::Forged)?;
+            .ok_or(NotOurs::Unlike)?;
+        let bytes = decode(rest).ok_or(NotOurs::Unlike)?;
         let (id, tag) = bytes.split_at(ID_LEN);
-        let id: [u8; ID_LEN] = id.try_into().map_err(|_| NotOurs::Forged)?;
+        let id: [u8; ID_LEN] = id.try_into().map_err(|_| NotOurs::Unlike)?;
         let delivery = DeliveryId::new(i64::from_be_bytes(id));
         if !bool::from(self.tag(purpose, delivery).as_slice().ct_eq(tag)) {
             return Err(NotOurs::Forged);

@@ -8,8 +8,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
 use super::job::{Bar, Job};
-use super::{Generation, PerGeneration, doubt};
+use super::{Generation, PerGeneration, doubt, screening};
 use crate::domain::ids::{DeliveryId, Hold, LaneId, MessageId, SessionId, TenantId};
+use crate::tenant::suppression::Keeper;
 
 static CLAIM: LazyLock<PerGeneration> =
     LazyLock::new(|| PerGeneration::new(include_str!("sql/claim.sql")));
@@ -35,9 +36,12 @@ pub struct Claimed {
     pub latest: Vec<(LaneId, DateTime<Utc>)>,
 }
 
-/// Claims from one generation for `session`; each job says where its lease is. A fenced session gets nothing.
+/// Claims from one generation for `session`; each job says where its lease is, and whether its
+/// recipient is suppressed by the list as `keeper` knows it. A fenced session gets nothing. After
+/// an error there may be leases that nobody knows of.
 pub async fn claim(
     pool: &PgPool,
+    keeper: &Keeper,
     session: SessionId,
     generation: Generation,
     wants: &[Want],
@@ -73,8 +77,6 @@ pub async fn claim(
             Some(Bar::Cancelled)
         } else if row.try_get("expired")? {
             Some(Bar::Expired)
-        } else if row.try_get("suppressed")? {
-            Some(Bar::Suppressed)
         } else {
             None
         };
@@ -89,11 +91,13 @@ pub async fn claim(
             attempt: u16::try_from(row.try_get::<i32, _>("attempt")?).unwrap_or(u16::MAX),
             suspect: row.try_get("suspect")?,
             bar,
+            listed: keeper.recipient(row.try_get("recipient")?),
             recipient: row.try_get("recipient")?,
             payload: row.try_get("payload")?,
             waited: Duration::from_secs_f64(waited.max(0.0)),
             claimed_at,
         });
     }
+    screening::bar_suppressed(pool, keeper, &mut claimed.jobs).await?;
     Ok(claimed)
 }

@@ -14,6 +14,7 @@ use sqlx::{PgPool, Row};
 
 use crate::domain::ids::MessageId;
 use crate::tenant::isolation::TenantScope;
+use crate::tenant::suppression::{Keeper, Probes};
 
 /// Tries of a statement that the database itself asks to repeat.
 const TRIES: u32 = 3;
@@ -159,12 +160,19 @@ pub enum EnqueueError {
 #[derive(Debug, Clone)]
 pub struct Enqueue {
     pool: PgPool,
+    keeper: Keeper,
 }
 
 impl Enqueue {
-    /// `pool` acts as the API's role (or as one that may do more).
+    /// `pool` acts as the API's role (or as one that may do more). Knows the list of suppressions
+    /// in the clear only.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self::with_list(pool, Keeper::default())
+    }
+
+    /// The same with the list of suppressions as `keeper` knows it.
+    pub fn with_list(pool: PgPool, keeper: Keeper) -> Self {
+        Self { pool, keeper }
     }
 
     /// Stores a message with its first recipients.
@@ -174,6 +182,7 @@ impl Enqueue {
         submission: &Submission,
     ) -> Result<Submitted, EnqueueError> {
         let guard = submission.idempotency.as_ref();
+        let probes = Probes::new(&self.keeper, &submission.recipients.addresses);
         let row = repeat(|| {
             sqlx::query(include_str!("sql/submit.sql"))
                 .bind(scope.tenant().get())
@@ -187,6 +196,8 @@ impl Enqueue {
                 .bind(guard.map(|guard| guard.key.as_slice()))
                 .bind(guard.map(|guard| guard.body.as_slice()))
                 .bind(guard.map(|guard| guard.given.as_str()))
+                .bind(&probes.of)
+                .bind(&probes.forms)
                 .fetch_one(&self.pool)
         })
         .await?;
@@ -233,6 +244,7 @@ impl Enqueue {
         message: MessageId,
         chunk: &Chunk,
     ) -> Result<Appended, EnqueueError> {
+        let probes = Probes::new(&self.keeper, &chunk.recipients.addresses);
         let row = repeat(|| {
             sqlx::query(include_str!("sql/append.sql"))
                 .bind(scope.tenant().get())
@@ -242,6 +254,8 @@ impl Enqueue {
                 .bind(chunk.upload.as_ref().map(Digest::as_slice))
                 .bind(chunk.number)
                 .bind(chunk.digest.as_slice())
+                .bind(&probes.of)
+                .bind(&probes.forms)
                 .fetch_one(&self.pool)
         })
         .await

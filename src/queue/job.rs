@@ -29,6 +29,8 @@ pub struct Job {
     pub bar: Option<Bar>,
     /// Envelope recipient.
     pub recipient: String,
+    /// Under which text the list of suppressions would have the recipient.
+    pub listed: String,
     /// Personal part (JSON), if there is one.
     pub payload: Option<String>,
     /// How long it had been ready when it was claimed.

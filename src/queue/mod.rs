@@ -39,6 +39,7 @@ pub mod lookup;
 pub mod migrate;
 pub mod recall;
 pub mod retry;
+pub mod screening;
 pub mod selector;
 pub mod session;
 pub mod settle;

@@ -111,6 +111,7 @@ mod tests {
             suspect: false,
             bar: None,
             recipient: "a@example.org".into(),
+            listed: "a@example.org".into(),
             payload: None,
             waited: Duration::ZERO,
             claimed_at: Instant::now(),

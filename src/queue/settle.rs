@@ -11,7 +11,7 @@ use super::{Generation, PerGeneration};
 use crate::domain::ids::{DeliveryId, Hold, MessageId, SessionId};
 use crate::domain::outcome::{Learned, Outcome};
 use crate::domain::receipt::Trail;
-use crate::domain::verdict::{Cause, PeerReply};
+use crate::domain::verdict::{Cause, Class, PeerReply, Reach};
 
 static SETTLE: LazyLock<PerGeneration> =
     LazyLock::new(|| PerGeneration::new(include_str!("sql/settle.sql")));
@@ -31,6 +31,10 @@ pub struct Settlement {
     code: Option<i16>,
     detail: Option<String>,
     provider_id: Option<String>,
+    /// Under which text the list of suppressions has the recipient.
+    listed: String,
+    /// Class of a failure that counts towards a suppression.
+    soft: Option<&'static str>,
 }
 
 /// Everything that can be written, one variant per meaning.
@@ -202,6 +206,8 @@ impl Settlement {
             ending,
             code: detail.code,
             provider_id: trail.provider_id.as_deref().map(ToOwned::to_owned),
+            listed: job.listed.clone(),
+            soft: soft_failure(ending, outcome),
             detail: match ending {
                 Ending::Released { .. } => None,
                 _ => serde_json::to_string(&detail).ok(),
@@ -222,9 +228,24 @@ impl Settlement {
             ending,
             code: learned.code,
             provider_id: detail.get("provider_id").and_then(|id| id.as_str()).map(Into::into),
+            listed: job.listed.clone(),
+            soft: None,
             detail: serde_json::to_string(&detail).ok(),
         }
     }
+}
+
+/// The class of a failure that says that this mailbox cannot take mail for now: it was full, also
+/// where the mail is tried again; or it is switched off, or something that passes by itself ended
+/// the mail for good. Policy, reputation and content say nothing of the mailbox.
+fn soft_failure(ending: Ending, outcome: &Outcome) -> Option<&'static str> {
+    let Outcome::Refused(verdict) = outcome else { return None };
+    let counts = match ending {
+        Ending::Bounced { condemned: false } => verdict.class.is_soft_of_mailbox(),
+        Ending::Deferred { .. } => verdict.class == Class::MailboxFull,
+        _ => false,
+    };
+    (counts && verdict.reach == Reach::Recipient).then(|| verdict.class.as_str())
 }
 
 /// The evidence of an attempt, as stored in `attempt.detail` (JSON).
@@ -345,6 +366,8 @@ pub async fn settle(
         .bind(condemned)
         .bind(reasons)
         .bind(provider_ids)
+        .bind(batch.iter().map(|s| s.listed.as_str()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|s| s.soft).collect::<Vec<_>>())
         .fetch_all(pool)
         .await?;
     Ok(settled.into_iter().map(DeliveryId::new).collect())

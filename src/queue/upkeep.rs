@@ -291,6 +291,17 @@ pub async fn prune(pool: &PgPool, limit: i64) -> Result<u64, sqlx::Error> {
     count(sqlx::query_scalar(include_str!("sql/prune.sql")).bind(limit).fetch_one(pool).await)
 }
 
+/// Entries of lists that have run out, counts of failures that nothing followed, and imports that
+/// nobody finished: at most `limit` of each in one statement; how many were the more.
+pub async fn expire_suppressions(pool: &PgPool, limit: i32) -> Result<u64, sqlx::Error> {
+    count(
+        sqlx::query_scalar("select postrider.expire_suppressions($1)")
+            .bind(limit)
+            .fetch_one(pool)
+            .await,
+    )
+}
+
 /// The right to run `task` for the tick at `at`: given once per cluster.
 pub async fn may_fire(
     pool: &PgPool,
@@ -323,6 +334,14 @@ pub async fn publish_settings(pool: &PgPool, settings: &Settings) -> Result<(), 
                 .map(|stream| if stream.resend_in_doubt { "resend" } else { "hold" })
                 .collect::<Vec<_>>(),
         )
+        .execute(pool)
+        .await?;
+    let list = &settings.suppression;
+    sqlx::query(include_str!("sql/sync_suppression_policy.sql"))
+        .bind(i32::from(list.soft_failures))
+        .bind(list.soft_over.as_secs_f64())
+        .bind(list.soft_lasts.as_secs_f64())
+        .bind(list.soft_forget.as_secs_f64())
         .execute(pool)
         .await?;
     let providers = &settings.mailbox_providers;

@@ -385,6 +385,11 @@ pub const METRICS: &[Description] = &[
     ),
     // api
     counter(
+        "postrider_unsubscribe_requests_total",
+        &["outcome"],
+        "Requests to unsubscribing links: what they did, or what was wrong with the link.",
+    ),
+    counter(
         "postrider_api_requests_total",
         &["route", "status"],
         "Requests answered; route is the pattern, not the path.",

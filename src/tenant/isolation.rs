@@ -34,12 +34,8 @@ impl TenantScope {
             + Send
             + 'static,
     {
-        self.transaction(
-            pool,
-            "select set_config('postrider.tenant', $1, true), set_config('role', 'postrider_api', true)",
-            work,
-        )
-        .await
+        const ENTER: &str = "select set_config('postrider.tenant', $1, true), set_config('role', 'postrider_api', true)";
+        transaction(pool, ENTER, self.tenant.get().to_string(), work).await
     }
 
     /// The same for what only an operator may do (keys, domains, dead letters): the
@@ -52,29 +48,43 @@ impl TenantScope {
             + Send
             + 'static,
     {
-        self.transaction(pool, "select set_config('postrider.tenant', $1, true)", work).await
+        let tenant = self.tenant.get().to_string();
+        transaction(pool, "select set_config('postrider.tenant', $1, true)", tenant, work).await
     }
+}
 
-    async fn transaction<T, F>(
-        self,
-        pool: &PgPool,
-        enter: &'static str,
-        work: F,
-    ) -> Result<T, sqlx::Error>
-    where
-        T: Send + 'static,
-        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
-            + Send
-            + 'static,
-    {
-        let pool = pool.clone();
-        let transaction = tokio::spawn(async move {
-            let mut tx = pool.begin().await?;
-            sqlx::query(enter).bind(self.tenant.get().to_string()).execute(&mut *tx).await?;
-            let value = work(&mut tx).await?;
-            tx.commit().await?;
-            Ok(value)
-        });
-        transaction.await.map_err(|error| sqlx::Error::Protocol(error.to_string()))?
-    }
+/// The same for what is no single tenant's: the connection keeps its role and acts for nobody.
+/// Tenants' rows are seen only by roles that may see all.
+pub(super) async fn for_nobody<T, F>(pool: &PgPool, work: F) -> Result<T, sqlx::Error>
+where
+    T: Send + 'static,
+    F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
+        + Send
+        + 'static,
+{
+    let enter = "select set_config('postrider.tenant', $1, true)";
+    transaction(pool, enter, String::new(), work).await
+}
+
+async fn transaction<T, F>(
+    pool: &PgPool,
+    enter: &'static str,
+    tenant: String,
+    work: F,
+) -> Result<T, sqlx::Error>
+where
+    T: Send + 'static,
+    F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
+        + Send
+        + 'static,
+{
+    let pool = pool.clone();
+    let transaction = tokio::spawn(async move {
+        let mut tx = pool.begin().await?;
+        sqlx::query(enter).bind(tenant).execute(&mut *tx).await?;
+        let value = work(&mut tx).await?;
+        tx.commit().await?;
+        Ok(value)
+    });
+    transaction.await.map_err(|error| sqlx::Error::Protocol(error.to_string()))?
 }

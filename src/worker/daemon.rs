@@ -37,6 +37,7 @@ use crate::event::days;
 use crate::queue::session::{Beat, Session};
 use crate::queue::{deadline, upkeep, wake};
 use crate::telemetry::health::Part;
+use crate::tenant::suppression::Keeper;
 
 /// A running delivery side.
 pub struct Running {
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The installation's key.
     #[error("secrets: {0}")]
     Key(#[from] crate::tenant::seal::SealError),
+    /// The key of the list of suppressions.
+    #[error(transparent)]
+    List(#[from] crate::tenant::suppression::KeyError),
 }
 
 /// The cell that a delivery side works for.
@@ -101,6 +105,8 @@ impl Running {
         let pool = at.pool.clone();
         let settings = shared.applied.clone();
         let now = Arc::clone(&settings.borrow());
+        let keeper = Keeper::new(&now.suppression);
+        keeper.prove(&pool).await?;
         upkeep::publish_settings(&pool, &now).await?;
         upkeep::make_partitions(&pool).await?;
         days::roll(&pool, now.webhook.retention).await?;
@@ -205,6 +211,7 @@ impl Running {
             held,
             writing,
             pool: pool.clone(),
+            keeper,
             session: Arc::clone(&session),
             slots: Arc::clone(&slots),
             limiter,

@@ -35,6 +35,7 @@ use crate::queue::session::Session;
 use crate::queue::signal::Class;
 use crate::route::planner::Planner;
 use crate::telemetry::health::Part;
+use crate::tenant::suppression::Keeper;
 use crate::throttle::limiter::Limiter;
 
 /// How far behind the latest claimed `run_at` a lane is looked at again.
@@ -67,6 +68,8 @@ const TROUBLE_LONGEST: Duration = Duration::from_secs(5);
 pub struct Pump {
     /// Connections.
     pub pool: PgPool,
+    /// How the list of suppressions names people.
+    pub keeper: Keeper,
     /// This process's session.
     pub session: Arc<Session>,
     /// Room in this process.
@@ -279,7 +282,8 @@ impl Pump {
                 continue;
             }
             let asked_at = Instant::now();
-            let claimed = claim(&self.pool, self.session.id(), generation, &wants).await?;
+            let claimed =
+                claim(&self.pool, &self.keeper, self.session.id(), generation, &wants).await?;
             metrics::claimed(
                 asked_at.elapsed(),
                 wants.iter().map(|want| want.take as usize).sum(),

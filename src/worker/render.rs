@@ -26,7 +26,7 @@ use crate::message::letter::Letter;
 use crate::message::render::{RenderError, RenderInput, Renderer};
 use crate::message::return_path::{Purpose, ReturnKey};
 use crate::message::template::Compiled;
-use crate::message::unsubscribe::{TokenKey, link};
+use crate::message::unsubscribe::{TokenKeys, link};
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::{content, deadline};
@@ -62,7 +62,7 @@ pub struct Rendering {
     pool: PgPool,
     messages: Cache<MessageId, Arc<Prepared>, ByContent>,
     keys: DomainKeys,
-    tokens: Option<TokenKey>,
+    tokens: Option<TokenKeys>,
     return_key: Option<ReturnKey>,
     return_domains: ReturnDomains,
     terms: RwLock<Arc<Terms>>,
@@ -106,7 +106,7 @@ impl Rendering {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             messages: Cache::with_weighter(FIRST_ITEMS, cache, ByContent),
-            tokens: settings.secrets.key_bytes().map(|key| TokenKey::derive(&key)),
+            tokens: TokenKeys::new(&settings.secrets),
             return_key: settings.secrets.key_bytes().map(|key| ReturnKey::derive(&key)),
             return_domains: ReturnDomains::new(pool.clone()),
             keys: DomainKeys::new(pool.clone(), sealer),
@@ -151,7 +151,8 @@ impl Rendering {
             .tokens
             .as_ref()
             .filter(|_| bulk)
-            .map(|key| link(&terms.public_url, &key.token(job.id)));
+            .and_then(|keys| keys.token(job.id))
+            .map(|token| link(&terms.public_url, &token));
         let back = self.return_domain(job, &message.from, &terms).await?;
         let address = |purpose| {
             let (key, domain) = self.return_key.as_ref().zip(back.as_deref())?;

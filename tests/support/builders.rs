@@ -10,6 +10,7 @@ use postrider::queue::job::Job;
 use postrider::queue::lane;
 use postrider::queue::session::Session;
 use postrider::queue::upkeep;
+use postrider::tenant::suppression::Keeper;
 use sqlx::{PgPool, Row};
 
 /// A tenant with a sending domain `NAME.example`; its number.
@@ -78,7 +79,12 @@ pub async fn claim_all(worker: &PgPool, session: SessionId, take: u32) -> Vec<Jo
     let mut jobs = Vec::new();
     let live = upkeep::live_generations(worker).await.expect("generations");
     for generation in [Generation::PARKED].into_iter().chain(live) {
-        jobs.extend(claim(worker, session, generation, &wants).await.expect("claim").jobs);
+        jobs.extend(
+            claim(worker, &Keeper::default(), session, generation, &wants)
+                .await
+                .expect("claim")
+                .jobs,
+        );
     }
     jobs
 }

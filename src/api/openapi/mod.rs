@@ -6,6 +6,7 @@
 
 mod events;
 mod schemas;
+mod suppressions;
 
 use std::sync::LazyLock;
 
@@ -29,6 +30,8 @@ enum Sent {
     Json(&'static str),
     /// One object a line.
     Lines(&'static str),
+    /// The same, or CSV with a header.
+    File(&'static str),
 }
 
 /// What comes back.
@@ -177,13 +180,16 @@ pub async fn show() -> Response {
 /// The whole document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for operation in OPERATIONS.iter().chain(events::OPERATIONS) {
+    let more = events::OPERATIONS.iter().chain(suppressions::OPERATIONS);
+    for operation in OPERATIONS.iter().chain(more) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.described();
     }
     let mut schemas = schemas::schemas();
-    if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), events::schemas()) {
-        all.extend(more);
+    for more in [events::schemas(), suppressions::schemas()] {
+        if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     json!({
         "openapi": "3.1.0",
@@ -218,13 +224,28 @@ impl Operation {
         for status in self.problems.iter().chain(always) {
             responses.insert((*status).into(), problem(status));
         }
+        if self.id == "suppress" {
+            let content = responses.get(self.status).cloned().unwrap_or_default();
+            responses.insert("200".into(), content);
+        }
+        if self.id == "suppressions" {
+            let text = json!({"schema": {"type": "string"}});
+            for kind in ["text/csv", "application/x-ndjson"] {
+                responses[self.status]["content"][kind] = text.clone();
+            }
+        }
         if self.path == "/readyz" {
             let text = json!({"text/plain": {"schema": {"type": "string"}}});
             responses.insert("503".into(), json!({"description": "Not now", "content": text}));
         }
         if matches!(self.back, Back::Page) {
             let page = json!({"text/html": {"schema": {"type": "string"}}});
-            responses.insert("404".into(), json!({"description": "No such link", "content": page}));
+            responses
+                .insert("404".into(), json!({"description": "No such link", "content": &page}));
+            if self.method == "post" {
+                let what = "Neither the button nor a mail program sent this";
+                responses.insert("400".into(), json!({"description": what, "content": page}));
+            }
         }
         let mut described = json!({
             "operationId": self.id,
@@ -240,6 +261,12 @@ impl Operation {
             }
             Sent::Lines(schema) => {
                 described["requestBody"] = json!({"required": true, "content": {
+                    "application/x-ndjson": {"schema": {"type": "string"},
+                        "x-each-line": schemas::named(schema)}}});
+            }
+            Sent::File(schema) => {
+                described["requestBody"] = json!({"required": true, "content": {
+                    "text/csv": {"schema": {"type": "string"}},
                     "application/x-ndjson": {"schema": {"type": "string"},
                         "x-each-line": schemas::named(schema)}}});
             }
@@ -280,6 +307,9 @@ impl Operation {
             ] {
                 parameters.push(text(name, "query", false, what));
             }
+        }
+        for (name, what) in suppressions::parameters(self.id) {
+            parameters.push(text(name, "query", false, what));
         }
         parameters
     }

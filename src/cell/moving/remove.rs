@@ -9,7 +9,7 @@ use crate::cell::Cell;
 const MESSAGES: i64 = 200;
 
 /// Tables that are emptied by the tenant's key, references first.
-const KEYED: [&str; 16] = [
+const KEYED: [&str; 19] = [
     "transit",
     "webhook_retry",
     "webhook_secret",
@@ -17,6 +17,9 @@ const KEYED: [&str; 16] = [
     "event",
     "event_tenant",
     "suppression",
+    "suppression_past",
+    "suppression_import",
+    "soft_bounce",
     "idempotency",
     "upload_chunk",
     "cancellation",

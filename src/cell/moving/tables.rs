@@ -17,7 +17,7 @@ const fn keyed(name: &'static str, page: &'static str) -> Keyed {
 }
 
 /// In the order of their references.
-pub(super) const KEYED: [Keyed; 15] = [
+pub(super) const KEYED: [Keyed; 17] = [
     keyed("sending_domain", include_str!("../sql/page_sending_domain.sql")),
     keyed("dkim_key", include_str!("../sql/page_dkim_key.sql")),
     Keyed {
@@ -26,6 +26,8 @@ pub(super) const KEYED: [Keyed; 15] = [
         overriding: "overriding user value",
     },
     keyed("suppression", include_str!("../sql/page_suppression.sql")),
+    keyed("suppression_past", include_str!("../sql/page_suppression_past.sql")),
+    keyed("soft_bounce", include_str!("../sql/page_soft_bounce.sql")),
     keyed("idempotency", include_str!("../sql/page_idempotency.sql")),
     keyed("upload_chunk", include_str!("../sql/page_upload_chunk.sql")),
     keyed("cancellation", include_str!("../sql/page_cancellation.sql")),
@@ -41,13 +43,16 @@ pub(super) const KEYED: [Keyed; 15] = [
 
 /// Every table with rows of a tenant that a move knows what to do with: copied, made anew by
 /// name, or emptied into transit before. One that is missing here would be left behind.
-pub const CARRIED: [&str; 27] = [
+pub const CARRIED: [&str; 30] = [
     "tenant",
     "tenant_login",
     "sending_domain",
     "dkim_key",
     "api_key",
     "suppression",
+    "suppression_past",
+    "suppression_import",
+    "soft_bounce",
     "idempotency",
     "upload_chunk",
     "cancellation",
@@ -84,7 +89,7 @@ enum By {
 }
 
 /// What both cells must agree on.
-pub(super) const COUNTED: [Counted; 17] = [
+pub(super) const COUNTED: [Counted; 18] = [
     Counted { name: "message", by: By::Tenant },
     Counted { name: "job", by: By::Message },
     Counted { name: "attempt", by: By::Message },
@@ -93,6 +98,7 @@ pub(super) const COUNTED: [Counted; 17] = [
     Counted { name: "dkim_key", by: By::Tenant },
     Counted { name: "api_key", by: By::Tenant },
     Counted { name: "suppression", by: By::Tenant },
+    Counted { name: "suppression_past", by: By::Tenant },
     Counted { name: "idempotency", by: By::Tenant },
     Counted { name: "upload_chunk", by: By::Tenant },
     Counted { name: "cancellation", by: By::Tenant },

@@ -43,7 +43,24 @@ pub struct Secrets {
     /// 32 bytes, base64, from `key_file`, the systemd credential `postrider.key`,
     /// or `POSTRIDER_KEY`. Without it nothing can be signed.
     pub key: Option<Secret>,
+    /// Keys of the links in mails, one a line, from `link_keys_file`, the systemd credential
+    /// `postrider.link-keys`, or `POSTRIDER_LINK_KEYS`: 32 bytes in base64, or the word
+    /// `installation` for the one derived from `key`. The first signs, all are honoured. None:
+    /// `installation`.
+    pub link_keys: Option<Secret>,
 }
+
+/// A key of the links in mails.
+#[derive(Clone, PartialEq, Eq)]
+pub enum LinkKey {
+    /// Derived from the installation's key.
+    Installation,
+    /// One of its own.
+    Own(Zeroizing<[u8; 32]>),
+}
+
+/// Most keys of links at once.
+const MAX_LINK_KEYS: usize = 8;
 
 impl Api {
     pub(in crate::config) fn read(section: Reader<'_>) -> Self {
@@ -85,7 +102,11 @@ fn is_base(url: &str) -> bool {
 }
 
 impl Secrets {
-    pub(in crate::config) fn read(section: Reader<'_>, outside: Option<Secret>) -> Self {
+    pub(in crate::config) fn read(
+        section: Reader<'_>,
+        outside: Option<Secret>,
+        links: Option<Secret>,
+    ) -> Self {
         let key = section.secret("key", "key_file").or(outside).filter(|key| {
             let fits = decode(key).is_some();
             if !fits {
@@ -96,8 +117,26 @@ impl Secrets {
             }
             fits
         });
+        let link_keys = section.secret("link_keys", "link_keys_file").or(links).filter(|keys| {
+            let fits = read_links(keys).is_some();
+            if !fits {
+                section.fault(
+                    "link_keys",
+                    format_args!(
+                        "expected 1 to {MAX_LINK_KEYS} lines, each 32 bytes in base64 (44 characters) or the word installation"
+                    ),
+                );
+            }
+            fits
+        });
         section.end();
-        Self { key }
+        Self { key, link_keys }
+    }
+
+    /// The keys of links, the one that signs first.
+    pub fn links(&self) -> Vec<LinkKey> {
+        let own = self.link_keys.as_ref().and_then(read_links);
+        own.unwrap_or_else(|| vec![LinkKey::Installation])
     }
 
     /// The installation's key, from which the keys of single uses are derived.
@@ -106,7 +145,18 @@ impl Secrets {
     }
 }
 
-fn decode(key: &Secret) -> Option<Zeroizing<[u8; 32]>> {
+fn read_links(keys: &Secret) -> Option<Vec<LinkKey>> {
+    let lines = keys.expose().lines().map(str::trim).filter(|line| !line.is_empty());
+    let keys: Option<Vec<LinkKey>> = lines
+        .map(|line| match line {
+            "installation" => Some(LinkKey::Installation),
+            line => decode(&Secret::new(line)).map(LinkKey::Own),
+        })
+        .collect();
+    keys.filter(|keys| (1..=MAX_LINK_KEYS).contains(&keys.len()))
+}
+
+pub(super) fn decode(key: &Secret) -> Option<Zeroizing<[u8; 32]>> {
     use base64::Engine;
     let bytes = base64::engine::general_purpose::STANDARD.decode(key.expose().trim()).ok()?;
     let bytes = Zeroizing::new(bytes);

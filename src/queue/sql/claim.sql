@@ -2,7 +2,8 @@
 -- spares the walk over a lane's dead head; null: from the start), $4 how many of each.
 -- What is scheduled for later lies behind what is due and is not looked at.
 -- Only a living session ($1) claims. "materialized" keeps the locked limit from being
--- executed twice.
+-- executed twice. Who is suppressed is asked next, by suppressed.sql: it takes a key that the
+-- database does not have.
 with want as materialized (
   select w.lane_id, w.after_at, w.take
   from unnest($2::int[], $3::timestamptz[], $4::int[]) as w(lane_id, after_at, take)
@@ -29,8 +30,6 @@ select {lease_gen}::smallint as lease_gen, g.job_id, g.lane_id, g.tenant_id, g.r
        j.message_id, j.recipient, j.payload,
        extract(epoch from now() - g.run_at)::float8 as waited,
        g.expires_at <= now() as expired,
-       exists (select 1 from postrider.suppression s
-               where s.tenant_id = g.tenant_id and s.address = j.recipient) as suppressed,
        exists (select 1 from postrider.cancellation c where c.message_id = j.message_id)
          or exists (select 1 from postrider.lane_cancellation c
                     where c.lane_id = g.lane_id and g.job_id <= c.before_id) as cancelled,

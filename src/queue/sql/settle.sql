@@ -1,21 +1,22 @@
 -- Ends holds on leases of one generation. $1 session; arrays: $2 job, $3 hold, $4 kind,
 -- $5 message, $6 code, $7 delay in ms, $8 detail (JSON), $9 in doubt (null: as earlier
 -- attempts left it; false: what was in doubt is learned, and no attempt was made), $10 condemned
--- address, $11 reason of a dead letter, $12 id that a provider gave the mail.
+-- address, $11 reason of a dead letter, $12 id that a provider gave the mail, $13 how the list
+-- names the recipient, $14 class of a failure that counts towards a suppression.
 -- kind: the attempt kinds (1 delivered 2 bounced 3 expired 4 suppressed 5 cancelled
 -- 6 dead 7 deferred 8 interrupted), and 9 released: uncounted, no history.
 -- Deleting the lease IS the permission to decide; ids not returned were fenced.
 with d as materialized (
   select *
   from unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bigint[],
-              $8::text[], $9::boolean[], $10::boolean[], $11::text[], $12::text[])
-    as d(job_id, hold, kind, message_id, code, delay_ms, detail, in_doubt, condemned, reason, provider_id)
+              $8::text[], $9::boolean[], $10::boolean[], $11::text[], $12::text[], $13::text[], $14::text[])
+    as d(job_id, hold, kind, message_id, code, delay_ms, detail, in_doubt, condemned, reason, provider_id, listed, soft)
 ), freed as (
   delete from postrider.lease_g{g} l
   using d
   where l.session_id = $1 and l.job_id = d.job_id and l.hold = d.hold
   returning l.job_id, l.lane_id, l.tenant_id, l.expires_at, l.attempt, l.hold, l.suspect, d.kind, d.message_id,
-            d.code, d.detail, d.in_doubt, d.condemned, d.reason, d.provider_id,
+            d.code, d.detail, d.in_doubt, d.condemned, d.reason, d.provider_id, d.listed, d.soft,
             least(now() + make_interval(secs => d.delay_ms / 1000.0), greatest(l.expires_at, now())) as due_at,
             d.delay_ms
 ), history as (
@@ -43,9 +44,16 @@ with d as materialized (
   select f.tenant_id, f.job_id, f.message_id, f.lane_id, f.attempt, f.hold, f.reason, f.detail, j.recipient, j.payload
   from freed f join postrider.job j using (job_id) where f.kind = 6
 ), condemned as (
-  insert into postrider.suppression(tenant_id, address, reason, source)
-  select distinct f.tenant_id, j.recipient, 'address_bad', 'reply'
-  from freed f join postrider.job j using (job_id) where f.condemned
-  on conflict do nothing
+  insert into postrider.suppression(tenant_id, address, reason, source, job_id)
+  select distinct on (tenant_id, listed) tenant_id, listed, 'address_bad', 'reply', job_id
+  from freed where condemned order by tenant_id, listed
+  on conflict (tenant_id, address, stream) do update
+  set reason = excluded.reason, source = excluded.source, created_at = now(), expires_at = null, job_id = excluded.job_id
+  where suppression.expires_at is not null
+), taken as (
+  -- A mailbox that takes mail is not full any more; what reports said is not undone by that.
+  delete from postrider.soft_bounce b
+  where not b.by_report and (b.tenant_id, b.address) in (select tenant_id, listed from freed where kind = 1)
 )
-select job_id from freed
+select job_id, case when soft is not null then postrider.soft_failure(tenant_id, listed, job_id, soft, false) end
+from (select * from freed order by tenant_id, listed) f

@@ -264,7 +264,7 @@ impl Explain {
         if known.state == DeliveryState::Suppressed {
             why.advice = Some(match self.eyes {
                 Eyes::Operator => {
-                    format!("see: postrider suppression list; the address is {}", known.to)
+                    format!("see: postrider suppression show --tenant NAME {}", known.to)
                 }
                 Eyes::Tenant => "the address is on your suppression list".into(),
             });
