@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::callback::Refusal;
 use crate::queue::enqueue::EnqueueError;
 
 /// Longest text of a reason in characters: some repeat what was found.
@@ -18,6 +19,9 @@ const MAX_REASON: usize = 300;
 
 /// When to come back after a failure of ours.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// When a provider should repeat a callback.
+const RETRY_CALLBACK: Duration = Duration::from_secs(30);
 
 /// When to come back while a tenant is being moved: seconds for a small one.
 const RETRY_MOVED: Duration = Duration::from_secs(5);
@@ -57,6 +61,8 @@ pub struct Stored {
 enum Kind {
     Malformed,
     Unauthorized,
+    Forbidden,
+    NotAcceptable,
     NotFound,
     MethodNotAllowed,
     Timeout,
@@ -81,6 +87,14 @@ impl Kind {
             Self::Unauthorized => {
                 (StatusCode::UNAUTHORIZED, "unauthorized", "A valid API key is needed")
             }
+            Self::Forbidden => {
+                (StatusCode::FORBIDDEN, "forbidden", "The request does not prove who sends it")
+            }
+            Self::NotAcceptable => (
+                StatusCode::NOT_ACCEPTABLE,
+                "not-acceptable",
+                "The request was taken before, and is not taken again",
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -232,6 +246,32 @@ impl Problem {
         let detail = "nothing of this request was stored; repeat it as Retry-After says, with its \
                       Idempotency-Key";
         Self { retry_after: Some(retry), ..Self::new(kind, detail) }
+    }
+
+    /// Why a provider's callback is not taken. A provider repeats what is answered 503 or 403
+    /// (until an operator has put its key right), and does not repeat what is answered 406.
+    pub fn callback(refusal: Refusal) -> Self {
+        let kind = match refusal {
+            Refusal::Unsigned | Refusal::Forged | Refusal::Stale | Refusal::UnknownTopic => {
+                Kind::Forbidden
+            }
+            Refusal::Replayed => Kind::NotAcceptable,
+            Refusal::Malformed => Kind::Malformed,
+            Refusal::TooMany | Refusal::TooLarge => Kind::TooLarge,
+            Refusal::Busy | Refusal::NoKey | Refusal::Database => Kind::Unavailable,
+        };
+        let retry_after = (kind == Kind::Unavailable).then_some(RETRY_CALLBACK);
+        Self { retry_after, ..Self::new(kind, refusal.to_string()) }
+    }
+
+    /// Whether a body was larger than its limit.
+    pub fn is_too_large(&self) -> bool {
+        self.kind == Kind::TooLarge
+    }
+
+    /// Whether it may be otherwise soon.
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == Kind::Unavailable
     }
 
     /// Whether the tenant lives in another cell than it was looked for.

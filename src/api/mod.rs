@@ -7,6 +7,7 @@
 pub mod access;
 pub mod auth;
 pub mod body;
+pub mod callbacks;
 pub mod cells;
 pub mod error;
 pub mod events;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 
 use self::auth::Authenticator;
 use self::body::Budget;
+use self::callbacks::Desk;
 use self::cells::{ApiCell, Cells};
 use self::limit::Limits;
 use self::submission::Terms;
@@ -57,6 +59,7 @@ pub struct Api {
     budget: Budget,
     unsubscribe: Option<TokenKey>,
     hooks: Option<Hooks>,
+    callbacks: Option<Desk>,
     clock: Clock,
 }
 
@@ -91,6 +94,7 @@ impl Api {
             budget: Budget::new(now.api.max_body_bytes),
             unsubscribe: key.map(|key| TokenKey::derive(&key)),
             hooks: Hooks::new(&now),
+            callbacks: Desk::new(&now.callbacks),
             clock,
         })
     }

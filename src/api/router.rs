@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
 use super::{
-    Api, access, events, health, lookup, message, openapi, recipients, stream, unsubscribe,
+    Api, access, callbacks, events, health, lookup, message, openapi, recipients, stream, unsubscribe,
     webhooks as hooks, why,
 };
 
@@ -39,6 +39,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/webhooks/{id}/rotate-secret", post(hooks::rotate))
         .route("/v1/webhooks/{id}/test", post(hooks::test))
         .route("/v1/webhooks/{id}/replay", post(hooks::replay))
+        .route("/v1/callbacks/ses", post(callbacks::ses))
+        .route("/v1/callbacks/sendgrid", post(callbacks::sendgrid))
+        .route("/v1/callbacks/mailgun", post(callbacks::mailgun))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
         .route("/v1/openapi.json", get(openapi::show))
         .route("/livez", get(health::live))

@@ -18,10 +18,10 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
-    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, ClientCertificate, CodeMask, Database, Dns, Dnssec,
+    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule, MailgunCallbacks,
     NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
-    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source,
+    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source,
     Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
     TlsReport, WarmUp, Webhook, Worker,
 };
@@ -67,6 +67,8 @@ pub struct Settings {
     pub tls_report: Option<TlsReport>,
     /// `[api]`
     pub api: Api,
+    /// `[callbacks]`
+    pub callbacks: Callbacks,
     /// `[feedback]`
     pub feedback: Feedback,
     /// `[inbound]`
@@ -110,6 +112,7 @@ impl Default for Settings {
             tls: TlsPolicies::default(),
             tls_report: None,
             api: Api::default(),
+            callbacks: Callbacks::default(),
             feedback: Feedback::default(),
             inbound: Inbound::default(),
             scale: Scale::default(),

@@ -51,6 +51,12 @@ const BY_FIELD: &str = "use the field of the message";
 const BY_US: &str = "it is written for every mail";
 const BY_RECEIVER: &str = "it is written on the way";
 
+const BY_PROVIDER: &str = "a provider takes it for an order of the installation";
+
+/// Fields by which providers take orders, such as the name under which they speak of a mail in
+/// their callbacks: a tenant could have them speak of somebody else's.
+const TO_PROVIDERS: [&str; 4] = ["x-ses-", "x-mailgun-", "x-smtpapi", "x-sg-"];
+
 /// Fields that a custom header would contradict.
 const RESERVED: &[(&str, &str)] = &[
     ("from", BY_FIELD),
@@ -87,6 +93,9 @@ impl HeaderName {
         }
         if ["content-", "resent-", "arc-"].iter().any(|prefix| lower.starts_with(prefix)) {
             return Err(InvalidHeader::Reserved(name.to_owned(), BY_US));
+        }
+        if TO_PROVIDERS.iter().any(|prefix| lower.starts_with(prefix)) {
+            return Err(InvalidHeader::Reserved(name.to_owned(), BY_PROVIDER));
         }
         Ok(Self(name.to_owned()))
     }

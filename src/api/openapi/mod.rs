@@ -177,13 +177,15 @@ pub async fn show() -> Response {
 /// The whole document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for operation in OPERATIONS.iter().chain(events::OPERATIONS) {
+    for operation in OPERATIONS.iter().chain(events::OPERATIONS).chain(callbacks::OPERATIONS) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.described();
     }
     let mut schemas = schemas::schemas();
-    if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), events::schemas()) {
-        all.extend(more);
+    for more in [events::schemas(), callbacks::schemas()] {
+        if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     json!({
         "openapi": "3.1.0",
@@ -289,7 +291,9 @@ fn problem(status: &str) -> Value {
     let what = match status {
         "400" => "The request cannot be read",
         "401" => "A valid API key is needed",
+        "403" => "The signature is not that of a configured account",
         "404" => "There is no such thing for this tenant",
+        "406" => "It was taken before",
         "409" => "Another use of the idempotency key, called back, or held back by the operator",
         "413" => "The body is too large",
         "415" => "Another content type is expected",

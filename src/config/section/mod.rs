@@ -3,6 +3,7 @@
 
 mod adaptive;
 mod api;
+mod callbacks;
 mod database;
 mod feedback;
 mod inbound;
@@ -24,6 +25,7 @@ mod worker;
 
 pub use adaptive::Adaptive;
 pub use api::{Api, Secrets};
+pub use callbacks::{Callbacks, MailgunCallbacks, SendGridCallbacks, SesCallbacks};
 pub use database::Database;
 pub use feedback::Feedback;
 pub use inbound::{Inbound, InboundTls};
