@@ -184,6 +184,14 @@ mod tests {
     }
 
     #[test]
+    fn nobody_gives_orders_to_a_provider() {
+        for name in ["X-SES-MESSAGE-TAGS", "x-smtpapi", "X-SG-EID", "X-Mailgun-Variables"] {
+            let error = HeaderName::try_new(name).expect_err(name);
+            assert!(error.to_string().contains("order of the installation"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_control_character_is_named() {
         let error = HeaderText::try_new("ab\ncd", 100).expect_err("refused");
         assert_eq!(error, InvalidHeader::Control { found: '\n', at: 3 });

@@ -4,6 +4,7 @@
 //! against the routes and the schemas against what the API really says and takes, so that neither
 //! can be forgotten when a route is added.
 
+mod callbacks;
 mod events;
 mod schemas;
 
