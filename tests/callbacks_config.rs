@@ -39,12 +39,18 @@ fn each_provider_has_a_section_of_its_own() {
 fn each_fault_names_its_field() {
     for (text, expected) in [
         ("[callbacks.ses]\n", "callbacks.ses.topics: expected at least one"),
-        ("[callbacks.ses]\ntopics = [\"ses-events\"]", "callbacks.ses.topics: expected the ARN of a topic"),
+        (
+            "[callbacks.ses]\ntopics = [\"ses-events\"]",
+            "callbacks.ses.topics: expected the ARN of a topic",
+        ),
         (
             "[callbacks.ses]\ntopics = [\"arn:aws:sns:eu-west-1:123456789012:a\"]\nendpoint = \"http://127.0.0.1:1\"",
             "callbacks.ses.endpoint: certificates prove nothing in clear",
         ),
-        ("[callbacks.sendgrid]\npublic_keys = [\"MFkw\"]", "callbacks.sendgrid.public_keys: expected a public key"),
+        (
+            "[callbacks.sendgrid]\npublic_keys = [\"MFkw\"]",
+            "callbacks.sendgrid.public_keys: expected a public key",
+        ),
         ("[callbacks.sendgrid]\n", "callbacks.sendgrid.public_keys: expected at least one"),
         ("[callbacks.mailgun]\n", "callbacks.mailgun.key_file: missing"),
         ("[callbacks.mailgun]\nkey = \"x\"", "secrets do not belong in this file"),

@@ -32,14 +32,36 @@ fn gone(to: &str, id: &str) -> Value {
 #[tokio::test]
 async fn each_event_is_understood() {
     let room = Room::open(Mailgun::settings()).await;
-    let failed = |severity: &str, reason: &str, code: u16, words: &str| {
-        json!({"severity": severity, "reason": reason, "delivery-status": {"code": code, "message": words}})
-    };
+    let failed = |severity: &str, reason: &str, code: u16, words: &str| json!({"severity": severity, "reason": reason, "delivery-status": {"code": code, "message": words}});
     for (n, (kind, more, action, class, suppressed)) in [
-        ("failed", failed("permanent", "bounce", 550, "5.1.1 user unknown"), "failed", "address_bad", true),
-        ("failed", failed("permanent", "suppress-bounce", 605, "user unknown"), "failed", "policy", false),
-        ("failed", failed("permanent", "generic", 554, "5.7.1 blocked using zen.spamhaus.org"), "failed", "policy", false),
-        ("failed", failed("temporary", "generic", 452, "4.2.2 mailbox full"), "delayed", "mailbox_full", false),
+        (
+            "failed",
+            failed("permanent", "bounce", 550, "5.1.1 user unknown"),
+            "failed",
+            "address_bad",
+            true,
+        ),
+        (
+            "failed",
+            failed("permanent", "suppress-bounce", 605, "user unknown"),
+            "failed",
+            "policy",
+            false,
+        ),
+        (
+            "failed",
+            failed("permanent", "generic", 554, "5.7.1 blocked using zen.spamhaus.org"),
+            "failed",
+            "policy",
+            false,
+        ),
+        (
+            "failed",
+            failed("temporary", "generic", 452, "4.2.2 mailbox full"),
+            "delayed",
+            "mailbox_full",
+            false,
+        ),
         ("delivered", json!({}), "delivered", "delivered", false),
         ("accepted", json!({}), "relayed", "delivered", false),
         ("complained", json!({}), "complained", "complaint", true),
@@ -68,13 +90,21 @@ async fn a_token_is_taken_once_by_all_replicas_and_after_a_restart() {
     let body = Mailgun::body(room.now(), "token", &gone("gone@b.example", "a@mg"));
     assert_eq!(room.post(PATH, &[], body.clone()).await.status, StatusCode::OK);
     // The signature does not cover the event: the same token with another one.
-    let other = Mailgun::body(room.now(), "token", &event("complained", "gone@b.example", "a@mg", &json!({})));
+    let other = Mailgun::body(
+        room.now(),
+        "token",
+        &event("complained", "gone@b.example", "a@mg", &json!({})),
+    );
     let replica = room.another();
     for (what, body) in [("the same", body), ("another event", other)] {
         for router in [&room.api.router, &replica] {
             let request = callback(PATH, &[], body.clone());
             let answer = router.clone().oneshot(request).await.expect("infallible");
-            assert_eq!(answer.status(), StatusCode::NOT_ACCEPTABLE, "{what}: Mailgun stops repeating");
+            assert_eq!(
+                answer.status(),
+                StatusCode::NOT_ACCEPTABLE,
+                "{what}: Mailgun stops repeating"
+            );
         }
     }
     assert!(counted(REFUSED, &["replayed", "mailgun"]));
@@ -129,7 +159,12 @@ async fn what_is_forged_stale_or_no_callback_changes_nothing() {
         ("a huge token", Mailgun::body(now, &"x".repeat(1_000), &event), forbidden, "forged"),
         ("too old", Mailgun::body(now - 3 * 86_400, "t", &event), forbidden, "stale"),
         ("from the future", Mailgun::body(now + 3_600, "t", &event), forbidden, "stale"),
-        ("no event", r#"{"signature":{"timestamp":"1","token":"t","signature":"x"}}"#.into(), bad, "malformed"),
+        (
+            "no event",
+            r#"{"signature":{"timestamp":"1","token":"t","signature":"x"}}"#.into(),
+            bad,
+            "malformed",
+        ),
         ("no JSON", "timestamp=1&token=t".into(), bad, "malformed"),
     ] {
         let answer = room.post(PATH, &[], body).await;

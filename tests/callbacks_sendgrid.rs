@@ -36,8 +36,16 @@ async fn a_batch_is_stored_and_understood() {
     let none = json!({});
     let all = [
         ("gone", "bounce", json!({"type": "bounce", "reason": "550 5.1.1 user unknown"})),
-        ("blocked", "bounce", json!({"type": "blocked", "reason": "550 5.1.1 user unknown", "status": "5.1.1"})),
-        ("policy", "bounce", json!({"type": "bounce", "reason": "550 5.7.1 blocked using zen.spamhaus.org"})),
+        (
+            "blocked",
+            "bounce",
+            json!({"type": "blocked", "reason": "550 5.1.1 user unknown", "status": "5.1.1"}),
+        ),
+        (
+            "policy",
+            "bounce",
+            json!({"type": "bounce", "reason": "550 5.7.1 blocked using zen.spamhaus.org"}),
+        ),
         ("listed", "dropped", json!({"reason": "Bounced Address"})),
         ("slow", "deferred", json!({"response": "451 4.7.1 try again later"})),
         ("angry", "spamreport", none.clone()),
@@ -82,12 +90,17 @@ async fn a_batch_is_stored_and_understood() {
         assert!(class.is_empty() || evidence[0][1] == class, "{who}: {evidence:?}");
         assert!(action == "unsubscribed" || !evidence[0][3].is_empty(), "the rule is visible");
         assert_eq!(room.ends(*delivery).await, [1], "{who}: no end changes");
-        let kinds: Vec<String> = room.told(*delivery).await.iter().map(ToString::to_string).collect();
+        let kinds: Vec<String> =
+            room.told(*delivery).await.iter().map(ToString::to_string).collect();
         let expected: Vec<&str> = ["1", told].into_iter().filter(|kind| !kind.is_empty()).collect();
         assert_eq!(kinds, expected, "{who}: told after it was delivered, once");
     }
     let listed = "event where job_id is null and kind in (9, 10)";
-    assert_eq!(builders::rows(&room.api.owner, listed).await, 0, "and not a second time by the list");
+    assert_eq!(
+        builders::rows(&room.api.owner, listed).await,
+        0,
+        "and not a second time by the list"
+    );
     for outcome in ["stored", "ignored"] {
         assert!(counted("postrider_callback_events_total", &[outcome, "sendgrid"]));
     }
@@ -214,10 +227,12 @@ async fn an_unknown_mail_is_acknowledged_counted_and_looked_for_once_more() {
     assert_eq!(room.outcomes().await, ["waits", "unmatched"]);
     // The provider was faster than the note of its answer.
     let delivery = room.taken("x@b.example", "nobody.s").await;
-    sqlx::query("update postrider.inbound_report set taken_at = now() - interval '5 minutes 1 second'")
-        .execute(&room.api.owner)
-        .await
-        .expect("wait");
+    sqlx::query(
+        "update postrider.inbound_report set taken_at = now() - interval '5 minutes 1 second'",
+    )
+    .execute(&room.api.owner)
+    .await
+    .expect("wait");
     room.read().await;
     assert_eq!(room.outcomes().await, ["evidence", "unmatched"]);
     assert_eq!(room.evidence(delivery).await.len(), 1);
@@ -253,6 +268,26 @@ async fn the_provider_s_own_id_goes_before_what_the_mail_names() {
 }
 
 #[tokio::test]
+async fn a_delivery_of_another_cell_is_found_there() {
+    let account = SendGrid::new();
+    let other = Room::open(account.settings()).await;
+    let room = Room::beside(account.settings(), vec![other.cell(1)]).await;
+    let by_id = other.taken("gone@b.example", "a.b").await;
+    let by_name = other.doubtful("ann@b.example").await;
+    let named = json!({"postrider_delivery": by_name.to_string()});
+    let events = json!([
+        gone(1, "gone@b.example", "a.b"),
+        event(2, "delivered", "ann@b.example", "never.heard", &named),
+    ]);
+    assert_eq!(account.tells(&room, &events).await.status, StatusCode::OK);
+    room.read().await;
+    assert_eq!(room.outcomes().await, ["applied", "evidence"]);
+    assert_eq!((other.suppressed().await.len(), room.suppressed().await.len()), (1, 0));
+    assert_eq!(other.evidence(by_id).await.len(), 1);
+    assert_eq!(other.ends(by_name).await, [1], "its doubt ended");
+}
+
+#[tokio::test]
 async fn while_the_database_is_away_the_provider_is_asked_to_repeat() {
     let account = SendGrid::new();
     let room = Room::open(account.settings()).await;
@@ -284,7 +319,7 @@ async fn a_flood_finds_no_seat_and_submissions_go_on() {
     let (mut ends, mut slow) = (Vec::new(), Vec::new());
     for _ in 0..2 {
         let (end, pieces) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::io::Error>>(1);
-        let pieces = futures_util::stream::unfold(pieces, async |mut pieces| {
+        let pieces = futures_util::stream::unfold(pieces, |mut pieces| async move {
             let piece = pieces.recv().await?;
             Some((piece, pieces))
         });

@@ -8,127 +8,25 @@ mod support;
 mod authority;
 #[path = "support/policy_host.rs"]
 mod policy_host;
+#[path = "support/sns.rs"]
+mod sns;
 #[path = "support/sns_version_1.rs"]
 mod sns_version_1;
 
-use authority::{Authority, pem};
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair, KeySize};
-use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use axum::http::StatusCode;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, SecondsFormat};
-use policy_host::PolicyHost;
-use postrider::config::{Callbacks, Endpoint, SesCallbacks};
+use postrider::config::SesCallbacks;
 use serde_json::{Value, json};
+use sns::{Sns, TOPIC};
 use support::api::Answer;
 use support::callbacks::{Room, callback, counted};
 use tower::ServiceExt;
 
 const PATH: &str = "/v1/callbacks/ses";
-const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:ses-events";
 const REFUSED: &str = "postrider_callbacks_refused_total";
 
-/// Our own SNS: a host with a certificate of an authority that is configured, and a signing key.
-struct Sns {
-    host: PolicyHost,
-    authority: String,
-    key: KeyPair,
-}
-
-impl Sns {
-    async fn start() -> Self {
-        postrider::telemetry::metrics::install().expect("a recorder");
-        let authority = Authority::new("Mirror");
-        let host = PolicyHost::start(&authority.certify(&["localhost".into()]).shown()).await;
-        let key = KeyPair::generate(KeySize::Rsa2048).expect("a key");
-        let sns = Self { host, authority: pem(&authority.certificate), key };
-        sns.publish("0a1b", &sns.certificate());
-        sns
-    }
-
-    fn certificate(&self) -> String {
-        let der: Pkcs8V1Der<'_> = self.key.as_der().expect("a key");
-        let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(
-            &der.as_ref().to_vec().into(),
-            &rcgen::PKCS_RSA_SHA256,
-        )
-        .expect("the same key");
-        let params = rcgen::CertificateParams::new(vec!["sns.test".into()]).expect("a name");
-        params.self_signed(&key).expect("a certificate").pem()
-    }
-
-    fn base(&self) -> String {
-        format!("localhost:{}", self.host.address.port())
-    }
-
-    fn page(&self, name: &str) -> String {
-        format!("{}/SimpleNotificationService-{name}.pem", self.base())
-    }
-
-    fn publish(&self, name: &str, body: &str) {
-        let length = body.len();
-        self.host.put(
-            &self.page(name),
-            &format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"),
-        );
-    }
-
-    fn settings(&self) -> Callbacks {
-        let endpoint =
-            Endpoint { tls: true, host: "localhost".into(), port: self.host.address.port() };
-        let ses = Some(SesCallbacks {
-            topics: vec![TOPIC.into()],
-            endpoint: Some(endpoint),
-            authority: Some(self.authority.clone()),
-        });
-        Callbacks { ses, ..Callbacks::default() }
-    }
-
-    /// A message of now, signed by version 2.
-    fn message(&self, room: &Room, kind: &str, message: &str, more: &Value) -> Value {
-        self.message_at(room.now(), kind, message, more)
-    }
-
-    fn message_at(&self, at: u64, kind: &str, message: &str, more: &Value) -> Value {
-        let at = DateTime::from_timestamp(at as i64, 0).expect("a time");
-        let mut value = json!({
-            "Type": kind, "MessageId": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324", "TopicArn": TOPIC,
-            "Message": message, "Timestamp": at.to_rfc3339_opts(SecondsFormat::Millis, true),
-            "SignatureVersion": "2",
-            "SigningCertURL": format!("https://{}", self.page("0a1b")),
-        });
-        for (name, field) in more.as_object().expect("an object") {
-            value[name] = field.clone();
-        }
-        value["Signature"] = json!(self.sign(&value));
-        value
-    }
-
-    fn sign(&self, message: &Value) -> String {
-        let names: &[&str] = if message["Type"] == "Notification" {
-            &["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"]
-        } else {
-            &["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"]
-        };
-        let signed = names.iter().filter_map(|name| Some((name, message[*name].as_str()?))).fold(
-            String::new(),
-            |text, (name, value)| format!("{text}{name}\n{value}\n"),
-        );
-        let mut signature = vec![0; self.key.public_modulus_len()];
-        let random = SystemRandom::new();
-        self.key
-            .sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature)
-            .expect("sign");
-        STANDARD.encode(signature)
-    }
-
-    async fn tells(&self, room: &Room, event: &Value) -> Answer {
-        let message = self.message(room, "Notification", &event.to_string(), &json!({}));
-        post(room, &message).await
-    }
+async fn tells(sns: &Sns, room: &Room, event: &Value) -> Answer {
+    let message = sns.message(room, "Notification", &event.to_string(), &json!({}));
+    post(room, &message).await
 }
 
 async fn post(room: &Room, message: &Value) -> Answer {
@@ -150,9 +48,27 @@ async fn each_event_is_understood_in_both_forms() {
     let sns = Sns::start().await;
     let room = Room::open(sns.settings()).await;
     let cases = [
-        ("Bounce", "bounce", json!({"bounceType": "Permanent", "bounceSubType": "NoEmail"}), "failed", true),
-        ("Bounce", "bounce", json!({"bounceType": "Permanent", "bounceSubType": "OnAccountSuppressionList"}), "failed", false),
-        ("Bounce", "bounce", json!({"bounceType": "Transient", "bounceSubType": "MailboxFull"}), "failed", false),
+        (
+            "Bounce",
+            "bounce",
+            json!({"bounceType": "Permanent", "bounceSubType": "NoEmail"}),
+            "failed",
+            true,
+        ),
+        (
+            "Bounce",
+            "bounce",
+            json!({"bounceType": "Permanent", "bounceSubType": "OnAccountSuppressionList"}),
+            "failed",
+            false,
+        ),
+        (
+            "Bounce",
+            "bounce",
+            json!({"bounceType": "Transient", "bounceSubType": "MailboxFull"}),
+            "failed",
+            false,
+        ),
         ("Complaint", "complaint", json!({"complaintFeedbackType": "abuse"}), "complained", true),
         ("Delivery", "delivery", json!({}), "delivered", false),
         ("DeliveryDelay", "deliveryDelay", json!({"delayType": "MailboxFull"}), "delayed", false),
@@ -179,8 +95,9 @@ async fn each_event_is_understood_in_both_forms() {
             object["recipients"] = json!([to]);
         }
         object["timestamp"] = json!("2026-03-01T10:00:00.000Z");
-        let event = json!({form: kind, "mail": {"messageId": id, "destination": [to]}, *part: object});
-        assert_eq!(sns.tells(&room, &event).await.status, StatusCode::OK, "{event}");
+        let event =
+            json!({form: kind, "mail": {"messageId": id, "destination": [to]}, *part: object});
+        assert_eq!(tells(&sns, &room, &event).await.status, StatusCode::OK, "{event}");
         room.read().await;
         let evidence = room.evidence(delivery).await;
         assert_eq!(evidence.iter().map(|one| &*one[0]).collect::<Vec<_>>(), [*action], "{event}");
@@ -256,15 +173,45 @@ async fn what_is_not_signed_by_sns_for_our_topic_changes_nothing() {
         ("no certificate", without(hosts), forbidden, "unsigned"),
         ("another message", with("Message", &text.replace("gone", "here")), forbidden, "forged"),
         ("another key", by_another, forbidden, "forged"),
-        ("a certificate elsewhere", other.message(&room, "Notification", &text, &none), forbidden, "forged"),
+        (
+            "a certificate elsewhere",
+            other.message(&room, "Notification", &text, &none),
+            forbidden,
+            "forged",
+        ),
         ("one elsewhere, ours signed", with(hosts, &elsewhere), forbidden, "forged"),
         ("in clear", with(hosts, &format!("http://{}", sns.page("0a1b"))), forbidden, "forged"),
-        ("a login", with(hosts, &format!("https://{base}@evil.example/SimpleNotificationService-0a1b.pem")), forbidden, "forged"),
+        (
+            "a login",
+            with(hosts, &format!("https://{base}@evil.example/SimpleNotificationService-0a1b.pem")),
+            forbidden,
+            "forged",
+        ),
         ("another path", with(hosts, &format!("https://{base}/other.pem")), forbidden, "forged"),
         ("version 3", with("SignatureVersion", "3"), forbidden, "forged"),
-        ("another topic", sns.message(&room, "Notification", &text, &json!({"TopicArn": "arn:aws:sns:eu-west-1:123456789012:other"})), forbidden, "unknown_topic"),
-        ("too old", sns.message_at(room.now() - 3 * 86_400, "Notification", &text, &none), forbidden, "stale"),
-        ("from the future", sns.message_at(room.now() + 3_600, "Notification", &text, &none), forbidden, "stale"),
+        (
+            "another topic",
+            sns.message(
+                &room,
+                "Notification",
+                &text,
+                &json!({"TopicArn": "arn:aws:sns:eu-west-1:123456789012:other"}),
+            ),
+            forbidden,
+            "unknown_topic",
+        ),
+        (
+            "too old",
+            sns.message_at(room.now() - 3 * 86_400, "Notification", &text, &none),
+            forbidden,
+            "stale",
+        ),
+        (
+            "from the future",
+            sns.message_at(room.now() + 3_600, "Notification", &text, &none),
+            forbidden,
+            "stale",
+        ),
         ("another type", with("Type", "Other"), bad, "malformed"),
         ("raw delivery", bounce("gone@b.example", "a"), bad, "malformed"),
     ] {
@@ -289,7 +236,7 @@ async fn only_a_host_that_proves_its_name_gives_keys_and_only_so_many_are_asked_
     settings.ses = settings.ses.map(|ses| SesCallbacks { authority, ..ses });
     let room = Room::open(settings).await;
     let event = bounce("gone@b.example", "a");
-    let answer = sns.tells(&room, &event).await;
+    let answer = tells(&sns, &room, &event).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     assert!(counted(REFUSED, &["no_key", "ses"]));
     assert!(room.is_untouched().await);
@@ -297,7 +244,8 @@ async fn only_a_host_that_proves_its_name_gives_keys_and_only_so_many_are_asked_
     let room = Room::open(sns.settings()).await;
     for n in 0..50 {
         let url = format!("https://{}", sns.page(&format!("{n:04x}")));
-        let message = sns.message(&room, "Notification", &event.to_string(), &json!({"SigningCertURL": url}));
+        let message =
+            sns.message(&room, "Notification", &event.to_string(), &json!({"SigningCertURL": url}));
         assert_eq!(post(&room, &message).await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
     let asked: usize = (0..50).map(|n| sns.host.asked(&sns.page(&format!("{n:04x}")))).sum();
@@ -309,7 +257,9 @@ async fn only_a_host_that_proves_its_name_gives_keys_and_only_so_many_are_asked_
 async fn a_subscription_is_confirmed_for_a_configured_topic_at_its_own_host() {
     let sns = Sns::start().await;
     let room = Room::open(sns.settings()).await;
-    let asked = |topic: &str| format!("{}/?Action=ConfirmSubscription&TopicArn={topic}&Token=t", sns.base());
+    let asked = |topic: &str| {
+        format!("{}/?Action=ConfirmSubscription&TopicArn={topic}&Token=t", sns.base())
+    };
     sns.host.put(&asked(TOPIC), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let wanted = |topic: &str, url: &str| {
         let more = json!({"TopicArn": topic, "SubscribeURL": url, "Token": "t"});
@@ -356,7 +306,7 @@ async fn a_bounce_acts_once_and_waits_for_the_database() {
     twin["notificationType"] = twin["eventType"].take();
     twin.as_object_mut().expect("an object").remove("eventType");
     for message in [event.clone(), twin, event] {
-        assert_eq!(sns.tells(&room, &message).await.status, StatusCode::OK);
+        assert_eq!(tells(&sns, &room, &message).await.status, StatusCode::OK);
         room.read().await;
     }
     assert_eq!((room.stored().await, room.evidence(delivery).await.len()), (1, 1));
@@ -374,7 +324,7 @@ async fn a_tag_leads_to_a_delivery_in_doubt() {
     let delivery = room.doubtful("ann@b.example").await;
     let event = json!({"eventType": "Delivery", "delivery": {"recipients": ["ann@b.example"]}, "mail":
         {"messageId": "never-heard", "tags": {"postrider_delivery": [delivery.to_string()]}}});
-    assert_eq!(sns.tells(&room, &event).await.status, StatusCode::OK);
+    assert_eq!(tells(&sns, &room, &event).await.status, StatusCode::OK);
     room.read().await;
     assert_eq!(room.ends(delivery).await, [1]);
 }

@@ -59,7 +59,9 @@ impl Desk {
             return None;
         }
         let verifier = Verifier::new(settings)
-            .inspect_err(|error| tracing::error!(%error, "callbacks cannot be verified, and none are taken"))
+            .inspect_err(
+                |error| tracing::error!(%error, "callbacks cannot be verified, and none are taken"),
+            )
             .ok()?;
         Some(Self {
             verifier,
@@ -114,7 +116,7 @@ async fn take(api: &Api, desk: &Desk, origin: Origin, request: Request) -> Resul
     let (body, _share) = read(desk, &head.headers, body).await?;
     let now = api.clock.unix_seconds();
     let opened = desk.verifier.open(origin, &head.headers, &body, now).await?;
-    store(api, desk, origin, &peer, &opened).await
+    keep(api, desk, origin, &peer, &opened).await
 }
 
 async fn read(
@@ -132,7 +134,7 @@ async fn read(
 }
 
 /// In the home cell, also what is about deliveries of others: daemons find those.
-async fn store(
+async fn keep(
     api: &Api,
     desk: &Desk,
     origin: Origin,
@@ -145,7 +147,10 @@ async fn store(
             return Ok(None);
         }
         let cells = &api.cells;
-        cells.ask_home(|pool| async move { store::put(&pool, origin, peer, opened).await }).await.map(Some)
+        cells
+            .ask_home(|pool| async move { store::put(&pool, origin, peer, opened).await })
+            .await
+            .map(Some)
     };
     let put = deadline::within(STORING, writing).await.map_err(|error| {
         tracing::warn!(%error, provider = origin.as_str(), "a callback could not be stored");
@@ -173,7 +178,8 @@ async fn is_full(api: &Api, desk: &Desk) -> Result<bool, sqlx::Error> {
     if let Some((_, full)) = desk.full.lock().filter(|(at, _)| at.elapsed() < ROOM) {
         return Ok(full);
     }
-    let full = api.cells.ask_home(|pool| async move { store::is_full(&pool, MAX_WAITING).await }).await?;
+    let full =
+        api.cells.ask_home(|pool| async move { store::is_full(&pool, MAX_WAITING).await }).await?;
     *desk.full.lock() = Some((Instant::now(), full));
     Ok(full)
 }

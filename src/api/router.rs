@@ -13,8 +13,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
 use super::{
-    Api, access, callbacks, events, health, lookup, message, openapi, recipients, stream, unsubscribe,
-    webhooks as hooks, why,
+    Api, access, callbacks, events, health, lookup, message, openapi, recipients, stream,
+    unsubscribe, webhooks as hooks, why,
 };
 
 /// Longest time for an answer; uploads are bounded by their silence instead.

@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn fields_are_taken_as_they_are() {
-        let value = json!({"a": {"b": " Ann <Ann@B.example> "}, "n": 550, "l": ["x"], "e": "", "z": null});
+        let value =
+            json!({"a": {"b": " Ann <Ann@B.example> "}, "n": 550, "l": ["x"], "e": "", "z": null});
         assert_eq!(address(&value, "/a/b").as_deref(), Some("ann@b.example"));
         assert_eq!(text(&value, "/n").as_deref(), Some("550"));
         for missing in ["/e", "/z", "/l", "/a", "/nothing"] {

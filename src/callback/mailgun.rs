@@ -14,7 +14,8 @@ use crate::domain::bounce_class::Class;
 use crate::feedback::report::{Action, Finding};
 
 /// What is of concern.
-const KINDS: [&str; 6] = ["accepted", "delivered", "failed", "rejected", "complained", "unsubscribed"];
+const KINDS: [&str; 6] =
+    ["accepted", "delivered", "failed", "rejected", "complained", "unsubscribed"];
 
 /// Longest token; theirs have 50 characters.
 const LONGEST_TOKEN: usize = 100;
@@ -57,7 +58,8 @@ impl<'a> Body<'a> {
     pub(super) fn open(&self, expires_at: u64) -> Result<Opened, Refusal> {
         let event: Value =
             serde_json::from_str(self.event.get()).map_err(|_| Refusal::Malformed)?;
-        let token = self.signature.as_ref().map(|one| Token { text: one.token.clone(), expires_at });
+        let token =
+            self.signature.as_ref().map(|one| Token { text: one.token.clone(), expires_at });
         if !KINDS.contains(&&*word(&event, "/event")) {
             return Ok(Opened { idle: 1, token, ..Opened::default() });
         }
@@ -148,18 +150,71 @@ mod tests {
     #[test]
     fn each_failure_has_its_class() {
         for (severity, reason, status, class, condemned, action) in [
-            ("permanent", "bounce", json!({"code": 550, "message": "5.1.1 user unknown"}), Class::AddressBad, true, Action::Failed),
-            ("permanent", "bounce", json!({"code": 550, "message": "5.1.1 user unknown", "bounce-type": "soft"}), Class::AddressBad, false, Action::Failed),
-            ("permanent", "suppress-bounce", json!({"code": 605, "message": "", "description": "Not delivering to previously bounced address"}), Class::Policy, false, Action::Failed),
-            ("permanent", "generic", json!({"code": 550, "message": "5.7.1 blocked using zen.spamhaus.org"}), Class::Policy, false, Action::Failed),
-            ("permanent", "old", json!({"code": 602, "message": "Too old"}), Class::Transient, false, Action::Failed),
-            ("temporary", "generic", json!({"code": 452, "message": "4.2.2 mailbox full"}), Class::MailboxFull, false, Action::Delayed),
-            ("temporary", "generic", json!({"code": 550, "message": "5.1.1 user unknown"}), Class::AddressBad, false, Action::Delayed),
+            (
+                "permanent",
+                "bounce",
+                json!({"code": 550, "message": "5.1.1 user unknown"}),
+                Class::AddressBad,
+                true,
+                Action::Failed,
+            ),
+            (
+                "permanent",
+                "bounce",
+                json!({"code": 550, "message": "5.1.1 user unknown", "bounce-type": "soft"}),
+                Class::AddressBad,
+                false,
+                Action::Failed,
+            ),
+            (
+                "permanent",
+                "suppress-bounce",
+                json!({"code": 605, "message": "", "description": "Not delivering to previously bounced address"}),
+                Class::Policy,
+                false,
+                Action::Failed,
+            ),
+            (
+                "permanent",
+                "generic",
+                json!({"code": 550, "message": "5.7.1 blocked using zen.spamhaus.org"}),
+                Class::Policy,
+                false,
+                Action::Failed,
+            ),
+            (
+                "permanent",
+                "old",
+                json!({"code": 602, "message": "Too old"}),
+                Class::Transient,
+                false,
+                Action::Failed,
+            ),
+            (
+                "temporary",
+                "generic",
+                json!({"code": 452, "message": "4.2.2 mailbox full"}),
+                Class::MailboxFull,
+                false,
+                Action::Delayed,
+            ),
+            (
+                "temporary",
+                "generic",
+                json!({"code": 550, "message": "5.1.1 user unknown"}),
+                Class::AddressBad,
+                false,
+                Action::Delayed,
+            ),
         ] {
             let event = json!({"event": "failed", "severity": severity, "reason": reason,
                 "delivery-status": status, "recipient": "ann@b.example"});
             let found = finding("failed", &event, None).expect("a finding");
-            assert_eq!((found.class, found.condemns_address(), found.action), (class, condemned, action), "{event}");
+            assert_eq!(
+                (found.class, found.condemns_address(), found.action),
+                (class, condemned, action),
+                "{event}"
+            );
         }
     }
 

@@ -172,9 +172,23 @@ mod tests {
     #[test]
     fn each_bounce_has_its_class() {
         for (kind, words, status, group, class, condemned) in [
-            ("bounce", "550 5.1.1 The email account that you tried to reach does not exist", "5.1.1", "", Class::AddressBad, true),
+            (
+                "bounce",
+                "550 5.1.1 The email account that you tried to reach does not exist",
+                "5.1.1",
+                "",
+                Class::AddressBad,
+                true,
+            ),
             ("bounce", "unknown", "", "Invalid Address", Class::AddressBad, true),
-            ("bounce", "550 5.7.1 blocked using zen.spamhaus.org", "5.7.1", "Invalid Address", Class::Policy, false),
+            (
+                "bounce",
+                "550 5.7.1 blocked using zen.spamhaus.org",
+                "5.7.1",
+                "Invalid Address",
+                Class::Policy,
+                false,
+            ),
             ("blocked", "550 5.1.1 user unknown", "5.1.1", "", Class::AddressBad, false),
             ("blocked", "error dialing remote address", "", "Technical", Class::Transient, false),
             ("blocked", "", "", "Reputation", Class::Policy, false),
@@ -186,8 +200,11 @@ mod tests {
             let found = first(&event);
             assert_eq!((found.class, found.condemns_address()), (class, condemned), "{event}");
         }
-        for reason in ["Bounced Address", "Invalid", "Spam Reporting Address", "Unsubscribed Address"] {
-            let found = first(&json!({"event": "dropped", "reason": reason, "email": "ann@b.example"}));
+        for reason in
+            ["Bounced Address", "Invalid", "Spam Reporting Address", "Unsubscribed Address"]
+        {
+            let found =
+                first(&json!({"event": "dropped", "reason": reason, "email": "ann@b.example"}));
             assert!(found.action == Action::Failed && !found.condemns_address(), "{reason}");
         }
     }

@@ -39,7 +39,9 @@ pub(super) fn event(message: &str) -> Option<Event> {
         .join(" ");
     // A bounce has the same feedback id however often and by whichever way it is published.
     let parts = match of("feedbackId") {
-        id if id.is_empty() => [kind.as_str(), mail.as_str(), &of("timestamp"), &who].map(str::to_owned),
+        id if id.is_empty() => {
+            [kind.as_str(), mail.as_str(), &of("timestamp"), &who].map(str::to_owned)
+        }
         id => [kind.clone(), mail, id, String::new()],
     };
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -110,7 +112,12 @@ fn bounce(event: &Value, one: &Value, to: Option<String>) -> Finding {
 
 fn complaint(event: &Value, to: Option<String>) -> Option<Finding> {
     if word(event, "/complaint/complaintSubType") == "onaccountsuppressionlist" {
-        return Some(own(to, "on the suppression list of SES", Class::Policy, "ses-suppression-list"));
+        return Some(own(
+            to,
+            "on the suppression list of SES",
+            Class::Policy,
+            "ses-suppression-list",
+        ));
     }
     let kind = word(event, "/complaint/complaintFeedbackType");
     // As with reports: these are no complaints of a recipient.
@@ -149,9 +156,30 @@ mod tests {
             ("Permanent", "NoEmail", "", Class::AddressBad, true, "ses-no-email"),
             ("Permanent", "General", "smtp; 550 5.1.1 user unknown", Class::AddressBad, true, ""),
             ("Permanent", "General", "", Class::Unknown, false, "no rule"),
-            ("Permanent", "General", "smtp; 550 5.7.1 blocked using zen.spamhaus.org", Class::Policy, false, ""),
-            ("Permanent", "NoEmail", "smtp; 550 5.7.1 blocked using zen.spamhaus.org", Class::Policy, false, ""),
-            ("Permanent", "OnAccountSuppressionList", "550 5.1.1 user unknown", Class::Policy, false, "ses-suppression-list"),
+            (
+                "Permanent",
+                "General",
+                "smtp; 550 5.7.1 blocked using zen.spamhaus.org",
+                Class::Policy,
+                false,
+                "",
+            ),
+            (
+                "Permanent",
+                "NoEmail",
+                "smtp; 550 5.7.1 blocked using zen.spamhaus.org",
+                Class::Policy,
+                false,
+                "",
+            ),
+            (
+                "Permanent",
+                "OnAccountSuppressionList",
+                "550 5.1.1 user unknown",
+                Class::Policy,
+                false,
+                "ses-suppression-list",
+            ),
             ("Permanent", "Suppressed", "", Class::Policy, false, "ses-suppression-list"),
             ("Transient", "MailboxFull", "", Class::MailboxFull, false, "ses-mailbox-full"),
             ("Transient", "MessageTooLarge", "", Class::Size, false, "ses-message-too-large"),
@@ -165,7 +193,11 @@ mod tests {
                     "bounce": {"bounceType": kind, "bounceSubType": sub, "feedbackId": "f",
                         "bouncedRecipients": [{"emailAddress": "Ann@B.example", "diagnosticCode": words}]},
                 }));
-                assert_eq!((found.class, found.condemns_address()), (class, condemned), "{kind} {sub} {words}");
+                assert_eq!(
+                    (found.class, found.condemns_address()),
+                    (class, condemned),
+                    "{kind} {sub} {words}"
+                );
                 assert!(rule.is_empty() || found.rule == rule, "{sub}: {}", found.rule);
                 assert_eq!(found.recipient.as_deref(), Some("ann@b.example"));
             }
@@ -181,15 +213,28 @@ mod tests {
             ("Send", "send", json!({}), Action::Relayed),
             ("Reject", "reject", json!({"reason": "Bad content"}), Action::Failed),
             ("Rendering Failure", "failure", json!({"errorMessage": "x"}), Action::Failed),
-            ("DeliveryDelay", "deliveryDelay", json!({"delayType": "MailboxFull",
-                "delayedRecipients": [{"emailAddress": "ann@b.example"}]}), Action::Delayed),
-            ("Complaint", "complaint", json!({"complaintFeedbackType": "abuse",
-                "complainedRecipients": [{"emailAddress": "ann@b.example"}]}), Action::Complained),
+            (
+                "DeliveryDelay",
+                "deliveryDelay",
+                json!({"delayType": "MailboxFull",
+                "delayedRecipients": [{"emailAddress": "ann@b.example"}]}),
+                Action::Delayed,
+            ),
+            (
+                "Complaint",
+                "complaint",
+                json!({"complaintFeedbackType": "abuse",
+                "complainedRecipients": [{"emailAddress": "ann@b.example"}]}),
+                Action::Complained,
+            ),
         ] {
             let event = json!({"eventType": kind, "mail": mail, object: body});
             assert_eq!(first(&event).action, action, "{kind}");
             let whole = said(&event);
-            assert_eq!(whole.delivery.map(|id| id.to_string()).as_deref(), Some("dlv_000000000001A"));
+            assert_eq!(
+                whole.delivery.map(|id| id.to_string()).as_deref(),
+                Some("dlv_000000000001A")
+            );
             assert_eq!(whole.provider_ids, ["m"]);
         }
         let happy = json!({"eventType": "Complaint", "mail": mail, "complaint":

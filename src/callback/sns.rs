@@ -86,7 +86,8 @@ impl Envelope {
     pub(super) fn subscription(&self, host: &Endpoint) -> Result<Url, Refusal> {
         let url = self.subscribe.as_deref().ok_or(Refusal::Malformed)?;
         let url = pinned(url, host).ok_or(Refusal::Forged)?;
-        let says = |name: &str, value: &str| url.query_pairs().any(|(n, v)| n == name && v == value);
+        let says =
+            |name: &str, value: &str| url.query_pairs().any(|(n, v)| n == name && v == value);
         let confirms = says("Action", "ConfirmSubscription") && says("TopicArn", &self.topic_arn);
         (url.path() == "/" && confirms).then_some(url).ok_or(Refusal::Forged)
     }
@@ -187,7 +188,8 @@ mod tests {
     fn a_certificate_is_only_looked_for_where_sns_keeps_them() {
         let host = host_of(TOPIC).expect("an ARN");
         assert_eq!(host.host, "sns.eu-west-1.amazonaws.com");
-        let good = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem";
+        let good =
+            "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0123456789abcdef.pem";
         assert!(envelope(good, "").certificate(&host).is_ok());
         for bad in [
             "http://sns.eu-west-1.amazonaws.com/SimpleNotificationService-01.pem",

@@ -16,8 +16,8 @@ const NOBODY: DeliveryId = DeliveryId::new(0);
 
 /// Reads an event that the API verified and stored.
 pub(super) fn read(taken: &Taken) -> Read {
-    let said = Origin::from_name(&taken.sender)
-        .and_then(|origin| said::understand(origin, &taken.raw));
+    let said =
+        Origin::from_name(&taken.sender).and_then(|origin| said::understand(origin, &taken.raw));
     let Some(said) = said else { return Read { kind: KIND, ..Read::failed(taken.report_id) } };
     let key = key(taken, &said);
     let effects: Vec<Effect> =
@@ -47,7 +47,10 @@ pub(super) fn read(taken: &Taken) -> Read {
 
 /// By what the history knows the event, also once the report itself is deleted.
 fn key(taken: &Taken, said: &Said) -> String {
-    taken.event_key.clone().unwrap_or_else(|| format!("{}:{}", said.origin.as_str(), taken.report_id))
+    taken
+        .event_key
+        .clone()
+        .unwrap_or_else(|| format!("{}:{}", said.origin.as_str(), taken.report_id))
 }
 
 fn effect(taken: &Taken, said: &Said, key: &str, n: usize, news: &News) -> Effect {

@@ -151,6 +151,7 @@ impl Reports {
     async fn apply_elsewhere(&self, one: Read) -> Result<(), sqlx::Error> {
         let mut one = [one];
         let mut suppressed = Vec::new();
+        let mut moves = false;
         for cell in &self.others {
             let mut transaction = cell.pool.begin().await?;
             look_for(&mut transaction, &mut one).await?;
@@ -161,6 +162,11 @@ impl Reports {
                 suppressed = applied.iter().map(|one| one.suppressed).collect();
                 break;
             }
+            moves |= !applied.is_empty();
+        }
+        if suppressed.is_empty() && moves {
+            // Its tenant is on the move: again in some minutes.
+            return Ok(());
         }
         let [read] = &one;
         let mut connection = self.cell.pool.acquire().await?;
@@ -282,13 +288,13 @@ async fn condemn(conn: &mut PgConnection, rows: &[PgRow]) -> Result<(), sqlx::Er
 
 /// Ends doubts about deliveries that somebody on the other side had.
 async fn end_doubts(conn: &mut PgConnection, effects: &[&Effect]) -> Result<(), sqlx::Error> {
-    let by_mail = Grounds {
-        source: "dsn",
-        actor: "report",
-        reason: "the receiving side reported on it",
+    let by_mail =
+        Grounds { source: "dsn", actor: "report", reason: "the receiving side reported on it" };
+    let by_event = |origin: Origin| Grounds {
+        source: "event",
+        actor: origin.as_str(),
+        reason: "the provider had it",
     };
-    let by_event =
-        |origin: Origin| Grounds { source: "event", actor: origin.as_str(), reason: "the provider had it" };
     for origin in std::iter::once(None).chain(Origin::ALL.map(Some)) {
         let proof: Vec<DeliveryId> = effects
             .iter()

@@ -47,6 +47,11 @@ pub struct Room {
 impl Room {
     /// Listens as configured; its tenant `acme` is told of events.
     pub async fn open(callbacks: Callbacks) -> Self {
+        Self::beside(callbacks, Vec::new()).await
+    }
+
+    /// The same beside other cells.
+    pub async fn beside(callbacks: Callbacks, others: Vec<Cell>) -> Self {
         let settings = Settings { callbacks, ..Settings::for_testing() };
         let api = TestApi::with(settings.clone()).await;
         let tenant = builders::tenant(&api.owner, "acme").await;
@@ -54,9 +59,15 @@ impl Room {
         let worker = api.db.pool(Role::Worker).await;
         let (sender, watching) = watch::channel(Arc::new(settings));
         let cell = Cell { name: "main".into(), number: CellNumber::new(0), pool: worker.clone() };
-        let reports = Reports::new(cell, Vec::new(), watching, Arc::default());
+        let reports = Reports::new(cell, others, watching, Arc::default());
         let submits = api.db.pool(Role::Api).await;
         Self { api, tenant, worker, submits, reports, _settings: sender }
+    }
+
+    /// Its database as a cell of that number.
+    pub fn cell(&self, number: u8) -> Cell {
+        let pool = self.worker.clone();
+        Cell { name: "other".into(), number: CellNumber::new(number), pool }
     }
 
     /// Its clock, in seconds since 1970.
@@ -72,11 +83,12 @@ impl Room {
     /// A delivery to `to` that nobody tried yet.
     pub async fn delivery(&self, to: &str) -> DeliveryId {
         builders::submit(&self.submits, self.tenant, "acme", "bulk", &[to.to_owned()]).await;
-        let id: i64 = sqlx::query_scalar("select max(job_id) from postrider.job where recipient = $1")
-            .bind(to)
-            .fetch_one(&self.api.owner)
-            .await
-            .expect("its delivery");
+        let id: i64 =
+            sqlx::query_scalar("select max(job_id) from postrider.job where recipient = $1")
+                .bind(to)
+                .fetch_one(&self.api.owner)
+                .await
+                .expect("its delivery");
         DeliveryId::new(id)
     }
 
@@ -113,7 +125,12 @@ impl Room {
     }
 
     /// Posts a callback.
-    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         self.api.send(callback(path, headers, body)).await
     }
 
@@ -184,11 +201,13 @@ impl Room {
 
     /// What the tenant was told of a delivery, in order: kinds of events.
     pub async fn told(&self, delivery: DeliveryId) -> Vec<i16> {
-        sqlx::query_scalar("select kind from postrider.event where job_id = $1 order by xid, event_id")
-            .bind(delivery.get())
-            .fetch_all(&self.api.owner)
-            .await
-            .expect("events")
+        sqlx::query_scalar(
+            "select kind from postrider.event where job_id = $1 order by xid, event_id",
+        )
+        .bind(delivery.get())
+        .fetch_all(&self.api.owner)
+        .await
+        .expect("events")
     }
 
     /// Nothing was stored and nobody was suppressed.
@@ -213,7 +232,9 @@ pub fn callback(path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> 
 pub fn counted(name: &str, labels: &[&str]) -> bool {
     let handle = metrics::install().expect("a recorder");
     handle.render().lines().any(|line| {
-        line.starts_with(name) && labels.iter().all(|label| line.contains(label)) && !line.ends_with(" 0")
+        line.starts_with(name)
+            && labels.iter().all(|label| line.contains(label))
+            && !line.ends_with(" 0")
     })
 }
 

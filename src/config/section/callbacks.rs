@@ -100,8 +100,7 @@ impl SesCallbacks {
         if topics.as_ref().is_none_or(Vec::is_empty) {
             section.fault("topics", format_args!("expected at least one, each {TOPIC}"));
         }
-        let endpoint =
-            section.value("endpoint", ENDPOINT, |node| Endpoint::parse(node.text()?));
+        let endpoint = section.value("endpoint", ENDPOINT, |node| Endpoint::parse(node.text()?));
         if endpoint.as_ref().is_some_and(|endpoint| !endpoint.tls) {
             section.fault("endpoint", "certificates prove nothing in clear; expected https");
         }

@@ -280,7 +280,8 @@ fn fits_a_header(section: &Reader<'_>, name: &str, secret: &Secret) -> bool {
     fits
 }
 
-pub(super) const ENDPOINT: &str = "a server like \"https://api.example.net\" or \"http://127.0.0.1:8080\"";
+pub(super) const ENDPOINT: &str =
+    "a server like \"https://api.example.net\" or \"http://127.0.0.1:8080\"";
 
 fn endpoint(section: &Reader<'_>, key: &'static str) -> Option<Endpoint> {
     let endpoint = section.value(key, ENDPOINT, |node| Endpoint::parse(node.text()?))?;
