@@ -1,5 +1,6 @@
 //! A message of SNS under version 1 of its signature (RSA with SHA-1), made once: nothing in the
 //! tree signs by SHA-1 any more, and nobody has the key of this certificate.
+#![allow(unreachable_pub, reason = "a test's own part, in a file of its own")]
 
 /// When it was published, in seconds since 1970.
 pub const PUBLISHED_AT: u64 = 1_772_359_200;
