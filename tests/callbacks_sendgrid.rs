@@ -3,8 +3,13 @@
 
 mod support;
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::StatusCode;
+use postrider::domain::ids::TenantId;
+use postrider::event::cursor::Place;
+use postrider::event::log;
 use serde_json::{Value, json};
 use support::builders;
 use support::callbacks::{Room, SendGrid, callback, counted};
@@ -104,6 +109,40 @@ async fn a_batch_is_stored_and_understood() {
     for outcome in ["stored", "ignored"] {
         assert!(counted("postrider_callback_events_total", &[outcome, "sendgrid"]));
     }
+}
+
+#[tokio::test]
+async fn a_late_bounce_is_told_with_what_was_made_of_it() {
+    let account = SendGrid::new();
+    let room = Room::open(account.settings()).await;
+    let delivery = room.taken("gone@b.example", "a.b").await;
+    account.tells(&room, &json!([gone(1, "gone@b.example", "a.b")])).await;
+    room.read().await;
+    let tenant = TenantId::new(room.tenant);
+    let found = loop {
+        let page = log::read(&room.worker, tenant, Place::START, None, 100).await.expect("read");
+        let event =
+            page.events.into_iter().map(|entry| entry.event).find(|one| one.kind == "bounced");
+        if let Some(event) = event {
+            break serde_json::to_value(event).expect("JSON");
+        }
+        // Transactions of others on this server may hold it back.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let data = &found["data"];
+    assert_eq!(data["delivery_id"], delivery.to_string());
+    assert_eq!(data["to"], "gone@b.example");
+    for (field, value) in [
+        ("by", "sendgrid"),
+        ("action", "failed"),
+        ("class", "address_bad"),
+        ("hardness", "hard"),
+        ("enhanced", "5.1.1"),
+        ("reply", "550 5.1.1 user unknown"),
+    ] {
+        assert_eq!(data[field], value, "{field}: {found}");
+    }
+    assert!(data["rule"].is_string() && data["code"] == 550, "{found}");
 }
 
 #[tokio::test]
