@@ -197,7 +197,8 @@ end $$;
 -- ---------------------------------------------------------------- events
 -- As before, and also where an entry was renewed; with the delivery that it came of, whose
 -- recipient is told where the list itself has only a hash. What the tenant itself put on its
--- list, and what an operator brought along from elsewhere, is no news to it.
+-- list, and what an operator brought along from elsewhere, is no news to it; what the history
+-- told in this transaction is not told twice.
 create or replace function postrider.tell_suppressions() returns trigger language plpgsql as $$
 declare v_xid bigint;
 begin
@@ -205,8 +206,7 @@ begin
   if not exists (select 1 from fresh f join postrider.event_tenant e using (tenant_id)) then return null; end if;
   v_xid := pg_current_xact_id()::text::bigint;
   insert into postrider.event(tenant_id, xid, kind, job_id, message_id, address, detail)
-  select f.tenant_id, v_xid,
-         case when f.reason in ('complaint', 'complained') then 9 when f.reason = 'unsubscribed' then 10 else 4 end,
+  select f.tenant_id, v_xid, told.kind,
          f.job_id, (select j.message_id from postrider.job j where j.job_id = f.job_id),
          case when f.job_id is null or strpos(f.address, '@') > 0 then f.address end,
          json_strip_nulls(json_build_object('reason', f.reason, 'source', f.source, 'scope', nullif(f.stream, ''),
@@ -214,7 +214,13 @@ begin
   from fresh f
   join postrider.event_tenant e using (tenant_id)
   join postrider.tenant t using (tenant_id)
-  where e.enabled and t.residence <> 'arriving' and f.source not in ('api', 'import');
+  cross join lateral (
+    select case when f.reason in ('complaint', 'complained') then 9 when f.reason = 'unsubscribed' then 10 else 4 end
+      as kind) told
+  where e.enabled and t.residence <> 'arriving' and f.source not in ('api', 'import')
+    and (told.kind = 4 or f.job_id is null or not exists (
+      select 1 from postrider.event v
+      where v.tenant_id = f.tenant_id and v.xid = v_xid and v.kind = told.kind and v.job_id = f.job_id));
   return null;
 end $$;
 create trigger tell_again after update on postrider.suppression

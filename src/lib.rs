@@ -20,6 +20,7 @@ pub mod queue;
 pub mod route;
 pub mod throttle;
 
+pub mod callback;
 pub mod cell;
 pub mod inbound;
 pub mod provider;

@@ -197,6 +197,41 @@ async fn a_complaint_is_found_by_its_return_path_and_only_noted_by_its_message_i
 }
 
 #[tokio::test]
+async fn what_is_proven_of_the_recipient_is_told_with_its_delivery_and_once() {
+    let office = Office::open().await;
+    let gone = office.delivery("gone@b.example").await;
+    sqlx::query(
+        "insert into postrider.event_tenant(tenant_id) select tenant_id from postrider.tenant",
+    )
+    .execute(&office.owner)
+    .await
+    .expect("listen");
+    let list = office.delivery("list@b.example").await;
+    let named = office.delivery("named@b.example").await;
+    let ann = office.delivery("ann@b.example").await;
+    let raw = bounce("gone@b.example", "550 5.1.1 User unknown");
+    office.comes_back(Destination::Return(gone), &raw).await;
+    // A member of a list, and a complaint that anybody could have written.
+    let raw = bounce("member@c.example", "550 5.1.1 User unknown");
+    office.comes_back(Destination::Return(list), &raw).await;
+    let raw = format!(
+        "From: fbl@p.example\nContent-Type: multipart/report; boundary=q\n\n--q\nContent-Type: message/feedback-report\n\n\
+         Feedback-Type: abuse\n\n--q\nContent-Type: message/rfc822\n\nMessage-ID: <{named}@acme.example>\n\nx\n--q--\n"
+    );
+    office.comes_back(Destination::Complaint, &raw).await;
+    office.comes_back(Destination::Unsubscribe(ann), "Subject: unsubscribe\n\n").await;
+    let told: Vec<(i16, Option<i64>, Option<String>)> = sqlx::query_as(
+        "select kind, job_id, detail ->> 'by' from postrider.event where kind in (2, 9, 10) order by kind",
+    )
+    .fetch_all(&office.owner)
+    .await
+    .expect("events");
+    let by = || Some("report".to_owned());
+    assert_eq!(told, [(2, Some(gone.get()), by()), (10, Some(ann.get()), by())]);
+    assert_eq!(builders::attempts(&office.owner, 9).await, 4, "all is evidence");
+}
+
+#[tokio::test]
 async fn a_mail_unsubscribes_and_answers_of_programs_do_nothing() {
     let office = Office::open().await;
     let ann = office.delivery("ann@b.example").await;

@@ -16,7 +16,7 @@ const SHELVES: [&[&str]; 9] = [
     &["message", "reply", "feedback"],
     &["tenant"],
     &["queue", "throttle", "route", "bounce", "event"],
-    &["smtp", "provider", "sink", "cell", "webhook", "inbound"],
+    &["smtp", "provider", "sink", "cell", "webhook", "inbound", "callback"],
     &["worker", "maintenance", "api", "cli"],
     &["boot"],
 ];

@@ -186,6 +186,11 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     for open in ["/v1/openapi.json", "/livez", "/readyz"] {
         checked.call(&format!("get {open}"), get(open)).await;
     }
+    for provider in ["ses", "sendgrid", "mailgun"] {
+        let path = format!("/v1/callbacks/{provider}");
+        let call = Request::post(&path).body("{}".into()).expect("a request");
+        checked.call(&format!("post {path}"), call).await;
+    }
     for method in [Method::GET, Method::POST] {
         let route = format!("{} /u/{{token}}", method.as_str().to_lowercase());
         let call = Request::builder().method(method).uri("/u/nonsense").body(Body::empty());

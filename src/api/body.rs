@@ -38,7 +38,12 @@ pub struct Budget {
 impl Budget {
     /// A budget that holds at least one body of `largest` bytes.
     pub fn new(largest: u64) -> Self {
-        Self { kibibytes: Arc::new(Semaphore::new(BUDGET.max(largest).div_ceil(1024) as usize)) }
+        Self::of(BUDGET.max(largest))
+    }
+
+    /// A budget of so many bytes.
+    pub fn of(bytes: u64) -> Self {
+        Self { kibibytes: Arc::new(Semaphore::new(bytes.div_ceil(1024) as usize)) }
     }
 
     /// A share for `bytes`, held until it is dropped; 503 when there is none for long.

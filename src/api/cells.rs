@@ -182,6 +182,15 @@ impl Cells {
         trouble.map_or(Ok(None), Err)
     }
 
+    /// Asks the home cell.
+    pub async fn ask_home<T, F>(&self, question: impl FnOnce(PgPool) -> F) -> Result<T, sqlx::Error>
+    where
+        F: Future<Output = Result<T, sqlx::Error>> + Send,
+    {
+        let home = self.list.first().ok_or(sqlx::Error::PoolClosed)?;
+        self.ask(home, question(home.pool.clone())).await
+    }
+
     /// The hinted cell, then the others.
     fn in_order(&self, hint: Option<CellNumber>) -> Vec<Arc<ApiCell>> {
         let mut cells = self.list.clone();

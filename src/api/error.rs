@@ -4,13 +4,17 @@
 //! the log only. A thing that is another tenant's is answered as if it were not
 //! there.
 
+mod kind;
+
 use std::time::Duration;
 
+use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use self::kind::Kind;
+use crate::callback::Refusal;
 use crate::queue::enqueue::EnqueueError;
 
 /// Longest text of a reason in characters: some repeat what was found.
@@ -18,6 +22,9 @@ const MAX_REASON: usize = 300;
 
 /// When to come back after a failure of ours.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// When a provider should repeat a callback.
+const RETRY_CALLBACK: Duration = Duration::from_secs(30);
 
 /// When to come back while a tenant is being moved: seconds for a small one.
 const RETRY_MOVED: Duration = Duration::from_secs(5);
@@ -50,87 +57,6 @@ pub struct Stored {
     pub accepted: u64,
     /// Recipients who must not be written to.
     pub suppressed: u64,
-}
-
-/// What kind of problem.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Malformed,
-    Unauthorized,
-    NotFound,
-    MethodNotAllowed,
-    Timeout,
-    IdempotencyConflict,
-    StateConflict,
-    Conflict,
-    Held,
-    TooLarge,
-    MediaType,
-    Invalid,
-    Limited,
-    Internal,
-    Unavailable,
-    Moving,
-    Moved,
-}
-
-impl Kind {
-    const fn parts(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The request cannot be read"),
-            Self::Unauthorized => {
-                (StatusCode::UNAUTHORIZED, "unauthorized", "A valid API key is needed")
-            }
-            Self::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
-            Self::MethodNotAllowed => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method-not-allowed",
-                "This method does not apply here",
-            ),
-            Self::Timeout => {
-                (StatusCode::REQUEST_TIMEOUT, "timeout", "The request did not arrive in time")
-            }
-            Self::IdempotencyConflict => (
-                StatusCode::CONFLICT,
-                "idempotency-conflict",
-                "The Idempotency-Key was used for another request",
-            ),
-            Self::StateConflict => {
-                (StatusCode::CONFLICT, "state-conflict", "The message cannot take this any more")
-            }
-            Self::Conflict => {
-                (StatusCode::CONFLICT, "conflict", "Something else stands against it")
-            }
-            Self::Held => (StatusCode::CONFLICT, "held", "The operator holds this back"),
-            Self::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large")
-            }
-            Self::MediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "media-type",
-                "The body is not of the expected type",
-            ),
-            Self::Invalid => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Some fields cannot be accepted")
-            }
-            Self::Limited => {
-                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
-            }
-            Self::Internal => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something is wrong on our side")
-            }
-            Self::Unavailable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "unavailable",
-                "The service cannot answer just now",
-            ),
-            Self::Moving | Self::Moved => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "tenant-moving",
-                "The tenant is being moved to another database",
-            ),
-        }
-    }
 }
 
 impl Problem {
@@ -232,6 +158,32 @@ impl Problem {
         let detail = "nothing of this request was stored; repeat it as Retry-After says, with its \
                       Idempotency-Key";
         Self { retry_after: Some(retry), ..Self::new(kind, detail) }
+    }
+
+    /// Why a provider's callback is not taken. A provider repeats what is answered 503 or 403
+    /// (until an operator has put its key right), and does not repeat what is answered 406.
+    pub fn callback(refusal: Refusal) -> Self {
+        let kind = match refusal {
+            Refusal::Unsigned | Refusal::Forged | Refusal::Stale | Refusal::UnknownTopic => {
+                Kind::Forbidden
+            }
+            Refusal::Replayed => Kind::NotAcceptable,
+            Refusal::Malformed => Kind::Malformed,
+            Refusal::TooMany | Refusal::TooLarge => Kind::TooLarge,
+            Refusal::Busy | Refusal::NoKey | Refusal::Database => Kind::Unavailable,
+        };
+        let retry_after = (kind == Kind::Unavailable).then_some(RETRY_CALLBACK);
+        Self { retry_after, ..Self::new(kind, refusal.to_string()) }
+    }
+
+    /// Whether a body was larger than its limit.
+    pub fn is_too_large(&self) -> bool {
+        self.kind == Kind::TooLarge
+    }
+
+    /// Whether it may be otherwise soon.
+    pub fn is_unavailable(&self) -> bool {
+        self.kind == Kind::Unavailable
     }
 
     /// Whether the tenant lives in another cell than it was looked for.
@@ -372,6 +324,8 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]

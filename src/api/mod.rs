@@ -7,6 +7,7 @@
 pub mod access;
 pub mod auth;
 pub mod body;
+pub mod callbacks;
 pub mod cells;
 pub mod error;
 pub mod events;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 
 use self::auth::Authenticator;
 use self::body::Budget;
+use self::callbacks::Desk;
 use self::cells::{ApiCell, Cells};
 use self::limit::Limits;
 use self::submission::Terms;
@@ -61,6 +63,7 @@ pub struct Api {
     budget: Budget,
     unsubscribe: Option<TokenKeys>,
     hooks: Option<Hooks>,
+    callbacks: Option<Desk>,
     clock: Clock,
 }
 
@@ -96,6 +99,7 @@ impl Api {
             budget: Budget::new(now.api.max_body_bytes),
             unsubscribe: TokenKeys::new(&now.secrets),
             hooks: Hooks::new(&now),
+            callbacks: Desk::new(&now.callbacks),
             clock,
         })
     }

@@ -13,8 +13,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Problem;
 use super::{
-    Api, access, events, health, lookup, message, openapi, recipients, stream, suppression_file,
-    suppressions as list, unsubscribe, webhooks as hooks, why,
+    Api, access, callbacks, events, health, lookup, message, openapi, recipients, stream,
+    suppression_file, suppressions as list, unsubscribe, webhooks as hooks, why,
 };
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
@@ -41,6 +41,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/webhooks/{id}/replay", post(hooks::replay))
         .route("/v1/suppressions", get(list::page).post(list::add))
         .route("/v1/suppressions/{address}", get(list::show).delete(list::remove))
+        .route("/v1/callbacks/ses", post(callbacks::ses))
+        .route("/v1/callbacks/sendgrid", post(callbacks::sendgrid))
+        .route("/v1/callbacks/mailgun", post(callbacks::mailgun))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
         .route("/v1/openapi.json", get(openapi::show))
         .route("/livez", get(health::live))

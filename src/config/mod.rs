@@ -18,12 +18,7 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
-    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, LinkKey, Log, LogFormat,
-    MailboxProviderRule, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours,
-    QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets,
-    Service, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule,
-    ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, ClientCertificate, CodeMask, Database, Dns, Dnssec, Endpoint, Feedback, FurtherRate, Inbound, InboundTls, LinkKey, Log, LogFormat, MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -67,6 +62,8 @@ pub struct Settings {
     pub tls_report: Option<TlsReport>,
     /// `[api]`
     pub api: Api,
+    /// `[callbacks]`
+    pub callbacks: Callbacks,
     /// `[feedback]`
     pub feedback: Feedback,
     /// `[inbound]`
@@ -112,6 +109,7 @@ impl Default for Settings {
             tls: TlsPolicies::default(),
             tls_report: None,
             api: Api::default(),
+            callbacks: Callbacks::default(),
             feedback: Feedback::default(),
             inbound: Inbound::default(),
             suppression: Suppression::default(),

@@ -9,9 +9,7 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue,
-    Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
-    Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
+    Adaptive, Alarm, Api, Callbacks, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -55,6 +53,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         tls: TlsPolicies::read(root.section("tls")),
         tls_report: root.optional_section("tls_report").and_then(TlsReport::read),
         api: Api::read(root.section("api")),
+        callbacks: Callbacks::read(root.section("callbacks")),
         feedback: Feedback::read(root.section("feedback")),
         inbound: Inbound::read(root.section("inbound")),
         suppression: Suppression::read(root.section("suppression"), outside.suppression_key),
@@ -341,6 +340,13 @@ impl Check<'_> {
         if settings.feedback.honour < settings.queue.retention {
             let message = "is less than queue.retention: reports on mail that is still known would be refused";
             self.warn("feedback.honour", message);
+        }
+        let hour = Duration::from_secs(3_600);
+        if settings.callbacks.is_on()
+            && settings.feedback.keep_reports < settings.callbacks.max_age + hour
+        {
+            let message = "must exceed callbacks.max_age by an hour, or a callback could be repeated once it is forgotten";
+            self.fault("feedback.keep_reports", message);
         }
     }
 

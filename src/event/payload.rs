@@ -14,7 +14,7 @@ const EPOCH_MS: i64 = 1_577_836_800_000;
 
 /// What of an attempt's evidence a tenant is told: how the receiver answered, and how that was
 /// understood. Our own addresses and routes stay ours.
-const TOLD: [&str; 10] = [
+const TOLD: [&str; 14] = [
     "stage",
     "class",
     "reach",
@@ -25,6 +25,10 @@ const TOLD: [&str; 10] = [
     "tls",
     "took_ms",
     "learned_late",
+    "hardness",
+    "rule",
+    "action",
+    "by",
 ];
 
 /// One event.

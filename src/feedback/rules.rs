@@ -107,11 +107,18 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
     BOOK.judge(evidence)
 }
 
-/// Judges the text of a reply alone, as read from a log or a provider's callback.
+/// Judges the text of a reply alone, as read from a log.
 pub fn judge_text(text: &str) -> Judgement {
-    let (code, status) = numbers(text);
+    judge(&evidence(text, None))
+}
+
+/// What the text of a reply holds; `status` is one that was told beside it, for where the text
+/// has none.
+pub fn evidence<'a>(text: &'a str, status: Option<&str>) -> Evidence<'a> {
+    let (code, said) = numbers(text);
     let stage = stage_of(&clip(text, MAX_TEXT).to_lowercase());
-    judge(&Evidence { text, status, code, stage })
+    let beside = || status.and_then(|status| enhanced(status.trim()));
+    Evidence { text, status: said.or_else(beside), code, stage }
 }
 
 impl Book {

@@ -29,12 +29,18 @@ pub struct Incoming<'a> {
 pub struct Taken {
     /// Its number.
     pub report_id: i64,
-    /// `return`, `complaint` or `unsubscribe`.
+    /// `return`, `complaint`, `unsubscribe` or `callback`.
     pub purpose: String,
     /// The delivery whose address it came to.
     pub job_id: Option<i64>,
-    /// The mail.
+    /// Envelope sender; of a callback: the provider.
+    pub sender: String,
+    /// The mail, or the event.
     pub raw: Vec<u8>,
+    /// How often it was taken, this time too.
+    pub tries: i16,
+    /// By which the event of a callback is known.
+    pub event_key: Option<String>,
 }
 
 /// A report as `postrider report list` shows it.
@@ -124,6 +130,11 @@ pub async fn finish(conn: &mut PgConnection, done: &[Done]) -> Result<(), sqlx::
         .execute(conn)
         .await
         .map(drop)
+}
+
+/// Gives reports back, to be taken again in half a minute.
+pub async fn postpone(conn: &mut PgConnection, reports: &[i64]) -> Result<(), sqlx::Error> {
+    sqlx::query(include_str!("sql/postpone.sql")).bind(reports).execute(conn).await.map(drop)
 }
 
 /// Gives up what was taken too often, and deletes up to `most` reports that were dealt with

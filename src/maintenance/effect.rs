@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+use super::callback;
+use crate::callback::Origin;
 use crate::domain::bounce_class::{Class, Hardness};
 use crate::domain::ids::DeliveryId;
 use crate::feedback;
@@ -24,6 +26,10 @@ pub(super) struct Effect {
     pub(super) suppress: Option<&'static str>,
     /// Class of a failure of the mailbox that counts towards that.
     pub(super) soft: Option<&'static str>,
+    /// Who says so, for the list of suppressions.
+    pub(super) source: &'static str,
+    /// The provider that tells; none: it came by mail.
+    pub(super) origin: Option<Origin>,
     /// Somebody on the receiving side had the mail.
     pub(super) proves_acceptance: bool,
 }
@@ -34,10 +40,14 @@ pub(super) struct Read {
     pub(super) report: i64,
     pub(super) effects: Vec<Effect>,
     pub(super) classes: Vec<(Class, Hardness)>,
-    kind: &'static str,
-    findings: String,
+    /// Ids of a provider by which its delivery may be known, the likeliest first.
+    pub(super) provider_ids: Vec<String>,
+    /// Its delivery may be known a little later: the provider can be faster than our own note.
+    pub(super) may_come_later: bool,
+    pub(super) kind: &'static str,
+    pub(super) findings: String,
     /// What it is when nothing is to be done about it.
-    idle: &'static str,
+    pub(super) idle: &'static str,
 }
 
 /// Findings of one report that are kept and acted on.
@@ -54,6 +64,9 @@ enum Proof {
 
 /// Reads a report. `door` knows the addresses of ours.
 pub(super) fn read(taken: &Taken, door: Option<&Door>) -> Read {
+    if taken.purpose == "callback" {
+        return callback::read(taken);
+    }
     let report = feedback::understand(&taken.raw);
     let unsubscribes = taken.purpose == "unsubscribe";
     let about = match taken.job_id {
@@ -85,6 +98,8 @@ pub(super) fn read(taken: &Taken, door: Option<&Door>) -> Read {
             .take(MAX_FINDINGS)
             .map(|one| (one.class, one.hardness))
             .collect(),
+        provider_ids: Vec::new(),
+        may_come_later: false,
         kind: report.kind.as_str(),
         findings: json!({"findings": kept, "message_id": report.original.message_id}).to_string(),
         idle: if acts && !is_silent(&report) { "unmatched" } else { "ignored" },
@@ -98,6 +113,8 @@ impl Read {
             report,
             effects: Vec::new(),
             classes: Vec::new(),
+            provider_ids: Vec::new(),
+            may_come_later: false,
             kind: Kind::Ordinary.as_str(),
             findings: "{}".into(),
             idle: "failed",
@@ -107,6 +124,13 @@ impl Read {
     /// The delivery that it is about.
     pub(super) fn delivery(&self) -> Option<DeliveryId> {
         self.effects.first().map(|one| one.delivery)
+    }
+
+    /// The effects, about this delivery.
+    pub(super) fn settle_on(&mut self, delivery: DeliveryId) {
+        for effect in &mut self.effects {
+            effect.delivery = delivery;
+        }
     }
 
     /// How it was dealt with. `suppressed`: for each effect that found its delivery, whether it
@@ -137,18 +161,13 @@ fn find(original: &Original, door: Option<&Door>) -> Option<(DeliveryId, Proof)>
 }
 
 fn effect(report: i64, delivery: DeliveryId, proof: Proof, n: usize, finding: &Finding) -> Effect {
-    let suppress = if finding.condemns_address() {
-        Some("address_bad")
-    } else if finding.class == Class::Complaint {
-        Some("complaint")
-    } else {
-        None
-    };
+    let suppress = reason(finding);
     let mut detail = facts(finding);
     if let Some(detail) = detail.as_object_mut() {
         detail.insert("report".into(), json!(report.to_string()));
         detail.insert("finding".into(), json!(n));
         detail.insert("proven".into(), json!(proof == Proof::Signed));
+        detail.insert("by".into(), json!("report"));
     }
     Effect {
         report,
@@ -158,12 +177,29 @@ fn effect(report: i64, delivery: DeliveryId, proof: Proof, n: usize, finding: &F
         recipient: finding.recipient.clone(),
         original: finding.original_recipient.clone(),
         suppress: suppress.filter(|_| proof == Proof::Signed),
-        soft: Some(finding.class)
-            .filter(|_| finding.action == Action::Failed && proof == Proof::Signed)
-            .filter(|class| suppress.is_none() && class.is_soft_of_mailbox())
-            .map(Class::as_str),
+        soft: soft(finding).filter(|_| suppress.is_none() && proof == Proof::Signed),
+        source: "report",
+        origin: None,
         proves_acceptance: proof == Proof::Signed,
     }
+}
+
+/// Why a finding takes its recipient off all further mail, if it does.
+pub(super) fn reason(finding: &Finding) -> Option<&'static str> {
+    if finding.condemns_address() {
+        Some("address_bad")
+    } else if finding.class == Class::Complaint {
+        Some("complaint")
+    } else {
+        None
+    }
+}
+
+/// Class of a failure of the mailbox that counts towards a suppression.
+pub(super) fn soft(finding: &Finding) -> Option<&'static str> {
+    Some(finding.class)
+        .filter(|class| finding.action == Action::Failed && class.is_soft_of_mailbox())
+        .map(Class::as_str)
 }
 
 fn unsubscribed(report: i64, delivery: DeliveryId) -> Effect {
@@ -171,18 +207,20 @@ fn unsubscribed(report: i64, delivery: DeliveryId) -> Effect {
         report,
         delivery,
         code: None,
-        detail: json!({"report": report.to_string(), "finding": 0, "action": "unsubscribed"})
+        detail: json!({"report": report.to_string(), "finding": 0, "action": "unsubscribed", "proven": true, "by": "report"})
             .to_string(),
         recipient: None,
         original: None,
         suppress: Some("unsubscribed"),
         soft: None,
+        source: "recipient",
+        origin: None,
         proves_acceptance: true,
     }
 }
 
 /// A finding for the history and the store. Control characters of the outside stay outside.
-fn facts(finding: &Finding) -> serde_json::Value {
+pub(super) fn facts(finding: &Finding) -> serde_json::Value {
     let plain = |text: &str| text.replace(char::is_control, " ");
     json!({
         "recipient": finding.recipient.as_deref().map(plain),
@@ -204,7 +242,15 @@ mod tests {
         I wasn't able to deliver your message to the following addresses.\r\n\r\n<a@b.example>:\r\n550 5.1.1 User unknown\r\n";
 
     fn taken(purpose: &str, job: Option<i64>, raw: &str) -> Taken {
-        Taken { report_id: 7, purpose: purpose.into(), job_id: job, raw: raw.as_bytes().to_vec() }
+        Taken {
+            report_id: 7,
+            purpose: purpose.into(),
+            job_id: job,
+            sender: String::new(),
+            raw: raw.as_bytes().to_vec(),
+            tries: 1,
+            event_key: None,
+        }
     }
 
     #[test]

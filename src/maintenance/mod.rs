@@ -6,6 +6,8 @@
 //! backlog after an outage is worked off in paces and not in one statement.
 
 pub mod alarm;
+mod apply;
+mod callback;
 mod effect;
 pub mod gauges;
 pub mod reports;

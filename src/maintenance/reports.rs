@@ -1,4 +1,5 @@
-//! Works off the reports that came back by mail: reads each, and does what it calls for.
+//! Works off the reports that came back by mail, and the callbacks of providers: reads each, and
+//! does what it calls for.
 //!
 //! Any number of processes do this at once; each takes other reports, on loan. What a report
 //! says goes into the history of its delivery, in one transaction with the suppression it
@@ -12,12 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::{PgConnection, Row};
+use sqlx::PgConnection;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::apply::{Applied, apply};
 use super::effect::{Effect, Read, read};
+use crate::callback;
 use crate::cell::Cell;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
@@ -25,7 +28,6 @@ use crate::domain::ids::DeliveryId;
 use crate::inbound::door::Door;
 use crate::inbound::store::{self, Done, Taken};
 use crate::queue::deadline;
-use crate::queue::doubt::{self, Doubts, Grounds, Resolution};
 use crate::tenant::suppression::Keeper;
 
 /// Reports taken at once.
@@ -46,13 +48,6 @@ pub struct Reports {
     settings: watch::Receiver<Arc<Settings>>,
     keeper: Keeper,
     full: Arc<AtomicBool>,
-}
-
-/// What one statement did about an effect.
-struct Applied {
-    report: i64,
-    here: bool,
-    suppressed: bool,
 }
 
 impl Reports {
@@ -102,7 +97,7 @@ impl Reports {
         }
         let door = Door::new(&self.settings.borrow(), clock);
         let reads = understand(taken, door).await;
-        let elsewhere = self.apply_here(&reads).await?;
+        let elsewhere = self.apply_here(reads).await?;
         for one in elsewhere {
             self.apply_elsewhere(one).await?;
         }
@@ -110,59 +105,79 @@ impl Reports {
     }
 
     /// Applies what is about deliveries of this cell; gives back what may be about others'.
-    async fn apply_here<'r>(&self, reads: &'r [Read]) -> Result<Vec<&'r Read>, sqlx::Error> {
+    async fn apply_here(&self, mut reads: Vec<Read>) -> Result<Vec<Read>, sqlx::Error> {
         let mut transaction = self.cell.pool.begin().await?;
         let ids: Vec<i64> = reads.iter().map(|one| one.report).collect();
         let open = store::lock(&mut transaction, &ids).await?;
-        let open: Vec<&Read> = reads.iter().filter(|one| open.contains(&one.report)).collect();
-        let effects: Vec<&Effect> = open.iter().flat_map(|one| &one.effects).collect();
+        reads.retain(|one| open.contains(&one.report));
+        look_for(&mut transaction, &mut reads).await?;
+        let effects: Vec<&Effect> = reads.iter().flat_map(|one| &one.effects).collect();
         let applied = apply(&mut transaction, &self.keeper, &effects).await?;
         let mut elsewhere = Vec::new();
         let mut done = Vec::new();
-        for one in open {
+        let mut later = Vec::new();
+        for one in &reads {
             let found: Vec<&Applied> = applied.iter().filter(|a| a.report == one.report).collect();
             if found.iter().any(|applied| !applied.here) {
                 // Its tenant is on the move: again in some minutes, here or there.
                 continue;
             }
             if found.is_empty() && one.delivery().is_some() && !self.others.is_empty() {
-                elsewhere.push(one);
+                elsewhere.push(one.clone());
+                continue;
+            }
+            if found.is_empty() && one.may_come_later {
+                later.push(one.report);
                 continue;
             }
             done.push(
                 one.done(&found.iter().map(|applied| applied.suppressed).collect::<Vec<_>>()),
             );
         }
+        store::postpone(&mut transaction, &later).await?;
         store::finish(&mut transaction, &done).await?;
         transaction.commit().await?;
-        count(&done, reads);
+        count(&done, &reads);
         Ok(elsewhere)
     }
 
     /// Applies a report where its delivery lives now. Not in one transaction with the note that
     /// it was dealt with, which is in this cell: repeated, it changes nothing.
-    async fn apply_elsewhere(&self, one: &Read) -> Result<(), sqlx::Error> {
-        let effects: Vec<&Effect> = one.effects.iter().collect();
+    async fn apply_elsewhere(&self, one: Read) -> Result<(), sqlx::Error> {
+        let mut one = [one];
         let mut suppressed = Vec::new();
+        let mut moves = false;
         for cell in &self.others {
             let mut transaction = cell.pool.begin().await?;
+            look_for(&mut transaction, &mut one).await?;
+            let effects: Vec<&Effect> = one.iter().flat_map(|one| &one.effects).collect();
             let applied = apply(&mut transaction, &self.keeper, &effects).await?;
             transaction.commit().await?;
             if applied.iter().any(|one| one.here) {
                 suppressed = applied.iter().map(|one| one.suppressed).collect();
                 break;
             }
+            moves |= !applied.is_empty();
         }
-        let done = vec![one.done(&suppressed)];
+        if suppressed.is_empty() && moves {
+            // Its tenant is on the move: again in some minutes.
+            return Ok(());
+        }
+        let [read] = &one;
         let mut connection = self.cell.pool.acquire().await?;
+        if suppressed.is_empty() && read.may_come_later {
+            return store::postpone(&mut connection, &[read.report]).await;
+        }
+        let done = vec![read.done(&suppressed)];
         store::finish(&mut connection, &done).await?;
-        count(&done, std::slice::from_ref(one));
+        count(&done, &one);
         Ok(())
     }
 
     async fn tidy(&self) -> Result<(), sqlx::Error> {
         let keep = self.settings.borrow().feedback.keep_reports;
         while store::prune(&self.cell.pool, keep, PRUNE).await? >= PRUNE as u64 {}
+        while callback::store::forget_tokens(&self.cell.pool, PRUNE).await? >= PRUNE as u64 {}
         let waiting = store::waiting(&self.cell.pool).await?;
         self.full.store(waiting > store::MAX_WAITING, Ordering::Relaxed);
         metrics::gauge!("postrider_reports_waiting", "cell" => self.cell.name.to_string())
@@ -192,59 +207,23 @@ async fn understand(taken: Vec<Taken>, door: Option<Door>) -> Vec<Read> {
     reads
 }
 
-/// Writes evidence and suppressions, and ends doubts.
-async fn apply(
-    conn: &mut PgConnection,
-    keeper: &Keeper,
-    effects: &[&Effect],
-) -> Result<Vec<Applied>, sqlx::Error> {
-    if effects.is_empty() {
-        return Ok(Vec::new());
+/// Settles events of providers on the deliveries that these took under the same id. That goes
+/// before the delivery which the mail itself names: the id is what the provider answered to us.
+async fn look_for(conn: &mut PgConnection, reads: &mut [Read]) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> =
+        reads.iter().flat_map(|one| &one.provider_ids).map(String::as_str).collect();
+    if ids.is_empty() {
+        return Ok(());
     }
-    let listed = listed(conn, keeper, effects).await?;
-    let rows = sqlx::query(include_str!("sql/apply_reports.sql"))
-        .bind(effects.iter().map(|one| one.report).collect::<Vec<_>>())
-        .bind(effects.iter().map(|one| one.delivery.get()).collect::<Vec<_>>())
-        .bind(effects.iter().map(|one| one.code).collect::<Vec<_>>())
-        .bind(effects.iter().map(|one| one.detail.as_str()).collect::<Vec<_>>())
-        .bind(effects.iter().map(|one| one.recipient.as_deref()).collect::<Vec<_>>())
-        .bind(effects.iter().map(|one| one.original.as_deref()).collect::<Vec<_>>())
-        .bind(effects.iter().map(|one| one.suppress).collect::<Vec<_>>())
-        .bind(effects.iter().map(|one| listed.get(&one.delivery.get())).collect::<Vec<_>>())
-        .bind(effects.iter().map(|one| one.soft).collect::<Vec<_>>())
-        .fetch_all(&mut *conn)
-        .await?;
-    let proof: Vec<DeliveryId> =
-        effects.iter().filter(|one| one.proves_acceptance).map(|one| one.delivery).collect();
-    if !proof.is_empty() {
-        let which = Doubts { deliveries: Some(proof), ..Doubts::default() };
-        let grounds =
-            Grounds { source: "dsn", actor: "report", reason: "the receiving side reported on it" };
-        doubt::resolve(conn, &which, None, BATCH * 128, Resolution::Delivered, grounds).await?;
+    let found: HashMap<String, i64> =
+        callback::store::find(conn, &ids).await?.into_iter().collect();
+    for one in reads {
+        let job = one.provider_ids.iter().find_map(|id| found.get(id));
+        if let Some(job) = job {
+            one.settle_on(DeliveryId::new(*job));
+        }
     }
-    rows.iter()
-        .map(|row| {
-            Ok(Applied {
-                report: row.try_get("report_id")?,
-                here: row.try_get("here")?,
-                suppressed: row.try_get("suppressed")?,
-            })
-        })
-        .collect()
-}
-
-/// Under which text the list would have the recipient of each delivery that is here.
-async fn listed(
-    conn: &mut PgConnection,
-    keeper: &Keeper,
-    effects: &[&Effect],
-) -> Result<HashMap<i64, String>, sqlx::Error> {
-    let recipients: Vec<(i64, String)> =
-        sqlx::query_as("select job_id, recipient from postrider.job where job_id = any ($1)")
-            .bind(effects.iter().map(|one| one.delivery.get()).collect::<Vec<_>>())
-            .fetch_all(conn)
-            .await?;
-    Ok(recipients.into_iter().map(|(job, to)| (job, keeper.recipient(&to))).collect())
+    Ok(())
 }
 
 fn count(done: &[Done], reads: &[Read]) {

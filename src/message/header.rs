@@ -51,6 +51,12 @@ const BY_FIELD: &str = "use the field of the message";
 const BY_US: &str = "it is written for every mail";
 const BY_RECEIVER: &str = "it is written on the way";
 
+const BY_PROVIDER: &str = "a provider takes it for an order of the installation";
+
+/// Fields by which providers take orders, such as the name under which they speak of a mail in
+/// their callbacks: a tenant could have them speak of somebody else's.
+const TO_PROVIDERS: [&str; 4] = ["x-ses-", "x-mailgun-", "x-smtpapi", "x-sg-"];
+
 /// Fields that a custom header would contradict.
 const RESERVED: &[(&str, &str)] = &[
     ("from", BY_FIELD),
@@ -87,6 +93,9 @@ impl HeaderName {
         }
         if ["content-", "resent-", "arc-"].iter().any(|prefix| lower.starts_with(prefix)) {
             return Err(InvalidHeader::Reserved(name.to_owned(), BY_US));
+        }
+        if TO_PROVIDERS.iter().any(|prefix| lower.starts_with(prefix)) {
+            return Err(InvalidHeader::Reserved(name.to_owned(), BY_PROVIDER));
         }
         Ok(Self(name.to_owned()))
     }
@@ -171,6 +180,14 @@ mod tests {
         assert!(HeaderName::try_new(&"x".repeat(MAX_NAME + 1)).is_err());
         for name in ["X-Campaign", "List-Id", "In-Reply-To", "Feedback-ID", "__proto__"] {
             assert!(HeaderName::try_new(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn nobody_gives_orders_to_a_provider() {
+        for name in ["X-SES-MESSAGE-TAGS", "x-smtpapi", "X-SG-EID", "X-Mailgun-Variables"] {
+            let error = HeaderName::try_new(name).expect_err(name);
+            assert!(error.to_string().contains("order of the installation"), "{error}");
         }
     }
 

@@ -338,6 +338,16 @@ pub const METRICS: &[Description] = &[
     ),
     counter("postrider_reports_total", &["kind", "outcome"], "Reports worked off."),
     counter(
+        "postrider_callback_events_total",
+        &["outcome", "provider"],
+        "Events that providers told the API.",
+    ),
+    counter(
+        "postrider_callbacks_refused_total",
+        &["provider", "reason"],
+        "Callbacks that the API refused.",
+    ),
+    counter(
         "postrider_report_findings_total",
         &["class", "hardness"],
         "Recipients that reports spoke of.",

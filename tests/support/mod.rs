@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod builders;
+pub mod callbacks;
 pub mod cells;
 pub mod certificate;
 pub mod command;

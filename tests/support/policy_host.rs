@@ -88,6 +88,11 @@ impl PolicyHost {
         self.shared.asked.lock().iter().filter(|asked| **asked == page).count()
     }
 
+    /// How often `host/path` was asked for.
+    pub fn asked(&self, page: &str) -> usize {
+        self.shared.asked.lock().iter().filter(|asked| *asked == page).count()
+    }
+
     pub fn posted(&self) -> Vec<Posted> {
         self.shared.posted.lock().clone()
     }

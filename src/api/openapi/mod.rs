@@ -4,6 +4,7 @@
 //! against the routes and the schemas against what the API really says and takes, so that neither
 //! can be forgotten when a route is added.
 
+mod callbacks;
 mod events;
 mod schemas;
 mod suppressions;
@@ -180,13 +181,13 @@ pub async fn show() -> Response {
 /// The whole document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    let more = events::OPERATIONS.iter().chain(suppressions::OPERATIONS);
-    for operation in OPERATIONS.iter().chain(more) {
+    let more = [events::OPERATIONS, callbacks::OPERATIONS, suppressions::OPERATIONS].concat();
+    for operation in OPERATIONS.iter().chain(&more) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.described();
     }
     let mut schemas = schemas::schemas();
-    for more in [events::schemas(), suppressions::schemas()] {
+    for more in [events::schemas(), callbacks::schemas(), suppressions::schemas()] {
         if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), more) {
             all.extend(more);
         }
@@ -319,7 +320,9 @@ fn problem(status: &str) -> Value {
     let what = match status {
         "400" => "The request cannot be read",
         "401" => "A valid API key is needed",
+        "403" => "The signature is not that of a configured account",
         "404" => "There is no such thing for this tenant",
+        "406" => "It was taken before",
         "409" => "Another use of the idempotency key, called back, or held back by the operator",
         "413" => "The body is too large",
         "415" => "Another content type is expected",

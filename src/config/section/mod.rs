@@ -3,6 +3,7 @@
 
 mod adaptive;
 mod api;
+mod callbacks;
 mod database;
 mod feedback;
 mod inbound;
@@ -25,6 +26,7 @@ mod worker;
 
 pub use adaptive::Adaptive;
 pub use api::{Api, LinkKey, Secrets};
+pub use callbacks::{Callbacks, MailgunCallbacks, SendGridCallbacks, SesCallbacks};
 pub use database::Database;
 pub use feedback::Feedback;
 pub use inbound::{Inbound, InboundTls};

@@ -101,7 +101,7 @@ impl Endpoint {
         if self.port == usual { host } else { format!("{host}:{}", self.port) }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (tls, rest) = match text.split_once("://")? {
             ("https", rest) => (true, rest),
             ("http", rest) => (false, rest),
@@ -280,7 +280,8 @@ fn fits_a_header(section: &Reader<'_>, name: &str, secret: &Secret) -> bool {
     fits
 }
 
-const ENDPOINT: &str = "a server like \"https://api.example.net\" or \"http://127.0.0.1:8080\"";
+pub(super) const ENDPOINT: &str =
+    "a server like \"https://api.example.net\" or \"http://127.0.0.1:8080\"";
 
 fn endpoint(section: &Reader<'_>, key: &'static str) -> Option<Endpoint> {
     let endpoint = section.value(key, ENDPOINT, |node| Endpoint::parse(node.text()?))?;

@@ -6,4 +6,4 @@ with free as materialized (
 )
 update postrider.inbound_report r set tries = r.tries + 1, taken_at = now()
 from free where r.report_id = free.report_id
-returning r.report_id, r.purpose, r.job_id, r.raw
+returning r.report_id, r.purpose, r.job_id, r.sender, r.raw, r.tries, r.event_key
