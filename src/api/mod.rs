@@ -22,6 +22,7 @@ pub mod router;
 pub mod serve;
 pub mod stream;
 pub mod submission;
+mod tenant_health;
 pub mod timekeeper;
 pub mod unsubscribe;
 pub mod webhook_body;

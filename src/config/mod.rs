@@ -19,7 +19,7 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
-    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
+    Endpoint, Feedback, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
     NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
     ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source,
     Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
@@ -71,6 +71,8 @@ pub struct Settings {
     pub feedback: Feedback,
     /// `[inbound]`
     pub inbound: Inbound,
+    /// `[health]`
+    pub health: Health,
     /// `[scale]`
     pub scale: Scale,
     /// `[webhook]`
@@ -111,6 +113,7 @@ impl Default for Settings {
             tls_report: None,
             api: Api::default(),
             feedback: Feedback::default(),
+            health: Health::default(),
             inbound: Inbound::default(),
             scale: Scale::default(),
             webhook: Webhook::default(),

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue,
+    Adaptive, Alarm, Api, Database, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool, Queue,
     Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
     Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
@@ -55,6 +55,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         api: Api::read(root.section("api")),
         feedback: Feedback::read(root.section("feedback")),
         inbound: Inbound::read(root.section("inbound")),
+        health: Health::read(root.section("health")),
         scale: Scale::read(root.section("scale")),
         webhook: Webhook::read(root.section("webhook")),
         telemetry: Telemetry::read(root.section("telemetry")),

@@ -8,6 +8,7 @@
 pub mod alarm;
 mod effect;
 pub mod gauges;
+pub mod health;
 pub mod reports;
 pub mod scale;
 pub mod steady;

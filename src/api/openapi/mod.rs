@@ -5,6 +5,7 @@
 //! can be forgotten when a route is added.
 
 mod events;
+mod health;
 mod schemas;
 
 use std::sync::LazyLock;
@@ -177,13 +178,15 @@ pub async fn show() -> Response {
 /// The whole document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for operation in OPERATIONS.iter().chain(events::OPERATIONS) {
+    for operation in OPERATIONS.iter().chain(events::OPERATIONS).chain(health::OPERATIONS) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.described();
     }
     let mut schemas = schemas::schemas();
-    if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), events::schemas()) {
-        all.extend(more);
+    for more in [events::schemas(), health::schemas()] {
+        if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     json!({
         "openapi": "3.1.0",
