@@ -1,6 +1,7 @@
 //! One run's whole installation: Postgres, the network before it, the API, daemons, clients
 //! and the receiver. Everything of it ends when it is dropped.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,8 @@ pub(crate) struct Setup {
     pub(crate) database: String,
     /// More of the configuration.
     pub(crate) more: String,
+    /// More of the API's.
+    pub(crate) api_more: String,
     /// Under what the daemons run.
     pub(crate) harness: Harness,
     /// Another disk for the tables.
@@ -114,6 +117,7 @@ impl Default for Setup {
             manners: Manners { banner: Duration::ZERO, dot: Duration::from_millis(15) },
             database: String::new(),
             more: String::new(),
+            api_more: String::new(),
             harness: Harness::default(),
             tablespace: None,
         }
@@ -156,7 +160,7 @@ impl Stage {
         let proxy = Proxy::start(&home.join("net"), &server.socket(), seed)?;
         let receiver = Receiver::start(&home.join("received.tsv"), setup.manners).await?;
         let url = proxy.url(DATABASE);
-        let api = start_api(home, &url, &setup)?;
+        let api = start_api(home, &url, &setup, None)?;
         let mut stage = Self {
             daemons: Vec::new(),
             api,
@@ -358,8 +362,27 @@ impl Stage {
 
     /// Starts the API anew, at another address.
     pub(crate) async fn restart_api(&mut self) -> anyhow::Result<()> {
-        self.api = start_api(self.folder.path(), &self.url, &self.setup)?;
+        self.api = start_api(self.folder.path(), &self.url, &self.setup, None)?;
         self.api.ready().await
+    }
+
+    /// Starts a killed API again, where it was.
+    pub(crate) async fn revive_api(&mut self) -> anyhow::Result<()> {
+        let address = self.api.address();
+        self.api = start_api(self.folder.path(), &self.url, &self.setup, Some(address))?;
+        self.api.ready().await
+    }
+
+    /// Starts a killed server again. Its memory may be in use for as long as a process of it ends.
+    pub(crate) async fn start_killed_server(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while let Err(error) = self.server.start() {
+            if started.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
     }
 
     /// A place for another server of this stage.
@@ -434,18 +457,27 @@ async fn move_tables(server: &Server, disk: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_api(folder: &Path, url: &str, setup: &Setup) -> anyhow::Result<Replica> {
+fn start_api(
+    folder: &Path,
+    url: &str,
+    setup: &Setup,
+    at: Option<SocketAddr>,
+) -> anyhow::Result<Replica> {
     let key = folder.join("key");
     std::fs::write(&key, KEY)?;
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    let database = &setup.database;
+    let Setup { database, api_more, .. } = setup;
     let config = format!(
         "[database]\nurl = \"{url}\"\n{database}\n[api]\ncalls_per_second = 100000\n\
          calls_burst = 100000\n[secrets]\nkey_file = \"key\"\n\
          [[source]]\nname = \"default\"\nehlo = \"api.faults.example\"\n\
-         [[route]]\nname = \"direct\"\nkind = \"mx\"\n"
+         [[route]]\nname = \"direct\"\nkind = \"mx\"\n{api_more}"
     );
-    Replica::start(Program::Api, folder, "api", &config, &Harness::default())
+    let harness = Harness::default();
+    match at {
+        Some(at) => Replica::start_at(at, Program::Api, folder, "api", &config, &harness),
+        None => Replica::start(Program::Api, folder, "api", &config, &harness),
+    }
 }
 
 fn set_enterable(folder: &Path) -> std::io::Result<()> {
