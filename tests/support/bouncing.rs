@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 
 use super::receivers::{
     NOBODY, Receiver, exim_folders, exim_in, free_port, new_folder, postfix, postfix_folders,
@@ -87,6 +87,11 @@ pub fn bouncing_exim(listener: SocketAddr, inner: SocketAddr) -> Receiver {
     exim_folders(home);
     fs::create_dir(home.join("box")).expect("make it");
     chown(home.join("box"), Some(NOBODY), Some(NOBODY)).expect("give it away");
+    // It calls itself to bounce a mail. A program that belongs to root and runs as such is given no
+    // libraries of ours, so it is one that does not.
+    let exim = home.join("exim4");
+    fs::copy(tool("usr/sbin/exim4"), &exim).expect("copy");
+    fs::set_permissions(&exim, fs::Permissions::from_mode(0o755)).expect("own it");
     let conf = format!(
         "exim_path = {exim}\nspool_directory = {home}/spool\nlog_file_path = {home}/log/%slog\n\
          pid_file_path = {home}/pid\nprimary_hostname = mx.test\nqualify_domain = mx.test\n\
@@ -106,12 +111,12 @@ pub fn bouncing_exim(listener: SocketAddr, inner: SocketAddr) -> Receiver {
          ok:\n  driver = appendfile\n  file = {home}/box/ok\n  user = {NOBODY}\n  group = {NOBODY}\n\
          full:\n  driver = appendfile\n  file = {home}/box/full\n  user = {NOBODY}\n  group = {NOBODY}\n  quota = 100\n\
          begin retry\n* quota\n* * F,1h,15m\n",
-        exim = tool("usr/sbin/exim4").display(),
+        exim = exim.display(),
         home = home.display(),
         port = address.port(),
         back = listener.port(),
         inner = inner.port(),
     );
     fs::write(home.join("conf"), conf).expect("write");
-    started(exim_in(home), address, folder)
+    started(exim_in(&exim, home), address, folder)
 }

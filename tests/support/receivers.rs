@@ -165,7 +165,7 @@ impl Receiver {
             key = key.display(),
         );
         fs::write(home.join("conf"), conf).expect("write");
-        started(exim_in(home), address, folder)
+        started(exim_in(&exim, home), address, folder)
     }
 
     /// aiosmtpd, which offers no PIPELINING; every mail becomes a file in `box`.
@@ -291,9 +291,9 @@ pub fn exim_folders(home: &Path) {
     fs::write(home.join("group"), groups).expect("write");
 }
 
-/// The command of an Exim whose configuration is in `home`.
-pub fn exim_in(home: &Path) -> Command {
-    let mut command = Command::new(tool("usr/sbin/exim4"));
+/// The command of an Exim, by this program, whose configuration is in `home`.
+pub fn exim_in(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
     command
         .args(["-C", &home.join("conf").to_string_lossy(), "-bdf"])
         .env("LD_LIBRARY_PATH", libraries())
