@@ -13,6 +13,7 @@ pub(crate) mod replica;
 pub(crate) mod report;
 pub(crate) mod reporter;
 pub(crate) mod server;
+pub(crate) mod setup;
 pub(crate) mod stage;
 
 use std::io::Write;

@@ -17,11 +17,12 @@ use sqlx::{Connection, PgConnection, PgPool};
 use tempfile::TempDir;
 
 use super::auditor::{Duplicates, Findings, audit};
-use super::client::{self, Ledger, Load, Pace, Tenant};
+use super::client::{self, Ledger, Load, Tenant};
 use super::proxy::Proxy;
-use super::receiver::{Manners, Receiver};
+use super::receiver::Receiver;
 use super::replica::{Harness, Program, Replica};
 use super::server::{self, Server, Stop};
+pub(crate) use super::setup::Setup;
 
 /// The database of every stage.
 const DATABASE: &str = "mail";
@@ -72,55 +73,6 @@ impl Template {
     /// Where stages live: short paths that the server's user may enter.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
-    }
-}
-
-/// What a case wants otherwise.
-#[derive(Debug, Clone)]
-pub(crate) struct Setup {
-    /// Daemons at the start.
-    pub(crate) replicas: usize,
-    /// Deliveries that a daemon holds at most.
-    pub(crate) concurrency: u32,
-    /// Its connections to the receiver.
-    pub(crate) connections: u32,
-    /// Silence, in seconds, after which a daemon counts as dead.
-    pub(crate) session_ttl: u32,
-    /// Outcomes written together.
-    pub(crate) settle_batch: u32,
-    /// Submissions a second.
-    pub(crate) pace: Pace,
-    /// How the receiver behaves.
-    pub(crate) manners: Manners,
-    /// Lines for `[database]`.
-    pub(crate) database: String,
-    /// More of the configuration.
-    pub(crate) more: String,
-    /// More of the API's.
-    pub(crate) api_more: String,
-    /// Under what the daemons run.
-    pub(crate) harness: Harness,
-    /// Another disk for the tables.
-    pub(crate) tablespace: Option<PathBuf>,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            replicas: 2,
-            concurrency: 64,
-            connections: 10,
-            // A busy machine must not look like a dead daemon where nothing may come twice.
-            session_ttl: 6,
-            settle_batch: 50,
-            pace: Pace { rate: 60.0, most: 4 },
-            manners: Manners { banner: Duration::ZERO, dot: Duration::from_millis(15) },
-            database: String::new(),
-            more: String::new(),
-            api_more: String::new(),
-            harness: Harness::default(),
-            tablespace: None,
-        }
     }
 }
 
