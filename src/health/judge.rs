@@ -75,7 +75,7 @@ pub fn judge(figures: &[Figures], limits: &HealthLimits) -> Judgement {
     }
 }
 
-/// The rate that exceeds its limit by most.
+/// The rate that exceeds its limit by most; of equal ones the first.
 fn worst(figures: &[&Figures], [bounces, complaints]: [f64; 2]) -> Option<Excess> {
     let both = |one: &&Figures| {
         [
@@ -95,7 +95,7 @@ fn worst(figures: &[&Figures], [bounces, complaints]: [f64; 2]) -> Option<Excess
         })
     };
     let (by, excess) =
-        figures.iter().flat_map(both).max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+        figures.iter().rev().flat_map(both).max_by(|(one, _), (other, _)| one.total_cmp(other))?;
     (by >= 1.0).then_some(excess)
 }
 

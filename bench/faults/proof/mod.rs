@@ -15,6 +15,7 @@ pub(crate) mod reporter;
 pub(crate) mod server;
 pub(crate) mod setup;
 pub(crate) mod stage;
+mod template;
 
 use std::io::Write;
 

@@ -7,13 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
-use postrider::cli::dev::binaries::Binaries;
-use postrider::message::time_zone::TimeZone;
-use postrider::queue::migrate;
-use postrider::tenant::store;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use super::auditor::{Duplicates, Findings, audit};
@@ -21,60 +17,16 @@ use super::client::{self, Ledger, Load, Tenant};
 use super::proxy::Proxy;
 use super::receiver::Receiver;
 use super::replica::{Harness, Program, Replica};
-use super::server::{self, Server, Stop};
+use super::server::Server;
 pub(crate) use super::setup::Setup;
-
-/// The database of every stage.
-const DATABASE: &str = "mail";
+use super::template::DATABASE;
+pub(crate) use super::template::Template;
 
 /// Longest wait for everything to have ended, or for service to be back.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Most memory a daemon may take here: the load is small, whatever befalls it.
 const MEMORY: u64 = 400_000_000;
-
-/// A migrated cluster with two tenants, copied for every stage.
-pub(crate) struct Template {
-    server: Server,
-    tenants: Vec<Tenant>,
-    folder: TempDir,
-}
-
-impl Template {
-    /// Makes it.
-    pub(crate) async fn make(binaries: &Binaries) -> anyhow::Result<Self> {
-        let folder = server::run_folder()?;
-        let server = Server::init(&folder.path().join("template"), binaries)?;
-        server.start()?;
-        let mut admin = PgConnection::connect(&server.url("postgres")).await?;
-        sqlx::raw_sql("create database mail").execute(&mut admin).await?;
-        let pool = PgPool::connect(&server.url(DATABASE)).await?;
-        migrate::up(&pool).await.context("cannot migrate")?;
-        let mut tenants = Vec::new();
-        for name in ["ann", "bob"] {
-            store::create(&pool, name, 100, TimeZone::default()).await?;
-            let scope = store::scope(&pool, name).await?;
-            let key = store::create_key(&pool, scope, "faults").await?.reveal().to_owned();
-            sqlx::query(
-                "insert into postrider.sending_domain(tenant_id, domain, signed) values ($1, $2, false)",
-            )
-            .bind(scope.tenant().get())
-            .bind(format!("{name}.example"))
-            .execute(&pool)
-            .await?;
-            tenants.push(Tenant { name: name.to_owned(), key });
-        }
-        pool.close().await;
-        admin.close().await?;
-        server.stop(Stop::Fast)?;
-        Ok(Self { server, tenants, folder })
-    }
-
-    /// Where stages live: short paths that the server's user may enter.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-}
 
 /// A running installation.
 pub(crate) struct Stage {
