@@ -122,7 +122,7 @@ create trigger taken_over after update on postrider.block
 
 -- ---------------------------------------------------------------- rights
 grant insert on postrider.health_tally to postrider_api, postrider_operator;
-grant select, insert, delete on postrider.health_tally to postrider_worker;
+grant select, insert, update, delete on postrider.health_tally to postrider_worker;
 grant select, insert, update, delete on postrider.health_bucket, postrider.health_stream to postrider_worker;
 grant select, insert, update, delete on postrider.health_bucket, postrider.health_stream to postrider_operator;
 grant select on postrider.health_bucket, postrider.health_stream to postrider_api;
