@@ -126,3 +126,9 @@ grant select, insert, update, delete on postrider.health_tally to postrider_work
 grant select, insert, update, delete on postrider.health_bucket, postrider.health_stream to postrider_worker;
 grant select, insert, update, delete on postrider.health_bucket, postrider.health_stream to postrider_operator;
 grant select on postrider.health_bucket, postrider.health_stream to postrider_api;
+
+-- ---------------------------------------------------------------- reports by the thousand
+-- A report is written, lent and done within a second: room for that in its page, and the mail, which
+-- is read once, is not squeezed for it.
+alter table postrider.inbound_report set (fillfactor = 60);
+alter table postrider.inbound_report alter column raw set storage external;

@@ -100,8 +100,9 @@ impl Ward {
     /// A report comes back for a delivery.
     async fn comes_back(&self, destination: Destination, raw: &str) {
         let raw = raw.replace('\n', "\r\n");
-        let incoming = Incoming { destination, sender: "", peer: "198.51.100.1", raw: raw.as_bytes() };
-        store::put(&self.worker, &incoming).await.expect("store");
+        let incoming =
+            Incoming { destination, sender: "", peer: "198.51.100.1", raw: raw.as_bytes() };
+        store::put(&self.worker, &[incoming]).await.expect("store");
         while self.reports.step(Clock::System).await.expect("a step") > 0 {}
     }
 
@@ -120,7 +121,9 @@ impl Ward {
     async fn figures(&self, to: Option<&str>) -> [u64; 4] {
         let stream = self.stream().await;
         let lines = stream["figures"].as_array().expect("figures").clone();
-        let line = lines.iter().find(|line| line["window"] == "1h" && line["mailbox_provider"] == json!(to));
+        let line = lines
+            .iter()
+            .find(|line| line["window"] == "1h" && line["mailbox_provider"] == json!(to));
         let line = line.unwrap_or_else(|| panic!("no figures to {to:?}: {stream}"));
         ["sent", "bounced", "refused", "complained"].map(|key| line[key].as_u64().expect(key))
     }
@@ -192,7 +195,10 @@ async fn what_comes_back_counts_once_and_with_the_mail_that_it_is_about() {
     ward.comes_back(Destination::Return(other[9]), &bounce("else@c.example", "5.1.1")).await;
     let said = COMPLAINT.replace(
         "\n--x--",
-        &format!("\n--x\nContent-Type: message/rfc822\n\nMessage-ID: <{}@shop.example>\n\n--x--", other[10]),
+        &format!(
+            "\n--x\nContent-Type: message/rfc822\n\nMessage-ID: <{}@shop.example>\n\n--x--",
+            other[10]
+        ),
     );
     ward.comes_back(Destination::Complaint, &said).await;
     let delayed = bounce("user11@b.example", "4.4.1").replace("failed", "delayed");
@@ -209,8 +215,12 @@ async fn what_comes_back_counts_once_and_with_the_mail_that_it_is_about() {
     sqlx::query(back).execute(&ward.api.owner).await.expect("back");
     ward.look().await;
     ward.look().await;
-    assert_eq!(ward.api.count("select count(*) from postrider.health_bucket where minutes = 1").await, 0);
-    let sums = "select sum(sent + bounced + refused + complained)::bigint from postrider.health_bucket";
+    assert_eq!(
+        ward.api.count("select count(*) from postrider.health_bucket where minutes = 1").await,
+        0
+    );
+    let sums =
+        "select sum(sent + bounced + refused + complained)::bigint from postrider.health_bucket";
     assert_eq!(ward.api.count(sums).await, 150 + 2 + 3 + 1);
     assert_eq!(ward.api.count("select count(*) from postrider.health_tally").await, 0);
 
@@ -240,10 +250,16 @@ async fn too_many_bounces_warn_then_stop_until_an_operator_lets_go() {
     assert_eq!(ward.events().await[1]["data"]["stream"], "bulk");
 
     // What waits says why, to the tenant too, who cannot let it go.
-    let answer = ward.api.submit(&ward.shop.key, &json!({
-        "from": "me@shop.example", "subject": "Hi", "text": "Hello", "stream": "bulk",
-        "recipients": [{"to": "late@g.example"}],
-    })).await;
+    let answer = ward
+        .api
+        .submit(
+            &ward.shop.key,
+            &json!({
+                "from": "me@shop.example", "subject": "Hi", "text": "Hello", "stream": "bulk",
+                "recipients": [{"to": "late@g.example"}],
+            }),
+        )
+        .await;
     let why = ward.api.get(&ward.shop.key, &format!("/v1/messages/{}/why", answer.id())).await;
     assert!(why.body.to_string().contains("5 % of 200 mails"), "{why:?}");
     let shown = postrider(&ward.api.db, &["why", answer.id()]);

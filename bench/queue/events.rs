@@ -105,7 +105,12 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
             let before = consumer.told();
             let turn = sides[at].turn(stand, seconds).await?;
             sides[at].told += (consumer.told() - before) as f64;
-            say(&format!("round {}: {}: {:.0} mails/s", round + 1, sides[at].listening.name(), turn.rate));
+            say(&format!(
+                "round {}: {}: {:.0} mails/s",
+                round + 1,
+                sides[at].listening.name(),
+                turn.rate
+            ));
             sides[at].turns.push(turn);
         }
     }

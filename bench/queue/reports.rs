@@ -88,12 +88,13 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
     worked_off(&database, &mut daemon, count as u64).await?;
     let took = began.elapsed();
 
-    let micros = |now: Duration, then: Duration| {
-        now.saturating_sub(then).as_secs_f64() * 1e6 / count as f64
-    };
+    let micros =
+        |now: Duration, then: Duration| now.saturating_sub(then).as_secs_f64() * 1e6 / count as f64;
     waits.sort();
     let percentile = |percent: usize| {
-        waits.get((waits.len() * percent / 100).min(waits.len() - 1)).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
+        waits
+            .get((waits.len() * percent / 100).min(waits.len() - 1))
+            .map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
     };
     let rate = count as f64 / took.as_secs_f64();
     let mut table = Table::new(
@@ -134,10 +135,14 @@ pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
         suppressed as usize == expected,
         "expected {expected} suppressed addresses, found {suppressed}"
     );
-    say(&format!("{evidence} lines of evidence, {suppressed} addresses suppressed: as many as there should be"));
+    say(&format!(
+        "{evidence} lines of evidence, {suppressed} addresses suppressed: as many as there should be"
+    ));
     verdict(
         rate >= TARGET,
-        &format!("{rate:.0} reports/s from the first connection to the last effect (target: at least 2000)"),
+        &format!(
+            "{rate:.0} reports/s from the first connection to the last effect (target: at least 2000)"
+        ),
     );
     daemon.stop().await?;
     database.pool.close().await;

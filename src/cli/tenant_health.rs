@@ -18,8 +18,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     let (cell, scope) = context.scope_of_tenant(&args.name).await?;
     let limits = context.settings()?.health.clone();
-    let health =
-        standing::of(&cell.pool, scope, Acting::Operator, &args.name, &limits).await?;
+    let health = standing::of(&cell.pool, scope, Acting::Operator, &args.name, &limits).await?;
     let mut words: Vec<String> = health.streams.iter().map(|one| stream(&args.name, one)).collect();
     if words.is_empty() {
         words.push(format!("nothing of {} was sent within the longest window", args.name));

@@ -19,11 +19,11 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
-    Endpoint, Feedback, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
-    NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
-    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source,
-    Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
-    TlsReport, WarmUp, Webhook, Worker,
+    Endpoint, Feedback, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, Log,
+    LogFormat, MailboxProviderRule, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet,
+    QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale,
+    Secrets, Service, Share, Smtp, Source, Stage, StatusMask, Stream, Telemetry, ThrottleRule,
+    ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;

@@ -9,8 +9,8 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Database, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool, Queue,
-    Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
+    Adaptive, Alarm, Api, Database, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool,
+    Queue, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
     Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;

@@ -85,16 +85,13 @@ pub async fn of_tenant(
     acting: Acting,
     windows: Vec<Duration>,
 ) -> Result<BTreeMap<StreamOf, Vec<Figures>>, sqlx::Error> {
-    let work = move |conn: &mut sqlx::PgConnection| {
-        async move {
-            let streams: Vec<String> = sqlx::query_scalar(include_str!("sql/streams_of.sql"))
-                .bind(scope.tenant().get())
-                .fetch_all(&mut *conn)
-                .await?;
-            let streams: Vec<_> =
-                streams.into_iter().map(|stream| (scope.tenant(), stream)).collect();
-            of_streams(conn, &streams, &windows).await
-        }
+    let work = move |conn: &mut sqlx::PgConnection| async move {
+        let streams: Vec<String> = sqlx::query_scalar(include_str!("sql/streams_of.sql"))
+            .bind(scope.tenant().get())
+            .fetch_all(&mut *conn)
+            .await?;
+        let streams: Vec<_> = streams.into_iter().map(|stream| (scope.tenant(), stream)).collect();
+        of_streams(conn, &streams, &windows).await
     };
     match acting {
         Acting::Tenant => scope.run(pool, move |conn| work(conn).boxed()).await,

@@ -19,10 +19,8 @@ const AT_ONCE: i64 = 50_000;
 pub async fn roll_up(pool: &PgPool) -> Result<Vec<(TenantId, String)>, sqlx::Error> {
     let mut streams = std::collections::BTreeSet::new();
     loop {
-        let rows = sqlx::query(include_str!("sql/roll_up.sql"))
-            .bind(AT_ONCE)
-            .fetch_all(pool)
-            .await?;
+        let rows =
+            sqlx::query(include_str!("sql/roll_up.sql")).bind(AT_ONCE).fetch_all(pool).await?;
         let mut taken = 0;
         for row in &rows {
             taken = row.try_get::<i64, _>("taken")?;

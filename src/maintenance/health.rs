@@ -17,8 +17,8 @@ use crate::health::store;
 /// How often.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
 
-/// Streams whose figures are read by one statement.
-const AT_ONCE: usize = 200;
+/// Streams whose figures are read by one statement: few enough for a plan that is not worth compiling.
+const AT_ONCE: usize = 10;
 
 /// One look at one cell; `pool` acts as the worker.
 pub async fn look(pool: &PgPool, health: &Health) -> Result<(), sqlx::Error> {

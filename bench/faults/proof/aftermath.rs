@@ -28,8 +28,7 @@ pub(crate) async fn judge(
     told: &[Told],
 ) -> anyhow::Result<(Counted, Vec<String>)> {
     let mut wrong = Vec::new();
-    let mut counted =
-        Counted { reports: acknowledged.values().sum(), ..Counted::default() };
+    let mut counted = Counted { reports: acknowledged.values().sum(), ..Counted::default() };
     reports(database, acknowledged, &mut counted, &mut wrong).await?;
     log(database, &mut wrong).await?;
     events(database, told, &mut counted, &mut wrong).await?;
@@ -65,11 +64,14 @@ async fn reports(
     let mut known = HashSet::new();
     for row in rows {
         let recipient: String = row.try_get("recipient")?;
-        let number = |name: &str| row.try_get::<i64, _>(name).map(|n| usize::try_from(n).unwrap_or(0));
+        let number =
+            |name: &str| row.try_get::<i64, _>(name).map(|n| usize::try_from(n).unwrap_or(0));
         let (stored, done) = (number("stored")?, number("done")?);
         let acked = acknowledged.get(&recipient).copied().unwrap_or(0);
         if stored < acked {
-            wrong.push(format!("I7: {acked} reports on {recipient} were acknowledged, {stored} are stored"));
+            wrong.push(format!(
+                "I7: {acked} reports on {recipient} were acknowledged, {stored} are stored"
+            ));
         }
         if done != stored || number("evidence")? != stored || number("proven")? != stored {
             wrong.push(format!(
@@ -80,16 +82,17 @@ async fn reports(
         let (reason, expected) =
             (row.try_get::<Option<String>, _>("reason")?, Says::of(&recipient).suppresses());
         if reason.as_deref() != expected {
-            wrong.push(format!("I7: {recipient} is suppressed for {reason:?}, expected {expected:?}"));
+            wrong.push(format!(
+                "I7: {recipient} is suppressed for {reason:?}, expected {expected:?}"
+            ));
         }
         known.insert(recipient);
     }
     for recipient in acknowledged.keys().filter(|recipient| !known.contains(*recipient)) {
         wrong.push(format!("I7: an acknowledged report on {recipient} is nowhere"));
     }
-    let suppressed: Vec<String> = sqlx::query_scalar("select address from postrider.suppression")
-        .fetch_all(database)
-        .await?;
+    let suppressed: Vec<String> =
+        sqlx::query_scalar("select address from postrider.suppression").fetch_all(database).await?;
     counted.suppressed = suppressed.len();
     for address in suppressed.iter().filter(|address| !known.contains(*address)) {
         wrong.push(format!("I7: {address} is suppressed and nobody reported on it"));

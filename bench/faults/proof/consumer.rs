@@ -56,8 +56,7 @@ impl Consumer {
         let address = listener.local_addr()?;
         let rng = Mutex::new(StdRng::seed_from_u64(seed));
         let ledger = Arc::new(Ledger { told: Mutex::default(), rng });
-        let router =
-            Router::new().route("/{tenant}", post(take)).with_state(Arc::clone(&ledger));
+        let router = Router::new().route("/{tenant}", post(take)).with_state(Arc::clone(&ledger));
         let serving = tokio::spawn(async move {
             // It ends with the run.
             let _ = axum::serve(listener, router).await;

@@ -95,7 +95,13 @@ async fn settle(
     let mut database = stage.connect().await?;
     let settled = async {
         let started = Instant::now();
-        while count(&mut database, "select count(*) from postrider.inbound_report where done_at is null").await? > 0 {
+        while count(
+            &mut database,
+            "select count(*) from postrider.inbound_report where done_at is null",
+        )
+        .await?
+            > 0
+        {
             patience(started, "reports wait")?;
         }
         let events = count(&mut database, "select count(*) from postrider.event").await?;
@@ -124,11 +130,7 @@ async fn settle(
     stage.judge(Duplicates::InDoubt).await
 }
 
-async fn kill(
-    stage: &mut Stage,
-    victim: Victim,
-    doors: &[SocketAddr],
-) -> anyhow::Result<()> {
+async fn kill(stage: &mut Stage, victim: Victim, doors: &[SocketAddr]) -> anyhow::Result<()> {
     match victim {
         Victim::Daemon(n) => {
             stage.daemon(n)?.kill()?;
