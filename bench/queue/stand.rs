@@ -192,7 +192,7 @@ impl Database {
 /// The key of return paths in every database here.
 pub(crate) fn return_key() -> anyhow::Result<ReturnKey> {
     let secrets = Secrets { key: Some(Secret::new(KEY)) };
-    Ok(ReturnKey::derive(&secrets.key_bytes().context("no key")?))
+    Ok(ReturnKey::derive(&*secrets.key_bytes().context("no key")?))
 }
 
 /// An address on this machine that nobody listens on.

@@ -12,7 +12,7 @@ use crate::health::figures::Acting;
 use crate::health::standing::{self, TenantHealth};
 
 /// `GET /v1/health`
-pub async fn show(
+pub(super) async fn show(
     State(api): State<Arc<Api>>,
     caller: Authenticated,
 ) -> Result<Json<TenantHealth>, Problem> {

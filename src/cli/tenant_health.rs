@@ -9,13 +9,13 @@ use crate::health::standing::{self, StreamHealth};
 
 /// Whose.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The tenant
     name: String,
 }
 
 /// Runs the command. A stream that is held back makes the exit code 1.
-pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
+pub(super) async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     let (cell, scope) = context.scope_of_tenant(&args.name).await?;
     let limits = context.settings()?.health.clone();
     let health = standing::of(&cell.pool, scope, Acting::Operator, &args.name, &limits).await?;

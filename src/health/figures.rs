@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sqlx::postgres::PgRow;
-use sqlx::{PgExecutor, PgPool, Row};
+use sqlx::{PgConnection, PgExecutor, PgPool, Row};
 
 use crate::domain::ids::TenantId;
 use crate::tenant::isolation::TenantScope;
@@ -85,18 +86,20 @@ pub async fn of_tenant(
     acting: Acting,
     windows: Vec<Duration>,
 ) -> Result<BTreeMap<StreamOf, Vec<Figures>>, sqlx::Error> {
-    let work = move |conn: &mut sqlx::PgConnection| async move {
-        let streams: Vec<String> = sqlx::query_scalar(include_str!("sql/streams_of.sql"))
-            .bind(scope.tenant().get())
-            .fetch_all(&mut *conn)
-            .await?;
-        let streams: Vec<_> = streams.into_iter().map(|stream| (scope.tenant(), stream)).collect();
-        of_streams(conn, &streams, &windows).await
-    };
-    match acting {
-        Acting::Tenant => scope.run(pool, move |conn| work(conn).boxed()).await,
-        Acting::Operator => scope.operate(pool, move |conn| work(conn).boxed()).await,
-    }
+    acting
+        .within(pool, scope, move |conn| {
+            async move {
+                let streams: Vec<String> = sqlx::query_scalar(include_str!("sql/streams_of.sql"))
+                    .bind(scope.tenant().get())
+                    .fetch_all(&mut *conn)
+                    .await?;
+                let streams: Vec<_> =
+                    streams.into_iter().map(|stream| (scope.tenant(), stream)).collect();
+                of_streams(conn, &streams, &windows).await
+            }
+            .boxed()
+        })
+        .await
 }
 
 /// Who asks.
@@ -106,6 +109,27 @@ pub enum Acting {
     Tenant,
     /// An operator.
     Operator,
+}
+
+impl Acting {
+    /// Runs `work` on the tenant's rows, as whoever asks.
+    pub(super) async fn within<T, F>(
+        self,
+        pool: &PgPool,
+        scope: TenantScope,
+        work: F,
+    ) -> Result<T, sqlx::Error>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>
+            + Send
+            + 'static,
+    {
+        match self {
+            Self::Tenant => scope.run(pool, work).await,
+            Self::Operator => scope.operate(pool, work).await,
+        }
+    }
 }
 
 impl Figures {

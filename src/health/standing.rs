@@ -120,18 +120,17 @@ async fn levels(
     scope: TenantScope,
     acting: Acting,
 ) -> Result<Vec<Level>, sqlx::Error> {
-    let work = move |conn| {
-        sqlx::query_as(
-            "select stream, level, since, reason, counted_from from postrider.health_stream
-             where tenant_id = $1",
-        )
-        .bind(scope.tenant().get())
-        .fetch_all(conn)
-    };
-    match acting {
-        Acting::Tenant => scope.run(pool, move |conn| work(conn).boxed()).await,
-        Acting::Operator => scope.operate(pool, move |conn| work(conn).boxed()).await,
-    }
+    acting
+        .within(pool, scope, move |conn| {
+            sqlx::query_as(
+                "select stream, level, since, reason, counted_from from postrider.health_stream
+                 where tenant_id = $1",
+            )
+            .bind(scope.tenant().get())
+            .fetch_all(conn)
+            .boxed()
+        })
+        .await
 }
 
 impl Limits {
