@@ -16,12 +16,13 @@ pub(super) struct Args {
 
 /// Runs the command. A stream that is held back makes the exit code 1.
 pub(super) async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
-    let (cell, scope) = context.scope_of_tenant(&args.name).await?;
+    let Args { name } = args;
+    let (cell, scope) = context.scope_of_tenant(&name).await?;
     let limits = context.settings()?.health.clone();
-    let health = standing::of(&cell.pool, scope, Acting::Operator, &args.name, &limits).await?;
-    let mut words: Vec<String> = health.streams.iter().map(|one| stream(&args.name, one)).collect();
+    let health = standing::of(&cell.pool, scope, Acting::Operator, &name, &limits).await?;
+    let mut words: Vec<String> = health.streams.iter().map(|one| stream(&name, one)).collect();
     if words.is_empty() {
-        words.push(format!("nothing of {} was sent within the longest window", args.name));
+        words.push(format!("nothing of {} was sent within the longest window", name));
     }
     let stopped = health.streams.iter().any(|stream| stream.level == "stopped");
     let verdict = if stopped { Verdict::Bad } else { Verdict::Fine };

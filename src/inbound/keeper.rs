@@ -83,11 +83,11 @@ async fn write(pool: &PgPool, batch: Vec<Waiting>) {
     if batch.len() > 1 && matches!(result, Err(sqlx::Error::Database(_))) {
         for waiting in batch {
             let result = put(pool, std::slice::from_ref(&waiting)).await;
-            tell(vec![waiting], result);
+            tell(vec![waiting], &result);
         }
         return;
     }
-    tell(batch, result);
+    tell(batch, &result);
 }
 
 async fn put(pool: &PgPool, batch: &[Waiting]) -> Result<(), sqlx::Error> {
@@ -107,8 +107,8 @@ async fn put(pool: &PgPool, batch: &[Waiting]) -> Result<(), sqlx::Error> {
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
-fn tell(batch: Vec<Waiting>, result: Result<(), sqlx::Error>) {
-    if let Err(error) = &result {
+fn tell(batch: Vec<Waiting>, result: &Result<(), sqlx::Error>) {
+    if let Err(error) = result {
         let mails = batch.len();
         tracing::warn!(%error, mails, "could not store reports; their senders were told to come again");
     }
