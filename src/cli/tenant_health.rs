@@ -22,7 +22,7 @@ pub(super) async fn run(args: Args, context: &Context) -> Result<Answer, CliErro
     let health = standing::of(&cell.pool, scope, Acting::Operator, &name, &limits).await?;
     let mut words: Vec<String> = health.streams.iter().map(|one| stream(&name, one)).collect();
     if words.is_empty() {
-        words.push(format!("nothing of {} was sent within the longest window", name));
+        words.push(format!("nothing of {name} was sent within the longest window"));
     }
     let stopped = health.streams.iter().any(|stream| stream.level == "stopped");
     let verdict = if stopped { Verdict::Bad } else { Verdict::Fine };
