@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-suppressions bench-postfix bench-compare faults score-bounces deny sbom dist image stop fmt lint
+.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-suppressions bench-postfix bench-reports bench-events bench-compare faults score-bounces deny sbom dist image stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -48,6 +48,12 @@ bench-together: setup ## Submission over HTTP and delivery at the same time (--m
 
 bench-suppressions: setup ## Checks of a batch against a long list of suppressions (--entries 10000000)
 	@bench/queue.sh suppressions $(ARGS)
+
+bench-reports: setup ## Reports that come back by mail, stored and worked off a second (--full)
+	@bench/queue.sh reports $(ARGS)
+
+bench-events: setup ## What events cost, also beside a dead endpoint (--full)
+	@bench/queue.sh events $(ARGS)
 
 bench-postfix: setup ## Postfix's queue to the same sink, for comparison (as root)
 	@bench/queue.sh postfix $(ARGS)

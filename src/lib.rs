@@ -16,6 +16,7 @@ pub mod reply;
 pub mod tenant;
 
 pub mod event;
+pub mod health;
 pub mod queue;
 pub mod route;
 pub mod throttle;

@@ -64,7 +64,7 @@ impl Office {
     async fn comes_back(&self, destination: Destination, raw: &str) {
         let raw = raw.replace('\n', "\r\n");
         let incoming = Incoming { destination, sender: "", peer: "192.0.2.1", raw: raw.as_bytes() };
-        store::put(&self.worker, &incoming).await.expect("store");
+        store::put(&self.worker, &[incoming]).await.expect("store");
         while self.reports.step(Clock::System).await.expect("a step") > 0 {}
     }
 

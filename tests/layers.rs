@@ -15,7 +15,7 @@ const SHELVES: [&[&str]; 9] = [
     &["telemetry"],
     &["message", "reply", "feedback"],
     &["tenant"],
-    &["queue", "throttle", "route", "bounce", "event"],
+    &["queue", "throttle", "route", "bounce", "event", "health"],
     &["smtp", "provider", "sink", "cell", "webhook", "inbound", "callback"],
     &["worker", "maintenance", "api", "cli"],
     &["boot"],

@@ -5,8 +5,10 @@
 //! JSON for each row, says whether the target was met, and ends by itself.
 
 mod claims;
+mod consumer;
 mod daemon_drain;
 mod destinations;
+mod events;
 mod exchanger;
 mod fairness;
 mod far;
@@ -19,6 +21,8 @@ mod plan;
 mod postfix;
 mod program;
 mod replica;
+mod reports;
+mod returned;
 mod sink;
 mod soak;
 mod stand;
@@ -71,6 +75,10 @@ enum What {
     Together(together::Args),
     /// A long list of suppressions: checks of a batch, and a file that comes in.
     Suppressions(suppressions::Args),
+    /// Bounces and complaints that come back by mail: stored and worked off a second.
+    Reports(reports::Args),
+    /// What events to tenants cost, also beside a dead endpoint.
+    Events(events::Args),
     /// Postfix's queue to the same sink, for comparison (as root).
     Postfix(postfix::Args),
 }
@@ -109,6 +117,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Destinations(args) => destinations::run(&stand, &args).await,
         What::Together(args) => together::run(&stand, &args).await,
         What::Suppressions(args) => suppressions::run(&stand, &args).await,
+        What::Reports(args) => reports::run(&stand, &args).await,
+        What::Events(args) => events::run(&stand, &args).await,
         What::Postfix(args) => postfix::run(stand.folder(), &args).await,
     }
 }

@@ -11,6 +11,7 @@ use postrider::cli::dev::binaries::Binaries;
 use postrider::cli::dev::cluster::{Cluster, Durability};
 use postrider::config::Secrets;
 use postrider::config::secret::Secret;
+use postrider::message::return_path::ReturnKey;
 use postrider::message::time_zone::TimeZone;
 use postrider::queue::migrate;
 use postrider::tenant::isolation::TenantScope;
@@ -186,6 +187,12 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// The key of return paths in every database here.
+pub(crate) fn return_key() -> anyhow::Result<ReturnKey> {
+    let secrets = Secrets { key: Some(Secret::new(KEY)) };
+    Ok(ReturnKey::derive(&*secrets.key_bytes().context("no key")?))
 }
 
 /// An address on this machine that nobody listens on.

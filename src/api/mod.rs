@@ -26,6 +26,7 @@ pub mod submission;
 pub mod suppression_body;
 pub mod suppression_file;
 pub mod suppressions;
+mod tenant_health;
 pub mod timekeeper;
 pub mod unsubscribe;
 pub mod webhook_body;

@@ -14,7 +14,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::error::Problem;
 use super::{
     Api, access, callbacks, events, health, lookup, message, openapi, recipients, stream,
-    suppression_file, suppressions as list, unsubscribe, webhooks as hooks, why,
+    suppression_file, suppressions as list, tenant_health, unsubscribe, webhooks as hooks, why,
 };
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
@@ -33,6 +33,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{stream}/resume", post(stream::resume))
         .route("/v1/streams/{stream}/cancel", post(stream::cancel))
         .route("/v1/deliveries/{id}/why", get(why::delivery))
+        .route("/v1/health", get(tenant_health::show))
         .route("/v1/events", get(events::read).put(events::switch))
         .route("/v1/webhooks", get(hooks::list).post(hooks::create))
         .route("/v1/webhooks/{id}", get(hooks::show).patch(hooks::change).delete(hooks::remove))

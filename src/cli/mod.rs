@@ -35,6 +35,7 @@ pub mod show;
 pub mod sink;
 pub mod suppression;
 pub mod tenant;
+mod tenant_health;
 pub mod tenant_move;
 pub mod throttle;
 mod throttle_show;

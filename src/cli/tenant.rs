@@ -5,13 +5,13 @@ use clap::Subcommand;
 use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
-use super::tenant_move;
+use super::{tenant_health, tenant_move};
 use crate::cell::{directory, find, identity};
 use crate::message::time_zone::TimeZone;
 use crate::tenant::login;
 use crate::tenant::store::{self, StoreError, Tenant, TenantState};
 
-/// Tenants: make, list, suspend, move, and bind database logins to them
+/// Tenants: make, list, suspend, move, show their health, and bind database logins to them
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  postrider tenant create shop\n  postrider key create --tenant shop"
@@ -65,6 +65,11 @@ enum Verb {
         /// The tenant
         name: String,
     },
+    /// Show how receivers take its mail: bounces and complaints of each stream
+    ///
+    /// The exit code is 1 when a stream is held back for them.
+    #[command(after_help = "Example:\n  postrider tenant health shop")]
+    Health(tenant_health::Args),
     /// Move a tenant to another cell, with everything it has
     ///
     /// Nothing new is accepted for it meanwhile (503, to be tried again), what is in hand is
@@ -122,6 +127,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
             let tenant = store::set_state(&pool, &name, TenantState::Active).await?;
             Answer::new(format!("tenant {name} is active"), &tenant)
         }
+        Verb::Health(args) => tenant_health::run(args, context).await,
         Verb::Move(args) => tenant_move::run(args, context).await,
         Verb::Login { name: Some(name), login: Some(login), unbind } => {
             let (cell, scope) = context.scope_of_tenant(&name).await?;

@@ -18,7 +18,7 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, ClientCertificate, CodeMask, Database, Dns, Dnssec, Endpoint, Feedback, FurtherRate, Inbound, InboundTls, LinkKey, Log, LogFormat, MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, ClientCertificate, CodeMask, Database, Dns, Dnssec, Endpoint, Feedback, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, LinkKey, Log, LogFormat, MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -70,6 +70,8 @@ pub struct Settings {
     pub inbound: Inbound,
     /// `[suppression]`
     pub suppression: Suppression,
+    /// `[health]`
+    pub health: Health,
     /// `[scale]`
     pub scale: Scale,
     /// `[webhook]`
@@ -111,6 +113,7 @@ impl Default for Settings {
             api: Api::default(),
             callbacks: Callbacks::default(),
             feedback: Feedback::default(),
+            health: Health::default(),
             inbound: Inbound::default(),
             suppression: Suppression::default(),
             scale: Scale::default(),

@@ -176,7 +176,7 @@ fn report(outcome: &ReloadOutcome) {
 
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
-    const SECTIONS: [&str; 13] = [
+    const SECTIONS: [&str; 14] = [
         "stream",
         "mailbox_provider",
         "throttle",
@@ -189,6 +189,7 @@ pub fn applies_live(key: &str) -> bool {
         "tls_report",
         "smtp",
         "scale",
+        "health",
         "alarm",
     ];
     let section = key.split(['.', '[']).next().unwrap_or(key);
@@ -215,6 +216,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("smtp", old.smtp != new.smtp),
         ("feedback", old.feedback != new.feedback),
         ("scale", old.scale != new.scale),
+        ("health", old.health != new.health),
         ("alarm", old.alarm != new.alarm),
         ("tls_report", old.tls_report != new.tls_report),
         ("log.level", old.log.level != new.log.level),

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Callbacks, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
+    Adaptive, Alarm, Api, Callbacks, Database, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool, Queue, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -57,6 +57,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         feedback: Feedback::read(root.section("feedback")),
         inbound: Inbound::read(root.section("inbound")),
         suppression: Suppression::read(root.section("suppression"), outside.suppression_key),
+        health: Health::read(root.section("health")),
         scale: Scale::read(root.section("scale")),
         webhook: Webhook::read(root.section("webhook")),
         telemetry: Telemetry::read(root.section("telemetry")),

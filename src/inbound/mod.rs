@@ -5,9 +5,11 @@
 //! paths and unsubscribing addresses whose HMAC is right, and the one address for complaints.
 //! It relays nothing, answers no mail with a mail, and acknowledges only what is stored
 //! ([`store`]); what a mail means is found out later (`maintenance/reports.rs`). [`session`] is
-//! the dialogue without a socket, [`door`] says who is let in, [`server`] holds the limits.
+//! the dialogue without a socket, [`door`] says who is let in, [`server`] holds the limits, [`keeper`] shares
+//! commits among connections.
 
 pub mod door;
+mod keeper;
 pub mod limits;
 pub mod server;
 mod session;

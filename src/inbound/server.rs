@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::door::Door;
+use super::keeper::{Keeper, NotStored};
 use super::limits::{Limits, Place};
 use super::session::{Mail, Next, Protocol, Session, Terms};
-use super::store::{self, Incoming};
 use super::tls::{self, TlsFileError};
 use crate::config::{Inbound, Settings};
 use crate::domain::clock::Clock;
@@ -55,36 +55,32 @@ pub struct Store {
 }
 
 /// The cells that this process serves; there is at least one.
-#[derive(Debug, Clone)]
-pub struct Stores(Vec<Store>);
+#[derive(Debug)]
+pub struct Stores(Vec<(Store, Keeper)>);
 
 impl Stores {
-    /// The first one takes what belongs to no cell.
+    /// The first one takes what belongs to no cell. Within a runtime.
     pub fn new(cells: Vec<Store>) -> Self {
-        Self(cells)
+        let kept = |store: Store| {
+            let keeper = Keeper::start(store.pool.clone());
+            (store, keeper)
+        };
+        Self(cells.into_iter().map(kept).collect())
     }
 
     fn is_full(&self) -> bool {
-        self.0.iter().any(|store| store.full.load(Ordering::Relaxed))
+        self.0.iter().any(|(store, _)| store.full.load(Ordering::Relaxed))
     }
 
-    async fn put(&self, peer: IpAddr, mail: &Mail) -> Result<(), sqlx::Error> {
-        let peer = peer.to_string();
+    async fn put(&self, peer: IpAddr, mail: Mail) -> Result<(), NotStored> {
+        let mail = Arc::new(mail);
         for destination in &mail.to {
             let cell = destination.delivery().map(crate::domain::ids::DeliveryId::minted_in);
-            let named = self.0.iter().find(|store| Some(store.number) == cell);
-            let Some(Store { pool, .. }) = named.or_else(|| self.0.first()) else {
-                return Err(sqlx::Error::PoolClosed);
+            let named = self.0.iter().find(|(store, _)| Some(store.number) == cell);
+            let Some((_, keeper)) = named.or_else(|| self.0.first()) else {
+                return Err(NotStored);
             };
-            let incoming = Incoming {
-                destination: *destination,
-                sender: &mail.from,
-                peer: &peer,
-                raw: &mail.raw,
-            };
-            store::put(pool, &incoming).await?;
-            metrics::counter!("postrider_inbound_stored_total", "purpose" => destination.as_str())
-                .increment(1);
+            keeper.put(*destination, peer, &mail).await?;
         }
         Ok(())
     }
@@ -300,13 +296,14 @@ impl Shared {
         let idle = self.settings.idle_timeout;
         let mut input = BytesMut::with_capacity(READ_SIZE);
         loop {
-            let next = session.advance(&mut input);
-            if let Next::Store(mail) = &next {
-                // What was said before the mail need not wait for the database.
-                let reply = self.keep(peer, mail, place).await;
-                session.stored(reply);
-                continue;
-            }
+            let next = match session.advance(&mut input) {
+                Next::Store(mail) => {
+                    let reply = self.keep(peer, mail, place).await;
+                    session.stored(reply);
+                    continue;
+                }
+                other => other,
+            };
             if !session.replies.is_empty() {
                 timeout(idle, stream.write_all(&session.replies)).await??;
                 timeout(idle, stream.flush()).await??;
@@ -336,7 +333,7 @@ impl Shared {
         }
     }
 
-    async fn keep(&self, peer: IpAddr, mail: &Mail, place: &Place) -> &'static [u8] {
+    async fn keep(&self, peer: IpAddr, mail: Mail, place: &Place) -> &'static [u8] {
         if !place.may_send() {
             count_refused("rate");
             return TOO_FAST;
@@ -347,12 +344,7 @@ impl Shared {
         }
         match timeout(STORE_TIMEOUT, self.stores.put(peer, mail)).await {
             Ok(Ok(())) => KEPT,
-            Ok(Err(error)) => {
-                count_refused("database");
-                tracing::warn!(%error, "could not store a report; its sender was told to come again");
-                NOT_KEPT
-            }
-            Err(_elapsed) => {
+            Ok(Err(NotStored)) | Err(_) => {
                 count_refused("database");
                 NOT_KEPT
             }

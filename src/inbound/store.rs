@@ -76,19 +76,18 @@ pub const MAX_TRIES: i16 = 3;
 /// Reports that wait, beyond which no more are taken in.
 pub const MAX_WAITING: i64 = 200_000;
 
-/// Stores a mail; committed when this returns.
-pub async fn put(pool: &PgPool, one: &Incoming<'_>) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "insert into postrider.inbound_report(purpose, job_id, sender, peer, raw) values ($1, $2, $3, $4, $5)",
-    )
-    .bind(one.destination.as_str())
-    .bind(one.destination.delivery().map(DeliveryId::get))
-    .bind(one.sender)
-    .bind(one.peer)
-    .bind(one.raw)
-    .execute(pool)
-    .await
-    .map(drop)
+/// Stores mails; committed when this returns.
+pub async fn put(pool: &PgPool, mails: &[Incoming<'_>]) -> Result<(), sqlx::Error> {
+    let delivery = |one: &Incoming<'_>| one.destination.delivery().map(DeliveryId::get);
+    sqlx::query(include_str!("sql/put.sql"))
+        .bind(mails.iter().map(|one| one.destination.as_str()).collect::<Vec<_>>())
+        .bind(mails.iter().map(delivery).collect::<Vec<_>>())
+        .bind(mails.iter().map(|one| one.sender).collect::<Vec<_>>())
+        .bind(mails.iter().map(|one| one.peer).collect::<Vec<_>>())
+        .bind(mails.iter().map(|one| one.raw).collect::<Vec<_>>())
+        .execute(pool)
+        .await
+        .map(drop)
 }
 
 /// Takes up to `most` reports that nobody else has.

@@ -224,6 +224,7 @@ pub(super) fn facts(finding: &Finding) -> serde_json::Value {
     let plain = |text: &str| text.replace(char::is_control, " ");
     json!({
         "recipient": finding.recipient.as_deref().map(plain),
+        "original": finding.original_recipient.as_deref().map(plain),
         "action": finding.action.as_str(),
         "class": finding.class.as_str(),
         "hardness": finding.hardness.as_str(),

@@ -92,5 +92,10 @@ async fn watch(pool: &PgPool, cell: &str) -> Result<(), sqlx::Error> {
     gauge!("postrider_generation_stuck_seconds", "cell" => cell.to_owned()).set(stuck);
     let defaults: i64 = row.try_get("defaults_in_use")?;
     gauge!("postrider_default_partitions_in_use", "cell" => cell.to_owned()).set(defaults as f64);
+    for (level, column) in [("warned", "streams_warned"), ("stopped", "streams_stopped")] {
+        let streams: i64 = row.try_get(column)?;
+        gauge!("postrider_health_streams", "cell" => cell.to_owned(), "level" => level)
+            .set(streams as f64);
+    }
     Ok(())
 }

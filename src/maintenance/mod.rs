@@ -10,6 +10,7 @@ mod apply;
 mod callback;
 mod effect;
 pub mod gauges;
+pub mod health;
 pub mod reports;
 pub mod scale;
 pub mod steady;

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, apply};
@@ -31,7 +30,9 @@ use crate::queue::deadline;
 use crate::tenant::suppression::Keeper;
 
 /// Reports taken at once.
-const BATCH: i64 = 64;
+const BATCH: i64 = 256;
+/// Batches under way at once: while one is read, another is written.
+const LANES: usize = 2;
 /// Wait when there are none.
 const IDLE: Duration = Duration::from_millis(300);
 /// A step that takes longer waits for a server that is gone.
@@ -65,7 +66,11 @@ impl Reports {
 
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut tidied: Option<Instant> = None;
+        let work = futures_util::future::join_all((0..LANES).map(|_| self.work(&stop)));
+        tokio::join!(work, self.tidy_up(&stop));
+    }
+
+    async fn work(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let wait = match deadline::within(LONGEST_STEP, self.step(Clock::System)).await {
                 Ok(0) => IDLE,
@@ -75,15 +80,21 @@ impl Reports {
                     IDLE * 10
                 }
             };
-            if tidied.is_none_or(|at| at.elapsed() >= TIDY_EVERY) {
-                tidied = Some(Instant::now());
-                if let Err(error) = deadline::within(LONGEST_STEP, self.tidy()).await {
-                    tracing::warn!(%error, cell = &*self.cell.name, "could not tidy up old reports");
-                }
-            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn tidy_up(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = deadline::within(LONGEST_STEP, self.tidy()).await {
+                tracing::warn!(%error, cell = &*self.cell.name, "could not tidy up old reports");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(TIDY_EVERY) => {}
             }
         }
     }
@@ -192,19 +203,24 @@ impl std::fmt::Debug for Reports {
     }
 }
 
-/// Reads reports on threads of their own. One that makes the reader panic is failed, alone.
+/// Reads reports on a thread of its own. One that makes the reader panic is failed, alone.
 async fn understand(taken: Vec<Taken>, door: Option<Door>) -> Vec<Read> {
-    let door = Arc::new(door);
-    let mut reads = Vec::with_capacity(taken.len());
-    for one in taken {
-        let (report, door) = (one.report_id, Arc::clone(&door));
-        let done = tokio::task::spawn_blocking(move || read(&one, door.as_ref().as_ref())).await;
-        reads.push(done.unwrap_or_else(|error| {
-            tracing::error!(%error, report, "a report could not be read");
-            Read::failed(report)
-        }));
-    }
-    reads
+    let ids: Vec<i64> = taken.iter().map(|one| one.report_id).collect();
+    let reading = tokio::task::spawn_blocking(move || {
+        taken.iter().map(|one| read_alone(one, door.as_ref())).collect()
+    });
+    reading.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "reports could not be read");
+        ids.into_iter().map(Read::failed).collect()
+    })
+}
+
+fn read_alone(one: &Taken, door: Option<&Door>) -> Read {
+    let read = std::panic::AssertUnwindSafe(|| read(one, door));
+    std::panic::catch_unwind(read).unwrap_or_else(|_panic| {
+        tracing::error!(report = one.report_id, "a report could not be read");
+        Read::failed(one.report_id)
+    })
 }
 
 /// Settles events of providers on the deliveries that these took under the same id. That goes

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarms;
+use super::health;
 use super::tls_report::Reporter;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
@@ -44,6 +45,8 @@ enum Task {
     Partitions,
     /// Looks for what an operator must be told of.
     Alarms,
+    /// Sums up how tenants' mail is received, and acts on it.
+    Health,
     /// In the home cell: reports to receivers on how TLS with them went.
     TlsReports,
     /// In the home cell: fetches MTA-STS policies again before they run out.
@@ -51,14 +54,21 @@ enum Task {
 }
 
 impl Task {
-    const ALL: [Self; 5] =
-        [Self::Generations, Self::Partitions, Self::Alarms, Self::TlsReports, Self::StsPolicies];
+    const ALL: [Self; 6] = [
+        Self::Generations,
+        Self::Partitions,
+        Self::Alarms,
+        Self::Health,
+        Self::TlsReports,
+        Self::StsPolicies,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Generations => "generations",
             Self::Partitions => "partitions",
             Self::Alarms => "alarms",
+            Self::Health => "health",
             Self::TlsReports => "tls_reports",
             Self::StsPolicies => "sts_policies",
         }
@@ -69,6 +79,7 @@ impl Task {
             Self::Generations => 30,
             Self::Partitions => 3600,
             Self::Alarms => 60,
+            Self::Health => health::EVERY.as_secs(),
             Self::TlsReports => 300,
             Self::StsPolicies => 600,
         })
@@ -177,6 +188,10 @@ impl Ticks {
                 Ok(())
             }
             Task::Alarms => self.alarms.look(&self.pool, self.session).await,
+            Task::Health => {
+                let limits = self.settings.borrow().health.clone();
+                health::look(&self.pool, &limits).await
+            }
             Task::TlsReports => match &self.at_home {
                 Some(at_home) => at_home.reporter.report(&self.pool).await,
                 None => Ok(()),

@@ -352,6 +352,18 @@ pub const METRICS: &[Description] = &[
         &["class", "hardness"],
         "Recipients that reports spoke of.",
     ),
+    // health of tenants
+    counter(
+        "postrider_health_findings_total",
+        &["level", "measure"],
+        "Streams that this process found to have too many bounces or complaints.",
+    ),
+    gauge(
+        "postrider_health_streams",
+        Unit::Count,
+        &["cell", "level"],
+        "Streams near their limit of bounces or complaints, and held back for them.",
+    ),
     // webhook
     counter(
         "postrider_webhook_sends_total",

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Nobody's number, to whom mailboxes belong.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// A receiver; it and its children end with this value.
 pub struct Receiver {
@@ -40,26 +40,26 @@ pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn tools() -> PathBuf {
+pub fn tools() -> PathBuf {
     let target = env!("CARGO_TARGET_TMPDIR");
     Path::new(target).parent().expect("target").join("tools")
 }
 
-fn tool(path: &str) -> PathBuf {
+pub fn tool(path: &str) -> PathBuf {
     let tool = tools().join(path);
     assert!(tool.exists(), "{} is not there: make setup", tool.display());
     tool
 }
 
 /// Where the unpacked libraries are.
-fn libraries() -> PathBuf {
+pub fn libraries() -> PathBuf {
     let libraries = tools().join("usr/lib");
     let folders = fs::read_dir(&libraries).expect("make setup").flatten().map(|entry| entry.path());
     let mut multiarch = folders.filter(|path| path.to_string_lossy().ends_with("-linux-gnu"));
     multiarch.next().expect("libraries: make setup")
 }
 
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
     listener.local_addr().expect("it is bound")
 }
@@ -75,13 +75,13 @@ fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
     (cert, key)
 }
 
-fn new_folder() -> TempDir {
+pub fn new_folder() -> TempDir {
     let folder = TempDir::new().expect("make a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("own it");
     folder
 }
 
-fn started(mut command: Command, address: SocketAddr, folder: TempDir) -> Receiver {
+pub fn started(mut command: Command, address: SocketAddr, folder: TempDir) -> Receiver {
     let log = fs::File::create(folder.path().join("out")).expect("write");
     command.process_group(0).stdin(Stdio::null());
     command.stdout(log.try_clone().expect("a file")).stderr(log);
@@ -99,30 +99,10 @@ fn started(mut command: Command, address: SocketAddr, folder: TempDir) -> Receiv
 impl Receiver {
     /// Postfix with its own smtpd, queue and virtual mailboxes.
     pub fn postfix(pipelining: bool) -> Self {
-        let master = tool("usr/lib/postfix/sbin/master");
         let (folder, address) = (new_folder(), free_port());
         let home = folder.path();
         let (cert, key) = certificate(home);
-        let mail = passwd_number("mail");
-        for name in ["etc", "data", "log", "queue"] {
-            fs::create_dir(home.join(name)).expect("make it");
-        }
-        for name in
-            ["active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming"]
-                .iter()
-                .chain(&["maildrop", "pid", "private", "public", "saved", "trace"])
-        {
-            let path = home.join("queue").join(name);
-            fs::create_dir(&path).expect("make it");
-            if *name != "pid" {
-                chown(&path, Some(mail), None).expect("give it away");
-            }
-        }
-        let mailbox = home.join("box");
-        fs::create_dir(&mailbox).expect("make it");
-        for (path, owner) in [("data", mail), ("log", mail), ("box", NOBODY)] {
-            chown(home.join(path), Some(owner), Some(owner)).expect("give it away");
-        }
+        postfix_folders(home);
         let hide = if pipelining { "" } else { "pipelining, chunking" };
         let main = format!(
             "compatibility_level = 3.6\n\
@@ -159,12 +139,7 @@ impl Receiver {
         );
         fs::write(home.join("etc/main.cf"), main).expect("write");
         fs::write(home.join("etc/master.cf"), services).expect("write");
-        let mut command = Command::new(master);
-        command
-            .args(["-c", &home.join("etc").to_string_lossy(), "-d"])
-            .env("MAIL_CONFIG", home.join("etc"))
-            .env("LD_LIBRARY_PATH", tools().join("usr/lib/postfix"));
-        started(command, address, folder)
+        started(postfix(home), address, folder)
     }
 
     /// Exim; it takes everything, writes down how large it was, and drops it.
@@ -173,16 +148,7 @@ impl Receiver {
         let (folder, address) = (new_folder(), free_port());
         let home = folder.path();
         let (cert, key) = certificate(home);
-        for name in ["spool", "log"] {
-            fs::create_dir(home.join(name)).expect("make it");
-            chown(home.join(name), Some(NOBODY), Some(NOBODY)).expect("give it away");
-        }
-        // It looks for its user by name; the system has none, and gets none.
-        let line = format!("Debian-exim:x:{NOBODY}:{NOBODY}::/:/bin/false\n");
-        let users = fs::read_to_string("/etc/passwd").expect("read") + &line;
-        let groups = fs::read_to_string("/etc/group").expect("read") + "Debian-exim:x:65534:\n";
-        fs::write(home.join("passwd"), users).expect("write");
-        fs::write(home.join("group"), groups).expect("write");
+        exim_folders(home);
         let conf = format!(
             "exim_path = {exim}\nspool_directory = {home}/spool\nlog_file_path = {home}/log/%slog\n\
              pid_file_path = {home}/pid\nprimary_hostname = mx.test\n\
@@ -199,14 +165,7 @@ impl Receiver {
             key = key.display(),
         );
         fs::write(home.join("conf"), conf).expect("write");
-        let mut command = Command::new(exim);
-        command
-            .args(["-C", &home.join("conf").to_string_lossy(), "-bdf"])
-            .env("LD_LIBRARY_PATH", libraries())
-            .env("LD_PRELOAD", libraries().join("libnss_wrapper.so"))
-            .env("NSS_WRAPPER_PASSWD", home.join("passwd"))
-            .env("NSS_WRAPPER_GROUP", home.join("group"));
-        started(command, address, folder)
+        started(exim_in(&exim, home), address, folder)
     }
 
     /// aiosmtpd, which offers no PIPELINING; every mail becomes a file in `box`.
@@ -280,8 +239,66 @@ asyncio.run(main())
     }
 }
 
-fn passwd_number(name: &str) -> u32 {
+pub fn passwd_number(name: &str) -> u32 {
     let users = fs::read_to_string("/etc/passwd").expect("read");
     let line = users.lines().find(|line| line.split(':').next() == Some(name)).expect("a user");
     line.split(':').nth(2).and_then(|number| number.parse().ok()).expect("a number")
+}
+
+/// Makes the folders of a Postfix that lives in `home`.
+pub fn postfix_folders(home: &Path) {
+    let mail = passwd_number("mail");
+    for name in ["etc", "data", "log", "queue"] {
+        fs::create_dir(home.join(name)).expect("make it");
+    }
+    for name in ["active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming"]
+        .iter()
+        .chain(&["maildrop", "pid", "private", "public", "saved", "trace"])
+    {
+        let path = home.join("queue").join(name);
+        fs::create_dir(&path).expect("make it");
+        if *name != "pid" {
+            chown(&path, Some(mail), None).expect("give it away");
+        }
+    }
+    fs::create_dir(home.join("box")).expect("make it");
+    for (path, owner) in [("data", mail), ("log", mail), ("box", NOBODY)] {
+        chown(home.join(path), Some(owner), Some(owner)).expect("give it away");
+    }
+}
+
+/// The command of a Postfix whose configuration is in `home`.
+pub fn postfix(home: &Path) -> Command {
+    let mut command = Command::new(tool("usr/lib/postfix/sbin/master"));
+    command
+        .args(["-c", &home.join("etc").to_string_lossy(), "-d"])
+        .env("MAIL_CONFIG", home.join("etc"))
+        .env("LD_LIBRARY_PATH", tools().join("usr/lib/postfix"));
+    command
+}
+
+/// Makes the folders of an Exim that lives in `home`.
+pub fn exim_folders(home: &Path) {
+    for name in ["spool", "log"] {
+        fs::create_dir(home.join(name)).expect("make it");
+        chown(home.join(name), Some(NOBODY), Some(NOBODY)).expect("give it away");
+    }
+    // It looks for its user by name; the system has none, and gets none.
+    let line = format!("Debian-exim:x:{NOBODY}:{NOBODY}::/:/bin/false\n");
+    let users = fs::read_to_string("/etc/passwd").expect("read") + &line;
+    let groups = fs::read_to_string("/etc/group").expect("read") + "Debian-exim:x:65534:\n";
+    fs::write(home.join("passwd"), users).expect("write");
+    fs::write(home.join("group"), groups).expect("write");
+}
+
+/// The command of an Exim, by this program, whose configuration is in `home`.
+pub fn exim_in(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["-C", &home.join("conf").to_string_lossy(), "-bdf"])
+        .env("LD_LIBRARY_PATH", libraries())
+        .env("LD_PRELOAD", libraries().join("libnss_wrapper.so"))
+        .env("NSS_WRAPPER_PASSWD", home.join("passwd"))
+        .env("NSS_WRAPPER_GROUP", home.join("group"));
+    command
 }

@@ -1,16 +1,21 @@
 //! What the proof is made of; `main.rs` and some tests run it.
 
+pub(crate) mod aftermath;
 pub(crate) mod auditor;
 pub(crate) mod bouncer;
 pub(crate) mod cases;
 pub(crate) mod client;
+pub(crate) mod consumer;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod replica;
 pub(crate) mod report;
+pub(crate) mod reporter;
 pub(crate) mod server;
+pub(crate) mod setup;
 pub(crate) mod stage;
+mod template;
 
 use std::io::Write;
 

@@ -131,6 +131,12 @@ impl Receiver {
         self.shared.taken.lock().clone()
     }
 
+    /// Gives the records after so many, whenever it is asked.
+    pub(crate) fn watch(&self) -> impl Fn(usize) -> Vec<Taken> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        move |after| shared.taken.lock().get(after..).map(<[Taken]>::to_vec).unwrap_or_default()
+    }
+
     /// How many mails were taken.
     pub(crate) fn count(&self) -> usize {
         self.shared.taken.lock().len()

@@ -50,8 +50,20 @@ impl Replica {
         config: &str,
         harness: &Harness,
     ) -> anyhow::Result<Self> {
-        let path = folder.join(format!("{name}.toml"));
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        Self::start_at(address, program, folder, name, config, harness)
+    }
+
+    /// The same at a given address.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        program: Program,
+        folder: &Path,
+        name: &str,
+        config: &str,
+        harness: &Harness,
+    ) -> anyhow::Result<Self> {
+        let path = folder.join(format!("{name}.toml"));
         fs::write(&path, config)?;
         let log = folder.join(format!("{name}.log"));
         let out = File::options().create(true).append(true).open(&log)?;

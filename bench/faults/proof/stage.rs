@@ -1,124 +1,32 @@
 //! One run's whole installation: Postgres, the network before it, the API, daemons, clients
 //! and the receiver. Everything of it ends when it is dropped.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
-use postrider::cli::dev::binaries::Binaries;
-use postrider::message::time_zone::TimeZone;
-use postrider::queue::migrate;
-use postrider::tenant::store;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sqlx::{Connection, PgConnection, PgPool};
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use super::auditor::{Duplicates, Findings, audit};
-use super::client::{self, Ledger, Load, Pace, Tenant};
+use super::client::{self, Ledger, Load, Tenant};
 use super::proxy::Proxy;
-use super::receiver::{Manners, Receiver};
+use super::receiver::Receiver;
 use super::replica::{Harness, Program, Replica};
-use super::server::{self, Server, Stop};
-
-/// The database of every stage.
-const DATABASE: &str = "mail";
+use super::server::Server;
+pub(crate) use super::setup::Setup;
+use super::template::DATABASE;
+pub(crate) use super::template::Template;
 
 /// Longest wait for everything to have ended, or for service to be back.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Most memory a daemon may take here: the load is small, whatever befalls it.
 const MEMORY: u64 = 400_000_000;
-
-/// A migrated cluster with two tenants, copied for every stage.
-pub(crate) struct Template {
-    server: Server,
-    tenants: Vec<Tenant>,
-    folder: TempDir,
-}
-
-impl Template {
-    /// Makes it.
-    pub(crate) async fn make(binaries: &Binaries) -> anyhow::Result<Self> {
-        let folder = server::run_folder()?;
-        let server = Server::init(&folder.path().join("template"), binaries)?;
-        server.start()?;
-        let mut admin = PgConnection::connect(&server.url("postgres")).await?;
-        sqlx::raw_sql("create database mail").execute(&mut admin).await?;
-        let pool = PgPool::connect(&server.url(DATABASE)).await?;
-        migrate::up(&pool).await.context("cannot migrate")?;
-        let mut tenants = Vec::new();
-        for name in ["ann", "bob"] {
-            store::create(&pool, name, 100, TimeZone::default()).await?;
-            let scope = store::scope(&pool, name).await?;
-            let key = store::create_key(&pool, scope, "faults").await?.reveal().to_owned();
-            sqlx::query(
-                "insert into postrider.sending_domain(tenant_id, domain, signed) values ($1, $2, false)",
-            )
-            .bind(scope.tenant().get())
-            .bind(format!("{name}.example"))
-            .execute(&pool)
-            .await?;
-            tenants.push(Tenant { name: name.to_owned(), key });
-        }
-        pool.close().await;
-        admin.close().await?;
-        server.stop(Stop::Fast)?;
-        Ok(Self { server, tenants, folder })
-    }
-
-    /// Where stages live: short paths that the server's user may enter.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-/// What a case wants otherwise.
-#[derive(Debug, Clone)]
-pub(crate) struct Setup {
-    /// Daemons at the start.
-    pub(crate) replicas: usize,
-    /// Deliveries that a daemon holds at most.
-    pub(crate) concurrency: u32,
-    /// Its connections to the receiver.
-    pub(crate) connections: u32,
-    /// Silence, in seconds, after which a daemon counts as dead.
-    pub(crate) session_ttl: u32,
-    /// Outcomes written together.
-    pub(crate) settle_batch: u32,
-    /// Submissions a second.
-    pub(crate) pace: Pace,
-    /// How the receiver behaves.
-    pub(crate) manners: Manners,
-    /// Lines for `[database]`.
-    pub(crate) database: String,
-    /// More of the configuration.
-    pub(crate) more: String,
-    /// Under what the daemons run.
-    pub(crate) harness: Harness,
-    /// Another disk for the tables.
-    pub(crate) tablespace: Option<PathBuf>,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            replicas: 2,
-            concurrency: 64,
-            connections: 10,
-            // A busy machine must not look like a dead daemon where nothing may come twice.
-            session_ttl: 6,
-            settle_batch: 50,
-            pace: Pace { rate: 60.0, most: 4 },
-            manners: Manners { banner: Duration::ZERO, dot: Duration::from_millis(15) },
-            database: String::new(),
-            more: String::new(),
-            harness: Harness::default(),
-            tablespace: None,
-        }
-    }
-}
 
 /// A running installation.
 pub(crate) struct Stage {
@@ -156,7 +64,7 @@ impl Stage {
         let proxy = Proxy::start(&home.join("net"), &server.socket(), seed)?;
         let receiver = Receiver::start(&home.join("received.tsv"), setup.manners).await?;
         let url = proxy.url(DATABASE);
-        let api = start_api(home, &url, &setup)?;
+        let api = start_api(home, &url, &setup, None)?;
         let mut stage = Self {
             daemons: Vec::new(),
             api,
@@ -358,8 +266,27 @@ impl Stage {
 
     /// Starts the API anew, at another address.
     pub(crate) async fn restart_api(&mut self) -> anyhow::Result<()> {
-        self.api = start_api(self.folder.path(), &self.url, &self.setup)?;
+        self.api = start_api(self.folder.path(), &self.url, &self.setup, None)?;
         self.api.ready().await
+    }
+
+    /// Starts a killed API again, where it was.
+    pub(crate) async fn revive_api(&mut self) -> anyhow::Result<()> {
+        let address = self.api.address();
+        self.api = start_api(self.folder.path(), &self.url, &self.setup, Some(address))?;
+        self.api.ready().await
+    }
+
+    /// Starts a killed server again. Its memory may be in use for as long as a process of it ends.
+    pub(crate) async fn start_killed_server(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while let Err(error) = self.server.start() {
+            if started.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
     }
 
     /// A place for another server of this stage.
@@ -434,18 +361,27 @@ async fn move_tables(server: &Server, disk: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_api(folder: &Path, url: &str, setup: &Setup) -> anyhow::Result<Replica> {
+fn start_api(
+    folder: &Path,
+    url: &str,
+    setup: &Setup,
+    at: Option<SocketAddr>,
+) -> anyhow::Result<Replica> {
     let key = folder.join("key");
     std::fs::write(&key, KEY)?;
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-    let database = &setup.database;
+    let Setup { database, api_more, .. } = setup;
     let config = format!(
         "[database]\nurl = \"{url}\"\n{database}\n[api]\ncalls_per_second = 100000\n\
          calls_burst = 100000\n[secrets]\nkey_file = \"key\"\n\
          [[source]]\nname = \"default\"\nehlo = \"api.faults.example\"\n\
-         [[route]]\nname = \"direct\"\nkind = \"mx\"\n"
+         [[route]]\nname = \"direct\"\nkind = \"mx\"\n{api_more}"
     );
-    Replica::start(Program::Api, folder, "api", &config, &Harness::default())
+    let harness = Harness::default();
+    match at {
+        Some(at) => Replica::start_at(at, Program::Api, folder, "api", &config, &harness),
+        None => Replica::start(Program::Api, folder, "api", &config, &harness),
+    }
 }
 
 fn set_enterable(folder: &Path) -> std::io::Result<()> {

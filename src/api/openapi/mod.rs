@@ -6,6 +6,7 @@
 
 mod callbacks;
 mod events;
+mod health;
 mod schemas;
 mod suppressions;
 
@@ -181,13 +182,16 @@ pub async fn show() -> Response {
 /// The whole document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    let more = [events::OPERATIONS, callbacks::OPERATIONS, suppressions::OPERATIONS].concat();
-    for operation in OPERATIONS.iter().chain(&more) {
+    let more =
+        [events::OPERATIONS, callbacks::OPERATIONS, suppressions::OPERATIONS, health::OPERATIONS];
+    for operation in OPERATIONS.iter().chain(&more.concat()) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.described();
     }
     let mut schemas = schemas::schemas();
-    for more in [events::schemas(), callbacks::schemas(), suppressions::schemas()] {
+    let more =
+        [events::schemas(), callbacks::schemas(), suppressions::schemas(), health::schemas()];
+    for more in more {
         if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), more) {
             all.extend(more);
         }

@@ -17,7 +17,7 @@ const fn keyed(name: &'static str, page: &'static str) -> Keyed {
 }
 
 /// In the order of their references.
-pub(super) const KEYED: [Keyed; 17] = [
+pub(super) const KEYED: [Keyed; 19] = [
     keyed("sending_domain", include_str!("../sql/page_sending_domain.sql")),
     keyed("dkim_key", include_str!("../sql/page_dkim_key.sql")),
     Keyed {
@@ -39,11 +39,13 @@ pub(super) const KEYED: [Keyed; 17] = [
     keyed("webhook", include_str!("../sql/page_webhook.sql")),
     keyed("webhook_secret", include_str!("../sql/page_webhook_secret.sql")),
     keyed("webhook_retry", include_str!("../sql/page_webhook_retry.sql")),
+    keyed("health_bucket", include_str!("../sql/page_health_bucket.sql")),
+    keyed("health_stream", include_str!("../sql/page_health_stream.sql")),
 ];
 
 /// Every table with rows of a tenant that a move knows what to do with: copied, made anew by
 /// name, or emptied into transit before. One that is missing here would be left behind.
-pub const CARRIED: [&str; 30] = [
+pub const CARRIED: [&str; 32] = [
     "tenant",
     "tenant_login",
     "sending_domain",
@@ -74,6 +76,8 @@ pub const CARRIED: [&str; 30] = [
     "webhook",
     "webhook_secret",
     "webhook_retry",
+    "health_bucket",
+    "health_stream",
 ];
 
 /// A table whose rows are counted on both sides.

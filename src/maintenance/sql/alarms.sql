@@ -3,6 +3,11 @@ select 'dead letters' as condition,
        format('%s deliveries became dead letters in the last hour. See: postrider dead-letter list', count(*)) as text
 from postrider.dead_letter where dead_at > now() - interval '1 hour' having count(*) > 0
 union all
+select 'stream stopped',
+       format('%s streams were held back in the last hour for their bounces or complaints: %s. See: postrider queue status',
+              count(*), string_agg(postrider.scope_name(b.scope, b.key) || ' (' || b.reason || ')', '; ' order by b.since))
+from postrider.block b where b.holder = 'health' and b.until > now() and b.since > now() - interval '1 hour' having count(*) > 0
+union all
 select 'old transaction',
        format('A transaction has been open for %s and keeps the queue from being cleaned (pid %s, %s).',
               date_trunc('second', now() - a.xact_start), a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'))

@@ -12,7 +12,9 @@ select
     as defaults_in_use,
   coalesce((select greatest(extract(epoch from now() - min(d.expires_at)), 0)
             from (select expires_at from postrider.deferred where due_at <= now() order by due_at limit 1000) d), 0)::float8
-    as deferred_overdue
+    as deferred_overdue,
+  (select count(*) from postrider.health_stream where level = 'warned') as streams_warned,
+  (select count(*) from postrider.block where holder = 'health' and until > now()) as streams_stopped
 from postrider.generation g,
   (select max(extract(epoch from now() - xact_start)) as seconds, max(age(backend_xmin)) as xids
    from pg_stat_activity

@@ -36,7 +36,7 @@ pub struct Block {
     pub name: String,
     /// Why.
     pub reason: String,
-    /// `operator` or `tenant`.
+    /// `operator`, `tenant`, or `health`: too many bounces or complaints (docs/health.md).
     pub holder: String,
     /// Who did it, as they said.
     pub actor: Option<String>,
@@ -259,7 +259,7 @@ async fn held_by_operator(
 ) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(
         "select reason from postrider.block
-         where scope = $1 and key = $2 and holder = 'operator' and until > now()",
+         where scope = $1 and key = $2 and holder <> 'tenant' and until > now()",
     )
     .bind(selector.scope())
     .bind(selector.key())

@@ -43,6 +43,13 @@ with d as materialized (
   insert into postrider.dead_letter(tenant_id, job_id, message_id, lane_id, attempts, hold, reason, detail, recipient, payload)
   select f.tenant_id, f.job_id, f.message_id, f.lane_id, f.attempt, f.hold, f.reason, f.detail, j.recipient, j.payload
   from freed f join postrider.job j using (job_id) where f.kind = 6
+), tallied as (
+  -- For the health of the tenant (migration 0021): one row a lane, only inserted.
+  insert into postrider.health_tally(lane_id, sent, bounced, refused)
+  select lane_id, count(*), count(*) filter (where lost), count(*) filter (where kind = 2 and not lost)
+  from (select lane_id, kind, kind = 2 and coalesce(detail::json ->> 'class' in ('address_bad', 'domain_bad'), false) as lost
+        from freed where kind in (1, 2)) e
+  group by lane_id
 ), condemned as (
   insert into postrider.suppression(tenant_id, address, reason, source, job_id)
   select distinct on (tenant_id, listed) tenant_id, listed, 'address_bad', 'reply', job_id

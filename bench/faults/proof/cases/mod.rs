@@ -6,6 +6,7 @@ mod failover;
 mod pooler;
 mod process;
 mod replicas;
+mod storm;
 
 use std::time::Duration;
 
@@ -80,6 +81,11 @@ pub(crate) const CASES: &[Case] = &[
     case!("16", environment::next_version, "the schema is one version newer"),
     case!("42a", database::restart_during_terminate, "4 during 10"),
     case!("42b", environment::full_then_jump, "7, then 13"),
+    case!(
+        "storm",
+        storm::of_bounces,
+        "kill -9 of daemons, API and Postgres in a storm of bounces and events"
+    ),
     case!("kills", process::kills, "kill -9 of random replicas, over and over"),
     case!("terms", process::terms, "SIGTERM of random replicas, over and over"),
 ];

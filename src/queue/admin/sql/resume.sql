@@ -19,4 +19,4 @@ with gone as (
 select exists (select 1 from gone where until > now()),
        (select b.holder || ' ' || b.reason from postrider.block b
         where b.scope = $1 and b.key = $2 and b.until > now()
-          and ((b.scope = 'T' and b.reason = 'suspended') or ($3 = 'tenant' and b.holder = 'operator')))
+          and ((b.scope = 'T' and b.reason = 'suspended') or ($3 = 'tenant' and b.holder <> 'tenant')))
