@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-postfix bench-compare faults score-bounces deny sbom dist image stop fmt lint
+.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-pace bench-postfix bench-compare faults score-bounces deny sbom dist image stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -45,6 +45,9 @@ bench-destinations: setup ## One mail to each of many destinations (--destinatio
 
 bench-together: setup ## Submission over HTTP and delivery at the same time (--mails 100000)
 	@bench/queue.sh together $(ARGS)
+
+bench-pace: setup ## Receivers that refuse beyond a rate: how the pace settles and follows (--takes 20 --seconds 240)
+	@bench/queue.sh pace $(ARGS)
 
 bench-postfix: setup ## Postfix's queue to the same sink, for comparison (as root)
 	@bench/queue.sh postfix $(ARGS)

@@ -12,17 +12,27 @@ mod fairness;
 mod far;
 mod fill;
 mod histogram;
+#[path = "../../tests/support/http_peer.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+mod http_peer;
 mod letters;
 mod memory;
 mod ndjson;
+mod pace;
 mod plan;
 mod postfix;
 mod program;
+#[path = "../../tests/support/quota.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+mod quota;
 mod replica;
 mod sink;
 mod soak;
 mod stand;
 mod store_size;
+#[path = "../../tests/support/strict_peer.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+mod strict_peer;
 mod table;
 mod times;
 mod together;
@@ -68,6 +78,8 @@ enum What {
     Destinations(destinations::Args),
     /// Submission over HTTP and delivery at the same time.
     Together(together::Args),
+    /// Receivers that take so many a second: how the pace settles and follows.
+    Pace(pace::Args),
     /// Postfix's queue to the same sink, for comparison (as root).
     Postfix(postfix::Args),
 }
@@ -105,6 +117,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Far(args) => far::run(&stand, &args).await,
         What::Destinations(args) => destinations::run(&stand, &args).await,
         What::Together(args) => together::run(&stand, &args).await,
+        What::Pace(args) => pace::run(&stand, &args).await,
         What::Postfix(args) => postfix::run(stand.folder(), &args).await,
     }
 }

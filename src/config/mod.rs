@@ -18,12 +18,12 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
-    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
-    NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
-    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source,
-    Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
-    TlsReport, WarmUp, Webhook, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, Canonicalization, ClientCertificate, CodeMask,
+    Database, Dkim, Dns, Dnssec, Endpoint, Feedback, Form, FurtherRate, Inbound, InboundTls, Log,
+    LogFormat, MailboxProviderRule, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet,
+    QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale,
+    Secrets, Service, Share, Smtp, Source, Stage, StatusMask, Stream, Telemetry, ThrottleRule,
+    ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -59,6 +59,8 @@ pub struct Settings {
     pub pools: Vec<Pool>,
     /// `[smtp]`
     pub smtp: Smtp,
+    /// `[dkim]`
+    pub dkim: Dkim,
     /// `[dns]`
     pub dns: Dns,
     /// `[tls]`
@@ -106,6 +108,7 @@ impl Default for Settings {
             sources: vec![Source::default()],
             pools: Vec::new(),
             smtp: Smtp::default(),
+            dkim: Dkim::default(),
             dns: Dns::default(),
             tls: TlsPolicies::default(),
             tls_report: None,

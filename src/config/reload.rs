@@ -1,7 +1,7 @@
 //! Reads the configuration again and publishes what may change while running.
 //!
 //! A file with a fault changes nothing. Throttles, rules, routes, sources, streams, mailbox
-//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[scale]`, `alarm`, `tls_report` and the log
+//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[dkim]`, `[scale]`, `alarm`, `tls_report` and the log
 //! level apply at once to whoever watches; the rest
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
@@ -176,7 +176,7 @@ fn report(outcome: &ReloadOutcome) {
 
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
-    const SECTIONS: [&str; 13] = [
+    const SECTIONS: [&str; 14] = [
         "stream",
         "mailbox_provider",
         "throttle",
@@ -188,6 +188,7 @@ pub fn applies_live(key: &str) -> bool {
         "replies",
         "tls_report",
         "smtp",
+        "dkim",
         "scale",
         "alarm",
     ];
@@ -213,6 +214,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("source", old.sources != new.sources),
         ("pool", old.pools != new.pools),
         ("smtp", old.smtp != new.smtp),
+        ("dkim", old.dkim != new.dkim),
         ("feedback", old.feedback != new.feedback),
         ("scale", old.scale != new.scale),
         ("alarm", old.alarm != new.alarm),

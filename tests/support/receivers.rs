@@ -1,7 +1,7 @@
 //! Real receivers: Postfix, Exim and aiosmtpd, from the distribution's packages as
 //! `make setup` unpacks them below target/tools. Nothing of the system is touched; the two
 //! MTAs want root, and are not run without.
-#![allow(unreachable_pub, reason = "a test's support")]
+#![allow(unreachable_pub, dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -45,14 +45,15 @@ fn tools() -> PathBuf {
     Path::new(target).parent().expect("target").join("tools")
 }
 
-fn tool(path: &str) -> PathBuf {
+/// What was unpacked at a path.
+pub fn tool(path: &str) -> PathBuf {
     let tool = tools().join(path);
     assert!(tool.exists(), "{} is not there: make setup", tool.display());
     tool
 }
 
 /// Where the unpacked libraries are.
-fn libraries() -> PathBuf {
+pub fn libraries() -> PathBuf {
     let libraries = tools().join("usr/lib");
     let folders = fs::read_dir(&libraries).expect("make setup").flatten().map(|entry| entry.path());
     let mut multiarch = folders.filter(|path| path.to_string_lossy().ends_with("-linux-gnu"));

@@ -4,6 +4,7 @@
 mod adaptive;
 mod api;
 mod database;
+mod dkim;
 mod feedback;
 mod inbound;
 mod provider;
@@ -25,6 +26,7 @@ mod worker;
 pub use adaptive::Adaptive;
 pub use api::{Api, Secrets};
 pub use database::Database;
+pub use dkim::{Canonicalization, Dkim, Form};
 pub use feedback::Feedback;
 pub use inbound::{Inbound, InboundTls};
 pub use provider::{AwsCredentials, Endpoint, Provider, Service};
