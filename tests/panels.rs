@@ -92,6 +92,12 @@ async fn every_panel_shows_something() {
     let program = prometheus();
     let home = Installation::new(Some(FaultMix::of_everything(7))).await;
     let tenant = builders::tenant(&home.owner, "acme").await;
+    // Something that is held back, whenever one looks.
+    let held = builders::tenant(&home.owner, "held").await;
+    let paused = home.postrider(&["queue", "pause", "--tenant", "held", "--reason", "on trial"]);
+    assert_eq!(paused.code, 0, "{}", paused.err);
+    builders::submit(&home.api, held, "held", "bulk", &builders::recipients(1, "example.org"))
+        .await;
     let (listen, shows) = (free_address(), free_address());
     let config = home.configure(&format!(
         "[api]\nlisten = \"{listen}\"\n[telemetry]\napi_listen = \"{shows}\"\n\

@@ -175,12 +175,17 @@ pool = "growing"
     );
     let config = home.configure(&more);
     let daemon = home.daemon(&config).await;
-    home.submit(tenant, "bulk", &builders::recipients(300, "gmail.example")).await;
-    home.drained(&daemon).await;
     let sent = async |source: &str| {
         builders::rows(&home.owner, &format!("attempt where detail->>'source' = '{source}'")).await
     };
-    let (new, old) = (sent("new").await, sent("default").await);
-    assert_eq!(new + old, 300, "everything went out");
+    let (mut all, mut new, mut old) = (0, 0, 0);
+    // On a busy machine the warm one may have sent a batch before the new one was dealt a token.
+    while new == 0 && all < 6_000 {
+        home.submit(tenant, "bulk", &builders::recipients(300, "gmail.example")).await;
+        home.drained(&daemon).await;
+        all += 300;
+        (new, old) = (sent("new").await, sent("default").await);
+        assert_eq!(new + old, all, "everything went out");
+    }
     assert!((1..=55).contains(&new), "{new} from the new source, {old} from the warm one");
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use postrider::domain::ids::{LaneId, MessageId};
+use postrider::message::time_zone::TimeZone;
 use postrider::queue::enqueue::{Chunk, Enqueue, Recipients, Submission, sha256};
 use postrider::queue::{Generation, migrate};
 use postrider::tenant::isolation::TenantScope;
@@ -18,7 +19,7 @@ pub(crate) async fn measure(stand: &Stand, args: &Args) -> anyhow::Result<Measur
     let mut round = stand.round("ours").await?;
     let pool = PgPoolOptions::new().max_connections(args.workers + 2).connect(&round.url).await?;
     migrate::up(&pool).await.context("cannot migrate")?;
-    store::create(&pool, "bench", 100).await?;
+    store::create(&pool, "bench", 100, TimeZone::default()).await?;
     let scope = store::scope(&pool, "bench").await?;
     sqlx::query("insert into postrider.sending_domain(tenant_id, domain, signed) values ($1, 'bench.example', false)")
         .bind(scope.tenant().get())
