@@ -72,6 +72,7 @@ tools=${CARGO_TARGET_DIR:-target}/tools
 packages=(pgbouncer libfaketime libc-ares2 libcares2 prometheus
     postfix exim4-daemon-light exim4-base libidn12 libgnutls-dane0 libunbound8 libnss-wrapper
     python3-aiosmtpd python3-attr python3-public
+    python3-dkim python3-nacl python3-cffi-backend libsodium23
     # A name server that signs and one that validates, with their libraries.
     knot unbound libdnssec9 libknot13 libzscanner4 libcap-ng0 libedit2 libbsd0 libgnutls30 liblmdb0 liburcu8
     libxdp1 libbpf1 libelf1 libfstrm0 libevent-2.1-7 libnghttp2-14 libprotobuf-c1 libpython3.11 libssl3)

@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::builders;
 use support::command::facts;
 use support::installation::Installation;
-use support::strict_peer::StrictPeer;
+use support::strict_peer::{StrictPeer, THROTTLED};
 
 /// Longest wait for anything; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -60,15 +60,14 @@ fn throttle_show(home: &Installation) -> Value {
     facts(home.database(), &["throttle", "show"])
 }
 
-fn pace(shown: &Value) -> Option<f64> {
+/// The rate of a key that has a pace.
+fn pace(shown: &Value, key: &str) -> Option<f64> {
     let paces = shown["paces"].as_array()?;
-    let of = |one: &&Value| one["key"] == "source_mailbox_provider/default/strict";
-    paces.iter().find(of)?["rate"].as_f64()
+    paces.iter().find(|one| one["key"] == key)?["rate"].as_f64()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_pace_settles_below_what_the_receiver_takes_and_follows_when_it_relents() {
-    let peer = StrictPeer::start(20).await;
+/// Two daemons find out what `peer` takes, rest below it, and follow when it relents.
+async fn settles_and_follows(peer: &StrictPeer, key: &str, rule: &str, words: &str) {
     let home = Installation::new(None).await;
     let tenant = builders::tenant(&home.owner, "acme").await;
     let more = "[adaptive]\nwindow = \"1s\"\nprobe = \"4s\"\n";
@@ -77,36 +76,49 @@ async fn the_pace_settles_below_what_the_receiver_takes_and_follows_when_it_rele
     let _second = home.daemon(&path).await;
     let sent = home.submit(tenant, "bulk", &builders::recipients(5_000, "strict.example")).await;
 
-    let in_force = shown(&home, "paced", |shown| pace(shown).is_some()).await;
+    let in_force = shown(&home, "paced", |shown| pace(shown, key).is_some()).await;
     let one = &in_force["paces"][0];
-    assert_eq!(one["rule"], "google-rate-ip", "{one:#}");
-    assert!(one["reply"].as_str().is_some_and(|reply| reply.starts_with("421 4.7.28")), "{one:#}");
-    peer.has_taken(150).await;
+    assert_eq!(one["rule"], rule, "{one:#}");
+    assert!(one["reply"].as_str().is_some_and(|reply| reply.starts_with(words)), "{one:#}");
+    let quota = &peer.quota;
+    quota.has_taken(150).await;
     // Whatever was begun before the pace was known has gone its way by now.
-    shown(&home, "settled", |shown| pace(shown).is_some_and(|rate| rate <= 22.0)).await;
-    let (taken, deferred) = peer.counts();
-    peer.has_taken(taken + 300).await;
-    let (taken, deferred) = (peer.counts().0 - taken, peer.counts().1 - deferred);
+    shown(&home, "settled", |shown| pace(shown, key).is_some_and(|rate| rate <= 22.0)).await;
+    let (taken, deferred) = quota.counts();
+    quota.has_taken(taken + 300).await;
+    let (taken, deferred) = (quota.counts().0 - taken, quota.counts().1 - deferred);
     assert!(deferred * 20 < taken, "{deferred} deferred beside {taken} taken");
-    let settled = pace(&throttle_show(&home)).expect("paced");
+    let settled = pace(&throttle_show(&home), key).expect("paced");
     assert!((12.0..=25.0).contains(&settled), "{settled}");
 
     let started = Instant::now();
     loop {
         let waits = facts(home.database(), &["why", &sent.to_string()]);
-        let words = waits.to_string();
-        if words.contains("source default at mailbox provider strict")
-            && words.contains("google-rate-ip")
-        {
+        if waits.to_string().contains(rule) {
             break;
         }
         assert!(started.elapsed() < PATIENCE, "{waits:#}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
-    peer.relent(2_000);
-    shown(&home, "faster", |shown| pace(shown).is_some_and(|rate| rate > 60.0)).await;
+    quota.relent(2_000);
+    shown(&home, "faster", |shown| pace(shown, key).is_some_and(|rate| rate > 60.0)).await;
     assert!(first.metrics().await.contains("postrider_pace_changes_total"), "{}", first.words());
+    assert_eq!(builders::attempts(&home.owner, 2).await, 0, "nobody bounced");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pace_settles_below_what_the_receiver_takes_and_follows_when_it_relents() {
+    let peer = StrictPeer::start(20).await;
+    let key = "source_mailbox_provider/default/strict";
+    settles_and_follows(&peer, key, "google-rate-ip", "421 4.7.28").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pace_of_a_relay_settles_below_what_the_account_may() {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let peer = StrictPeer::saying(THROTTLED, any, 20).await;
+    settles_and_follows(&peer, "route/strict", "ses-sending-rate", "454 Throttling").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,11 +166,11 @@ async fn an_outage_costs_no_attempt_is_named_and_ends_by_itself() {
     let during = tries().await;
     assert!(during < 60, "{during} attempts of 300 mails were charged for one outage");
     let peer = StrictPeer::start_at(place, 100_000).await;
-    peer.has_taken(300).await;
+    peer.quota.has_taken(300).await;
     home.drained(&daemon).await;
     let charged = tries().await;
     assert!(charged < 100, "{charged} attempts were charged in all");
-    assert_eq!(peer.counts(), (300, 0));
+    assert_eq!(peer.quota.counts(), (300, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

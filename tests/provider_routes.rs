@@ -2,81 +2,21 @@
 
 #![allow(clippy::float_cmp, reason = "counters hold whole numbers")]
 
+#[path = "support/accounts.rs"]
+mod accounts;
 mod support;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use postrider::domain::ids::DeliveryId;
-use sqlx::PgPool;
-use support::builders::{attempts, recipients, rows, tenant};
+
+use accounts::{Accounts, RETRY, asked, queued};
+use support::builders::{attempts, rows};
 use support::http_peer::{Act, HttpPeer};
-use support::installation::{Daemon, Installation};
-use tempfile::TempDir;
-
-/// An installation whose mail goes by `rules` to routes of Mailgun, by name and server.
-struct Providers {
-    installation: Installation,
-    tenant: i64,
-    folder: TempDir,
-}
-
-const RETRY: &str = "[stream.bulk]\nretry = { first = \"1s\", factor = 1.0, cap = \"1s\" }\n";
-
-impl Providers {
-    async fn new() -> Self {
-        let installation = Installation::new(None).await;
-        let tenant = tenant(&installation.owner, "acme").await;
-        Self { installation, tenant, folder: TempDir::new().expect("a folder") }
-    }
-
-    fn key(&self, text: &str) -> PathBuf {
-        let path = self.folder.path().join("key");
-        std::fs::write(&path, text).expect("write the key");
-        path
-    }
-
-    fn route(&self, name: &str, url: &str, more: &str) -> String {
-        let key = self.key("the-key");
-        let key = key.display();
-        format!(
-            "[[route]]\nname = \"{name}\"\nkind = \"mailgun\"\nendpoint = \"{url}\"\nkey_file = \"{key}\"\n{more}\n"
-        )
-    }
-
-    async fn daemon(&self, routes: &[String], rule: &str, more: &str) -> Daemon {
-        let text = format!("{}\n[[rule]]\n{rule}\n{more}", routes.concat());
-        self.installation.daemon(&self.installation.configure(&text)).await
-    }
-
-    async fn submit(&self, n: usize) -> HashSet<String> {
-        let to = recipients(n, "example.org");
-        self.installation.submit(self.tenant, "bulk", &to).await;
-        to.into_iter().collect()
-    }
-
-    fn owner(&self) -> &PgPool {
-        &self.installation.owner
-    }
-}
-
-fn queued() -> Act {
-    Act::json(200, r#"{"id":"<1@mg.example>","message":"Queued. Thank you."}"#)
-}
-
-/// Whom a server was asked to send to, each as often as it was.
-fn asked(peer: &HttpPeer) -> Vec<String> {
-    let to = |body: &[u8]| {
-        let text = String::from_utf8_lossy(body).into_owned();
-        let rest = text.split("name=\"to\"\r\n\r\n").nth(1).expect("a recipient").to_owned();
-        rest.lines().next().expect("a line").to_owned()
-    };
-    peer.requests().iter().map(|request| to(&request.body)).collect()
-}
 
 #[tokio::test]
 async fn the_history_keeps_the_providers_id_and_the_mail_names_its_delivery() {
-    let providers = Providers::new().await;
+    let providers = Accounts::new().await;
     let peer = HttpPeer::always(queued()).await;
     let routes = [providers.route("mg", &peer.url(), "")];
     let daemon = providers.daemon(&routes, "route = \"mg\"", "").await;
@@ -103,7 +43,7 @@ async fn the_history_keeps_the_providers_id_and_the_mail_names_its_delivery() {
 
 #[tokio::test]
 async fn a_rule_divides_its_mail_by_weight() {
-    let providers = Providers::new().await;
+    let providers = Accounts::new().await;
     let (one, two) = (HttpPeer::always(queued()).await, HttpPeer::always(queued()).await);
     let routes = [providers.route("one", &one.url(), ""), providers.route("two", &two.url(), "")];
     let split = "split = [{ route = \"one\", weight = 3 }, { route = \"two\", weight = 1 }]";
@@ -118,7 +58,7 @@ async fn a_rule_divides_its_mail_by_weight() {
 
 #[tokio::test]
 async fn a_used_up_allowance_sends_the_rest_by_the_fallback_and_nothing_twice() {
-    let providers = Providers::new().await;
+    let providers = Accounts::new().await;
     let first = HttpPeer::start(|n, _| {
         if n < 20 { queued() } else { Act::json(402, r#"{"message":"Payment required"}"#) }
     })
@@ -142,7 +82,7 @@ async fn a_used_up_allowance_sends_the_rest_by_the_fallback_and_nothing_twice() 
 
 #[tokio::test]
 async fn a_provider_that_cannot_be_reached_is_left_alone() {
-    let providers = Providers::new().await;
+    let providers = Accounts::new().await;
     let dead = support::letters::dead_address().await;
     let second = HttpPeer::always(queued()).await;
     let routes = [
@@ -160,7 +100,7 @@ async fn a_provider_that_cannot_be_reached_is_left_alone() {
 
 #[tokio::test]
 async fn a_refused_login_bounces_nobody_and_a_good_key_lets_all_go() {
-    let providers = Providers::new().await;
+    let providers = Accounts::new().await;
     let peer = HttpPeer::start(|_, request| {
         // api:good
         match request.header("authorization") {
@@ -185,7 +125,7 @@ async fn a_refused_login_bounces_nobody_and_a_good_key_lets_all_go() {
 
 #[tokio::test]
 async fn what_is_in_doubt_is_never_handed_to_another_route() {
-    let providers = Providers::new().await;
+    let providers = Accounts::new().await;
     let first = HttpPeer::always(Act::CutAfterRequest).await;
     let second = HttpPeer::always(queued()).await;
     let routes = [

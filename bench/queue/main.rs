@@ -14,12 +14,19 @@ mod fairness;
 mod far;
 mod fill;
 mod histogram;
+#[path = "../../tests/support/http_peer.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+mod http_peer;
 mod letters;
 mod memory;
 mod ndjson;
+mod pace;
 mod plan;
 mod postfix;
 mod program;
+#[path = "../../tests/support/quota.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+mod quota;
 mod replica;
 mod reports;
 mod returned;
@@ -28,6 +35,9 @@ mod soak;
 mod stand;
 mod store_size;
 mod suppressions;
+#[path = "../../tests/support/strict_peer.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
+mod strict_peer;
 mod table;
 mod times;
 mod together;
@@ -79,6 +89,8 @@ enum What {
     Reports(reports::Args),
     /// What events to tenants cost, also beside a dead endpoint.
     Events(events::Args),
+    /// Receivers that take so many a second: how the pace settles and follows.
+    Pace(pace::Args),
     /// Postfix's queue to the same sink, for comparison (as root).
     Postfix(postfix::Args),
 }
@@ -119,6 +131,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         What::Suppressions(args) => suppressions::run(&stand, &args).await,
         What::Reports(args) => reports::run(&stand, &args).await,
         What::Events(args) => events::run(&stand, &args).await,
+        What::Pace(args) => pace::run(&stand, &args).await,
         What::Postfix(args) => postfix::run(stand.folder(), &args).await,
     }
 }

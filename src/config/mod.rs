@@ -18,7 +18,7 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, ClientCertificate, CodeMask, Database, Dns, Dnssec, Endpoint, Feedback, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, LinkKey, Log, LogFormat, MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, Canonicalization, ClientCertificate, CodeMask, Database, Dkim, Dns, Dnssec, Endpoint, Feedback, Form, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, LinkKey, Log, LogFormat, MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -54,6 +54,8 @@ pub struct Settings {
     pub pools: Vec<Pool>,
     /// `[smtp]`
     pub smtp: Smtp,
+    /// `[dkim]`
+    pub dkim: Dkim,
     /// `[dns]`
     pub dns: Dns,
     /// `[tls]`
@@ -107,6 +109,7 @@ impl Default for Settings {
             sources: vec![Source::default()],
             pools: Vec::new(),
             smtp: Smtp::default(),
+            dkim: Dkim::default(),
             dns: Dns::default(),
             tls: TlsPolicies::default(),
             tls_report: None,

@@ -1,7 +1,7 @@
 //! Reads the configuration again and publishes what may change while running.
 //!
 //! A file with a fault changes nothing. Throttles, rules, routes, sources, streams, mailbox
-//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[scale]`, `alarm`, `tls_report` and the log
+//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[dkim]`, `[scale]`, `alarm`, `tls_report` and the log
 //! level apply at once to whoever watches; the rest
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
@@ -188,6 +188,7 @@ pub fn applies_live(key: &str) -> bool {
         "replies",
         "tls_report",
         "smtp",
+        "dkim",
         "scale",
         "health",
         "alarm",
@@ -214,6 +215,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("source", old.sources != new.sources),
         ("pool", old.pools != new.pools),
         ("smtp", old.smtp != new.smtp),
+        ("dkim", old.dkim != new.dkim),
         ("feedback", old.feedback != new.feedback),
         ("scale", old.scale != new.scale),
         ("health", old.health != new.health),

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Callbacks, Database, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool, Queue, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
+    Adaptive, Alarm, Api, Callbacks, Database, Dkim, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool, Queue, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -49,6 +49,7 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         sources: entries(&root, "source", Source::read).unwrap_or(shipped.sources),
         pools: entries(&root, "pool", Pool::read).unwrap_or_default(),
         smtp: Smtp::read(root.section("smtp")),
+        dkim: Dkim::read(root.section("dkim")),
         dns: Dns::read(root.section("dns")),
         tls: TlsPolicies::read(root.section("tls")),
         tls_report: root.optional_section("tls_report").and_then(TlsReport::read),

@@ -73,6 +73,8 @@ pub enum WaitReason {
     QuietHours,
     /// Its route is out for now, and no other may take over.
     RouteOut,
+    /// An operator holds its route back.
+    Paused,
     /// A receiver asked for a pause, or what comes after it is being found out.
     Suspended,
     /// A host or a route does not answer and is left alone for a while.
@@ -91,6 +93,7 @@ impl WaitReason {
             Self::Connections => "connections",
             Self::QuietHours => "quiet_hours",
             Self::RouteOut => "route_out",
+            Self::Paused => "paused",
             Self::Suspended => "suspended",
             Self::Breaker => "breaker",
             Self::NotReady => "not_ready",

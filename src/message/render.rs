@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::address::Address;
-use super::dkim::{self, SignError, Signer};
+use super::dkim::{self, Manner, SignError, Signer};
 use super::fault::FieldError;
 use super::header::HeaderText;
 use super::letter::Letter;
@@ -21,7 +21,7 @@ use crate::domain::ids::DeliveryId;
 #[derive(Debug, Clone)]
 pub struct Renderer {
     largest: usize,
-    spared: &'static [&'static str],
+    manner: Manner,
 }
 
 /// Who a letter is for.
@@ -71,13 +71,13 @@ pub enum RenderError {
 impl Renderer {
     /// `largest`: most bytes of one finished mail.
     pub fn new(largest: usize) -> Self {
-        Self { largest, spared: &[] }
+        Self { largest, manner: Manner::default() }
     }
 
-    /// The same for a carrier that writes these headers anew: they are not signed.
+    /// The same, signing in this manner.
     #[must_use]
-    pub fn sparing(self, headers: &'static [&'static str]) -> Self {
-        Self { spared: headers, ..self }
+    pub fn signing(self, manner: Manner) -> Self {
+        Self { manner, ..self }
     }
 
     /// Makes one letter, signed by every signer.
@@ -112,7 +112,7 @@ impl Renderer {
             return Err(RenderError::TooLarge { found: mail.len(), limit: self.largest });
         }
         let signers = signers.iter().map(Arc::as_ref);
-        let mail = dkim::sign_sparing(self.spared, mail, date, signers)?;
+        let mail = dkim::sign(self.manner, mail, date, signers)?;
         // Bodies are 7-bit: what is not ASCII stands in the header.
         let utf8_headers = !mail.is_ascii();
         let sender = input.return_path.cloned();

@@ -178,6 +178,13 @@ fn why(error: &ClientError, written: &Written) -> Lost {
             return Lost { stage: fault.stage, cause: fault.cause.clone(), whole: false };
         }
         text = inner.to_string();
+        // The server's word that it has not begun (RFC 9113 8.7).
+        if let Some(fault) = inner.downcast_ref::<h2::Error>()
+            && fault.is_remote()
+            && fault.reason() == Some(h2::Reason::REFUSED_STREAM)
+        {
+            return Lost { stage: Stage::Data, cause: Cause::Connection(text), whole: false };
+        }
         source = inner.source();
     }
     let whole = written.is_whole();

@@ -90,6 +90,7 @@ pub async fn claim(
             hold: Hold::new(row.try_get("hold")?),
             attempt: u16::try_from(row.try_get::<i32, _>("attempt")?).unwrap_or(u16::MAX),
             suspect: row.try_get("suspect")?,
+            doubt: row.try_get::<Option<&str>, _>("doubt")?.map(doubt::in_doubt).transpose()?,
             bar,
             listed: keeper.recipient(row.try_get("recipient")?),
             recipient: row.try_get("recipient")?,

@@ -6,10 +6,13 @@
 //! operator, or a report from the receiving side; [`resolve`] ends the doubt in the caller's
 //! transaction.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use sqlx::{PgConnection, PgPool, Row};
 
+use super::job::InDoubt;
 use super::settle::Settlement;
 use crate::domain::ids::{DeliveryId, TenantId};
 use crate::domain::outcome::Learned;
@@ -123,6 +126,19 @@ pub async fn leave_evidence(pool: &PgPool, fenced: &[&Settlement]) -> Result<u64
         .execute(pool)
         .await
         .map(|done| done.rows_affected())
+}
+
+/// Reads what a claim brings of the attempt that left a delivery in doubt.
+pub(super) fn in_doubt(json: &str) -> Result<InDoubt, sqlx::Error> {
+    #[derive(Deserialize)]
+    struct Attempt {
+        route: Option<String>,
+        seconds: f64,
+    }
+    let Attempt { route, seconds } =
+        serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    let age = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    Ok(InDoubt { route, age })
 }
 
 /// Reads evidence as a claim brings it.

@@ -25,6 +25,8 @@ pub struct Job {
     pub attempt: u16,
     /// Its last worker died or its last attempt ended in doubt: it may have been delivered.
     pub suspect: bool,
+    /// What is recorded of the attempt that left it in doubt.
+    pub doubt: Option<InDoubt>,
     /// Why it must not be sent at all, as the database saw it at the claim.
     pub bar: Option<Bar>,
     /// Envelope recipient.
@@ -37,6 +39,15 @@ pub struct Job {
     pub waited: Duration,
     /// When it was claimed (this process's monotonic clock).
     pub claimed_at: Instant,
+}
+
+/// The attempt that left a delivery in doubt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InDoubt {
+    /// The route that may have taken it; of a worker that died it is not known.
+    pub route: Option<String>,
+    /// How long ago it was.
+    pub age: Duration,
 }
 
 /// Why a claimed delivery must not be sent.

@@ -21,6 +21,8 @@ pub struct RetryPolicy {
     pub longest_hint: Duration,
     /// What becomes of a delivery that may have been taken already.
     pub on_doubt: OnDoubt,
+    /// How long such a delivery waits for the route that may have taken it, before another may.
+    pub doubt_wait: Duration,
     /// Crashes after which a delivery becomes a dead letter.
     pub max_crashes: u16,
 }
@@ -109,6 +111,7 @@ mod tests {
             hold: Hold::new(3),
             attempt,
             suspect: false,
+            doubt: None,
             bar: None,
             recipient: "a@example.org".into(),
             listed: "a@example.org".into(),
@@ -124,6 +127,7 @@ mod tests {
                 .expect("valid"),
             longest_hint: Duration::from_secs(600),
             on_doubt,
+            doubt_wait: Duration::from_secs(3600),
             max_crashes: 3,
         }
     }

@@ -12,6 +12,9 @@
 mod authentic;
 mod cache;
 pub mod choice;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod choice_tests;
 pub mod collector;
 pub mod dane;
 mod dns;
@@ -21,13 +24,18 @@ pub mod mailbox_provider;
 mod mx;
 pub mod outside;
 mod own;
+mod part;
 pub mod plan;
 pub mod planner;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod planner_tests;
 mod policies;
 mod reachable;
 mod relay;
 mod source;
 pub mod sts;
+mod table;
 pub mod tls_policy;
 pub mod tls_result;
 mod way;

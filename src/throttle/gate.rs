@@ -50,6 +50,7 @@ pub struct Permit {
     /// When the tokens were taken, on the scale of the buckets.
     taken: u64,
     use_of: TokensUse,
+    given_back: bool,
 }
 
 impl Gate {
@@ -64,8 +65,7 @@ impl Gate {
         let grant = terms.take(want);
         let taken = grant.tokens.len() as u32;
         let now = self.core.now();
-        let permit =
-            |tokens| Permit { terms: terms.clone(), tokens, taken: now, use_of: TokensUse::Unused };
+        let permit = |tokens| Permit::new(terms.clone(), tokens, now);
         let permits = grant.tokens.into_iter().map(permit).collect();
         self.core.metrics.taken.increment(u64::from(taken));
         let Some((at, bound)) = grant.bound_by else {
@@ -104,6 +104,29 @@ impl Taken {
         Self { permits: self.permits, wait, blocked_by, bound }
     }
 
+    /// What keeps both back that were asked beside each other: nothing if either had all that
+    /// was wanted of it, else whichever has room first.
+    #[must_use]
+    pub fn beside(self, other: Self) -> Self {
+        /// One waits for a time and the other for what is given back: soon they are asked anew.
+        const SOON: Duration = Duration::from_millis(100);
+        let mut permits = self.permits;
+        permits.extend(other.permits);
+        let first = Self { permits: Vec::new(), ..self };
+        let other = Self { permits: Vec::new(), ..other };
+        let mut sooner = match (first.blocked_by.is_none(), first.wait, other.wait) {
+            (true, ..) => first,
+            _ if other.blocked_by.is_none() => other,
+            (_, Some(one), Some(two)) if two < one => other,
+            (_, Some(_), Some(_)) | (_, None, None) => first,
+            (_, Some(wait), None) | (_, None, Some(wait)) => {
+                Self { wait: Some(wait.min(SOON)), ..first }
+            }
+        };
+        sooner.permits = permits;
+        sooner
+    }
+
     /// Why there are fewer permits than wanted; `None` when there are not.
     pub fn reason(&self) -> Option<WaitReason> {
         self.bound.map(Bound::reason)
@@ -124,6 +147,18 @@ pub struct NotYet {
 }
 
 impl Permit {
+    fn new(terms: Arc<Terms>, tokens: Tokens, now: u64) -> Self {
+        Self { terms, tokens, taken: now, use_of: TokensUse::Unused, given_back: false }
+    }
+
+    /// Gives it back before its time: nothing is done with it any more. Whoever exchanges it for
+    /// one of other limits must not stand in its own way at those that both have.
+    pub fn give_back(&mut self) {
+        if !std::mem::replace(&mut self.given_back, true) {
+            self.terms.give_back(&self.tokens, self.use_of);
+        }
+    }
+
     /// Exchanges the tokens for new ones if they are too old to be used. What it holds of
     /// concurrencies it keeps. Once its limits are narrower than they were, it is exchanged
     /// as a whole: what was claimed before a receiver asked for less waits with the rest.
@@ -139,7 +174,7 @@ impl Permit {
                 };
                 return Err(NotYet { wait, reason: bound.reason() });
             };
-            *self = Self { terms, tokens, taken: now, use_of: TokensUse::Unused };
+            *self = Self::new(terms, tokens, now);
             return Ok(());
         }
         if self.tokens.is_empty() {
@@ -165,7 +200,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.terms.give_back(&self.tokens, self.use_of);
+        self.give_back();
     }
 }
 

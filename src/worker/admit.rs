@@ -2,8 +2,9 @@
 //! against what the plan found, and the session against its trust.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::aside::Aside;
 use super::shutdown::Stopping;
 use super::writing::Writing;
 use crate::domain::outcome::{Outcome, WaitReason};
@@ -11,7 +12,7 @@ use crate::queue::lane::Lane;
 use crate::queue::session::Session;
 use crate::route::choice::RouteChoice;
 use crate::route::plan::RoutePlan;
-use crate::throttle::gate::Permit;
+use crate::throttle::gate::{NotYet, Permit};
 use crate::throttle::key::Plan;
 use crate::throttle::limiter::Limiter;
 
@@ -40,6 +41,8 @@ pub struct Admission {
     pub limiter: Arc<Limiter>,
     /// Whether anything may begin.
     pub ready: Ready,
+    /// What has no room on its route while others of its lane go by another.
+    pub aside: Aside,
 }
 
 impl Ready {
@@ -59,18 +62,53 @@ impl Ready {
 }
 
 impl Admission {
+    /// Exchanges the permit of `from` where a delivery takes another way of its lane. Of a share
+    /// of the lane permits were asked for before the claim: if none is left the delivery is put
+    /// aside, and only a few wait whether the next exchange of limits brings one.
+    pub async fn change_over(
+        &self,
+        lane: &Lane,
+        from: &RouteChoice,
+        way: &RouteChoice,
+        permit: &mut Permit,
+    ) -> Result<(), Outcome> {
+        let share = from.is_divided() && from.routes().any(|route| *route == way.route);
+        if way.source != from.source || way.route != from.route {
+            let keys = Plan {
+                tenant: Arc::clone(&lane.tenant_name),
+                mailbox_provider: lane.mailbox_provider.clone(),
+                source: Arc::clone(&way.source),
+                route: Arc::clone(&way.route),
+            };
+            let patient = if share { self.aside.patient(&way.route, Instant::now()) } else { None };
+            let patience = if share && patient.is_none() { Duration::ZERO } else { PATIENCE };
+            permit.give_back();
+            match self.exchange(&keys, patience).await {
+                Ok(fitting) => *permit = fitting,
+                Err(none) if share => {
+                    let (least, now) = (none.wait.unwrap_or(PUT_OFF), Instant::now());
+                    let delay = self.aside.wait(&way.route, least, rand::random(), now);
+                    return Err(Outcome::Postponed { delay, reason: none.reason });
+                }
+                Err(none) => return Err(postponed(none)),
+            }
+        }
+        if share {
+            self.aside.had_room(&way.route, Instant::now());
+        }
+        Ok(())
+    }
+
     /// Lets a planned delivery start, or postpones it. `permit` is exchanged when the MX
-    /// showed another mailbox provider than the lane's, or another way was chosen.
+    /// showed another mailbox provider than the lane's.
     pub async fn admit(
         &self,
         lane: &Lane,
-        choice: &RouteChoice,
         plan: &RoutePlan,
         permit: &mut Permit,
     ) -> Result<(), Outcome> {
         self.ready.check()?;
-        let same_way = plan.source.name == *choice.source && plan.route == choice.route;
-        if plan.mailbox_provider == lane.mailbox_provider && same_way {
+        if plan.mailbox_provider == lane.mailbox_provider {
             return Ok(());
         }
         let keys = Plan {
@@ -79,24 +117,28 @@ impl Admission {
             source: Arc::from(plan.source.name.as_str()),
             route: Arc::clone(&plan.route),
         };
-        let gate = self.limiter.gate(&keys);
-        let give_up = tokio::time::Instant::now() + PATIENCE;
+        permit.give_back();
+        *permit = self.exchange(&keys, PATIENCE).await.map_err(postponed)?;
+        Ok(())
+    }
+
+    /// A permit for `keys`, if there is one within `patience`.
+    async fn exchange(&self, keys: &Plan, patience: Duration) -> Result<Permit, NotYet> {
+        let gate = self.limiter.gate(keys);
+        let give_up = tokio::time::Instant::now() + patience;
         loop {
             let eased = self.limiter.eased();
             tokio::pin!(eased);
             eased.as_mut().enable();
             let mut taken = gate.take(1);
             if let Some(fitting) = taken.permits.pop() {
-                *permit = fitting;
-                return Ok(());
+                return Ok(fitting);
             }
             let now = tokio::time::Instant::now();
             let again = taken.wait.map_or(give_up, |wait| now + wait);
             if now >= give_up || again > give_up {
-                return Err(Outcome::Postponed {
-                    delay: taken.wait.unwrap_or(PUT_OFF),
-                    reason: taken.reason().unwrap_or(WaitReason::Concurrency),
-                });
+                let reason = taken.reason().unwrap_or(WaitReason::Concurrency);
+                return Err(NotYet { wait: taken.wait, reason });
             }
             tokio::select! {
                 () = &mut eased => {}
@@ -116,10 +158,7 @@ impl Admission {
             let now = tokio::time::Instant::now();
             let again = not_yet.wait.map_or(give_up, |wait| now + wait);
             if now >= give_up || again > give_up {
-                return Err(Outcome::Postponed {
-                    delay: not_yet.wait.unwrap_or(PUT_OFF),
-                    reason: not_yet.reason,
-                });
+                return Err(postponed(not_yet));
             }
             tokio::select! {
                 () = &mut eased => {}
@@ -127,4 +166,8 @@ impl Admission {
             }
         }
     }
+}
+
+fn postponed(not_yet: NotYet) -> Outcome {
+    Outcome::Postponed { delay: not_yet.wait.unwrap_or(PUT_OFF), reason: not_yet.reason }
 }

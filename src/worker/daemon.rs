@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::admit::{Admission, Ready};
+use super::aside::Aside;
 use super::deliver::Carrier;
 use super::held::{self, Held};
 use super::intend::Intending;
@@ -139,7 +140,11 @@ impl Running {
             quiet: Arc::clone(&quiet),
             rendering: Rendering::new(pool.clone(), &now)?,
             planning: Planning::new(Arc::clone(&planner), pool.clone()),
-            admission: Admission { limiter: Arc::clone(&limiter), ready: ready.clone() },
+            admission: Admission {
+                limiter: Arc::clone(&limiter),
+                ready: ready.clone(),
+                aside: Aside::default(),
+            },
             intending: Intending::new(intents, ready),
             carrier: Carrier {
                 smtp: Arc::clone(&shared.smtp),

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::crowd::CrowdId;
+use super::lane_way::LaneWay;
 use super::order::Rank;
 use super::quiet::Nights;
 use super::waits::LaneRecord;
 use crate::domain::outcome::WaitReason;
 use crate::queue::lane::Lane;
-use crate::route::choice::RouteChoice;
-use crate::throttle::gate::Gate;
 use crate::throttle::metrics::Waiting;
 
 /// A lane as the claimer sees it.
@@ -18,12 +17,8 @@ use crate::throttle::metrics::Waiting;
 pub struct LaneState {
     /// The directory entry.
     pub lane: Arc<Lane>,
-    /// The limits that apply to everything in it.
-    pub gate: Arc<Gate>,
-    /// The way out for everything in it.
-    pub choice: Arc<RouteChoice>,
-    /// The way out for what the other may not take today, with its limits.
-    pub(super) overflow: Option<(Arc<Gate>, Arc<RouteChoice>)>,
+    /// The ways out: several where it is divided, the one with the greatest share first.
+    pub(super) ways: Vec<LaneWay>,
     /// When all of it rests, if it ever does.
     pub(super) nights: Option<Nights>,
     /// Told to hold work within the last seconds, or the last claim came back full.

@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod ahead;
+pub mod aside;
 mod blame;
 pub mod choose;
 mod crowd;
@@ -14,12 +15,16 @@ pub mod held;
 pub mod intend;
 pub mod intents;
 pub mod lane_state;
+pub mod lane_way;
 pub mod lanes;
+#[cfg(test)]
+mod lanes_tests;
 pub mod member;
 pub mod metrics;
 mod order;
 pub mod pace;
 pub mod pick;
+mod picking;
 pub mod pipeline;
 pub mod plan;
 pub mod policy;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use std::sync::Arc;
 
-use crate::domain::ids::LaneId;
+use crate::domain::ids::{DeliveryId, LaneId};
 use crate::route::choice::RouteChoice;
 use crate::throttle::gate::Permit;
 
@@ -26,6 +26,22 @@ pub struct Pick {
     pub permits: Vec<Grant>,
 }
 
+impl Pick {
+    /// Leave for one delivery of the lane: by the way whose share it is, if there is such.
+    pub fn leave_for(&mut self, delivery: DeliveryId) -> Option<Grant> {
+        let choice = &self.permits.last()?.choice;
+        if !choice.is_divided() {
+            return self.permits.pop();
+        }
+        let share = choice.share_of(delivery).clone();
+        let own = self.permits.iter().rposition(|grant| grant.choice.route == share);
+        match own {
+            Some(at) => Some(self.permits.swap_remove(at)),
+            None => self.permits.pop(),
+        }
+    }
+}
+
 /// Picks of one round, each lane once.
 #[derive(Default)]
 pub(super) struct Picks {
@@ -41,6 +57,9 @@ impl Picks {
 
     /// Picks more for a lane.
     pub(super) fn add(&mut self, lane: LaneId, permits: Vec<Permit>, choice: &Arc<RouteChoice>) {
+        if permits.is_empty() {
+            return;
+        }
         let grant = |permit| Grant { permit, choice: Arc::clone(choice) };
         let permits = permits.into_iter().map(grant);
         if let Some(at) = self.at.get(&lane) {

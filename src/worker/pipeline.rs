@@ -93,9 +93,10 @@ impl Pipeline {
     async fn attempt(&self, claim: &mut Claim, trail: &mut Trail) -> Result<Receipt, Outcome> {
         let job = screen::pass(&claim.job)?;
         self.quiet.pass(job, &claim.lane)?;
-        let way = choose::choose(claim)?;
+        let doubt_wait = self.policies.of(&claim.lane.stream_name).doubt_wait;
+        let way = choose::choose(claim, &self.admission.aside, doubt_wait)?;
         let result = self.by(&way, claim, trail).await;
-        choose::learn(claim, &way, result)
+        choose::learn(claim, &way, doubt_wait, result)
     }
 
     /// By one way.
@@ -106,11 +107,12 @@ impl Pipeline {
         trail: &mut Trail,
     ) -> Result<Receipt, Outcome> {
         let (job, lane) = (&claim.job, &claim.lane);
+        self.admission.change_over(lane, &claim.choice, way, &mut claim.permit).await?;
         let rendered = self.rendering.render(job, lane, way).await?;
         let letter = &rendered.letter;
         let mut plan = self.planning.plan(way, lane, letter).await?;
         let cleared = self.hearing.clear(&mut plan, letter.recipient().domain())?;
-        self.admission.admit(lane, &claim.choice, &plan, &mut claim.permit).await?;
+        self.admission.admit(lane, &plan, &mut claim.permit).await?;
         let turn = self.intending.intend(job, &plan).await?;
         self.admission.freshen(&mut claim.permit).await?;
         let carrier = &self.carrier;

@@ -56,6 +56,7 @@ fn policy(stream: &Stream, max_crashes: u16) -> RetryPolicy {
         // values that only a test could have made.
         backoff: Backoff::try_new(retry.first, retry.factor, retry.cap).unwrap_or_default(),
         longest_hint: LONGEST_HINT,
+        doubt_wait: stream.doubt_wait,
         on_doubt: if stream.resend_in_doubt { OnDoubt::Resend } else { OnDoubt::Hold },
         max_crashes,
     }

@@ -294,7 +294,7 @@ impl Pump {
             }
             for job in claimed.jobs {
                 let Some(Grant { permit, choice }) =
-                    open.get_mut(&job.lane).and_then(|pick| pick.permits.pop())
+                    open.get_mut(&job.lane).and_then(|pick| pick.leave_for(job.id))
                 else {
                     tracing::error!(delivery = %job.id, "a claim brought more than was asked for; left to the rescue");
                     continue;

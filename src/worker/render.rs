@@ -16,12 +16,12 @@ use quick_cache::sync::Cache;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Settings;
+use crate::config::{Canonicalization, Settings};
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::message::address::Address;
 use crate::message::content::MessageContent;
-use crate::message::dkim::{Algorithm, Signer};
+use crate::message::dkim::{Algorithm, Manner, Signer};
 use crate::message::letter::Letter;
 use crate::message::render::{RenderError, RenderInput, Renderer};
 use crate::message::return_path::{Purpose, ReturnKey};
@@ -86,6 +86,7 @@ struct Prepared {
 struct Terms {
     public_url: String,
     return_path_domain: Option<Arc<str>>,
+    canonicalization: Canonicalization,
     bulk: HashMap<String, bool>,
 }
 
@@ -160,7 +161,10 @@ impl Rendering {
         };
         let memory = self.room_for(message.bytes).await?;
         let task = Task {
-            renderer: self.renderer.clone().sparing(way.rewritten_headers()),
+            renderer: self.renderer.clone().signing(Manner {
+                canonicalization: terms.canonicalization,
+                spared: way.rewritten_headers(),
+            }),
             delivery: job.id,
             recipient,
             payload: job.payload.clone(),
@@ -291,6 +295,7 @@ impl Terms {
         Self {
             public_url: settings.api.public_url.clone(),
             return_path_domain: settings.feedback.return_path_domain.as_deref().map(Arc::from),
+            canonicalization: settings.dkim.canonicalization,
             bulk: settings
                 .streams
                 .iter()

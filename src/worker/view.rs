@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::lane_way::LaneWay;
 use super::lanes::LaneBook;
 use super::pump::Pump;
 use crate::domain::ids::LaneId;
@@ -171,11 +172,13 @@ impl Pump {
                 route: Arc::clone(&choice.route),
             })
         };
-        let overflow = choice.overflow().map(|other| (gate(&other), Arc::new(other)));
-        let (gate, id, nights) = (gate(&choice), lane.id, self.quiet.of_lane(&lane));
-        view.book.put(lane, gate, Arc::new(choice), nights);
-        if let Some((gate, choice)) = overflow {
-            view.book.overflow(id, gate, choice);
-        }
+        let others = choice.others();
+        let ways = std::iter::once(choice).chain(others).map(|choice| LaneWay {
+            gate: gate(&choice),
+            overflow: choice.overflow().map(|other| (gate(&other), Arc::new(other))),
+            choice: Arc::new(choice),
+        });
+        let (ways, nights) = (ways.collect(), self.quiet.of_lane(&lane));
+        view.book.put(lane, ways, nights);
     }
 }

@@ -180,6 +180,7 @@ mod tests {
     use crate::route::planner::Planner;
     use crate::throttle::key::Plan;
     use crate::throttle::limiter::Limiter;
+    use crate::worker::lane_way::LaneWay;
 
     /// Lane 1 of tenant 1, who may have two in hand, and lanes 2 and 3 of tenants 2 and 3.
     fn book() -> LaneBook {
@@ -214,7 +215,8 @@ mod tests {
                 stream: StreamId::new(id),
                 stream_name: "bulk".into(),
             };
-            book.put(Arc::new(lane), gate, Arc::new(choice), None);
+            let way = LaneWay::new(gate, Arc::new(choice));
+            book.put(Arc::new(lane), vec![way], None);
             book.hint(&[LaneId::new(id)]);
         }
         book

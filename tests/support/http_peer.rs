@@ -276,8 +276,8 @@ async fn serve_http2(
         .await;
 }
 
-/// A certificate for `localhost` that vouches for itself.
-fn acceptor() -> (TlsAcceptor, String) {
+/// A certificate for `localhost` that vouches for itself, for HTTP/2.
+pub fn acceptor() -> (TlsAcceptor, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a valid name");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());

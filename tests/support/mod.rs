@@ -21,5 +21,6 @@ pub mod letters;
 pub mod listening;
 pub mod postgres;
 pub mod providers;
+pub mod quota;
 pub mod smtp_peer;
 pub mod strict_peer;

@@ -1,7 +1,7 @@
 //! Real receivers: Postfix, Exim and aiosmtpd, from the distribution's packages as
 //! `make setup` unpacks them below target/tools. Nothing of the system is touched; the two
 //! MTAs want root, and are not run without.
-#![allow(unreachable_pub, reason = "a test's support")]
+#![allow(unreachable_pub, dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -45,6 +45,7 @@ pub fn tools() -> PathBuf {
     Path::new(target).parent().expect("target").join("tools")
 }
 
+/// What was unpacked at a path.
 pub fn tool(path: &str) -> PathBuf {
     let tool = tools().join(path);
     assert!(tool.exists(), "{} is not there: make setup", tool.display());

@@ -1,38 +1,29 @@
 //! A receiver that takes so many mails in each second of its clock and defers the rest as a
-//! large provider would, closing the connection; recipients whose names begin with `odd` it
-//! answers in words that nobody knows. The number may change while it runs.
+//! large provider would; recipients whose names begin with `odd` it answers in words that
+//! nobody knows.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-/// What it says beyond its limit.
+use super::quota::Quota;
+
+/// What a large mailbox provider says beyond its limit, and closes the connection.
 pub const TOO_FAST: &str = "421 4.7.28 Gmail has detected an unusual rate of unsolicited mail \
                             originating from your IP address. To protect our users from spam, mail \
                             sent from your IP address has been temporarily rate limited.";
 
-/// Longest wait for anything; only a broken program reaches it.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// What Amazon SES says over SMTP beyond the account's rate.
+pub const THROTTLED: &str = "454 Throttling failure: Maximum sending rate exceeded.";
 
 /// A running one; it ends with this value.
 pub struct StrictPeer {
     pub address: SocketAddr,
-    shared: Arc<Shared>,
+    pub quota: Arc<Quota>,
     _tasks: JoinSet<()>,
-}
-
-struct Shared {
-    limit: AtomicU32,
-    taken: AtomicU64,
-    deferred: AtomicU64,
-    began: Instant,
-    second: Mutex<(u64, u32)>,
 }
 
 impl StrictPeer {
@@ -43,64 +34,28 @@ impl StrictPeer {
 
     /// The same where it is told.
     pub async fn start_at(address: SocketAddr, limit: u32) -> Self {
+        Self::saying(TOO_FAST, address, limit).await
+    }
+
+    /// The same with these words for what it defers; after a 421 it closes the connection.
+    pub async fn saying(words: &'static str, address: SocketAddr, limit: u32) -> Self {
         let listener = TcpListener::bind(address).await.expect("a port of loopback");
         let address = listener.local_addr().expect("it is bound");
-        let shared = Arc::new(Shared {
-            limit: AtomicU32::new(limit),
-            taken: AtomicU64::new(0),
-            deferred: AtomicU64::new(0),
-            began: Instant::now(),
-            second: Mutex::default(),
-        });
+        let quota = Arc::new(Quota::new(limit));
         let mut tasks = JoinSet::new();
-        let server = Arc::clone(&shared);
+        let of_sessions = Arc::clone(&quota);
         tasks.spawn(async move {
             let mut sessions = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                sessions.spawn(session(Arc::clone(&server), stream));
+                sessions.spawn(session(Arc::clone(&of_sessions), words, stream));
             }
         });
-        Self { address, shared, _tasks: tasks }
-    }
-
-    /// Takes so many a second from now on.
-    pub fn relent(&self, limit: u32) {
-        self.shared.limit.store(limit, Ordering::Relaxed);
-    }
-
-    /// Mails taken and deferred so far.
-    pub fn counts(&self) -> (u64, u64) {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        (of(&self.shared.taken), of(&self.shared.deferred))
-    }
-
-    /// Waits until so many were taken.
-    pub async fn has_taken(&self, n: u64) {
-        let started = Instant::now();
-        while self.counts().0 < n {
-            assert!(started.elapsed() < PATIENCE, "{:?} of {n}", self.counts());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-impl Shared {
-    fn takes_one(&self) -> bool {
-        let now = self.began.elapsed().as_secs();
-        let mut second = self.second.lock();
-        if second.0 != now {
-            *second = (now, 0);
-        }
-        let takes = second.1 < self.limit.load(Ordering::Relaxed);
-        second.1 += u32::from(takes);
-        let count = if takes { &self.taken } else { &self.deferred };
-        count.fetch_add(1, Ordering::Relaxed);
-        takes
+        Self { address, quota, _tasks: tasks }
     }
 }
 
 /// A client that leaves ends its session; nothing is to be done about it.
-async fn session(shared: Arc<Shared>, stream: TcpStream) -> Option<()> {
+async fn session(quota: Arc<Quota>, words: &'static str, stream: TcpStream) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut stream = BufReader::new(stream);
     say(&mut stream, "220 strict.test ESMTP").await?;
@@ -127,10 +82,11 @@ async fn session(shared: Arc<Shared>, stream: TcpStream) -> Option<()> {
                         return None;
                     }
                 }
-                if !shared.takes_one() {
-                    return say(&mut stream, TOO_FAST).await;
+                let takes = quota.takes_one();
+                say(&mut stream, if takes { "250 2.0.0 taken" } else { words }).await?;
+                if !takes && words.starts_with("421") {
+                    return None;
                 }
-                say(&mut stream, "250 2.0.0 taken").await?;
             }
             "QUIT" => return say(&mut stream, "221 2.0.0 bye").await,
             _ => say(&mut stream, "250 2.0.0 ok").await?,

@@ -18,6 +18,9 @@ pub struct Stream {
     /// What to do with a delivery that may have been taken already: send again (true) or hold
     /// as a dead letter. Written `in_doubt = "resend"` or `"hold"`.
     pub resend_in_doubt: bool,
+    /// How long a delivery in doubt waits for the route that may have taken it (6 h); then any
+    /// route may send it again.
+    pub doubt_wait: Duration,
     /// Waits between tries.
     pub retry: Retry,
     /// When its mail rests; `None`: never. A stream of bulk mail takes it from `bulk`.
@@ -49,6 +52,7 @@ impl Stream {
             priority: 0,
             expires_after: Duration::from_secs(48 * 3600),
             resend_in_doubt: true,
+            doubt_wait: Duration::from_secs(6 * 3600),
             retry: Retry::default(),
             quiet: None,
         }
@@ -79,6 +83,11 @@ impl Stream {
                 second * 60..=second * 86_400 * 30,
             ),
             resend_in_doubt: section.choice("in_doubt", &doubt).unwrap_or(default.resend_in_doubt),
+            doubt_wait: section.duration(
+                "doubt_wait",
+                default.doubt_wait,
+                Duration::ZERO..=second * 86_400 * 30,
+            ),
             retry: Retry::read(section.section("retry"), default.retry),
             // What is not bulk is awaited: it rests only where that is said of itself.
             quiet: Quiet::read(&section, default.quiet.filter(|_| bulk)),

@@ -1,4 +1,6 @@
-//! Relaxed canonicalisation (RFC 6376 3.4.2 and 3.4.4), pure.
+//! The forms of a mail that are signed (RFC 6376 3.4), pure.
+
+use crate::config::Form;
 
 /// One header field with its folds, without its last line end.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +45,17 @@ fn field_len(rest: &[u8]) -> usize {
 }
 
 /// Appends a field's canonical form with CRLF.
-pub(super) fn header(field: &[u8], out: &mut Vec<u8>) {
+pub(super) fn header(form: Form, field: &[u8], out: &mut Vec<u8>) {
+    match form {
+        Form::Relaxed => relaxed_header(field, out),
+        Form::Simple => {
+            out.extend_from_slice(field);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+fn relaxed_header(field: &[u8], out: &mut Vec<u8>) {
     let colon = memchr::memchr(b':', field).unwrap_or(field.len());
     let (name, value) = field.split_at(colon);
     out.extend(name.trim_ascii_end().iter().map(u8::to_ascii_lowercase));
@@ -65,11 +77,21 @@ pub(super) fn header(field: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A body's canonical form: runs of white space become one space, none stays at a
+/// A body's simple form: as it is, but with one line end at its end. A body of nothing but line
+/// ends is one line end.
+pub(super) fn simple_body(mut body: &[u8], mut take: impl FnMut(&[u8])) {
+    while let Some(shorter) = body.strip_suffix(b"\r\n") {
+        body = shorter;
+    }
+    take(body);
+    take(b"\r\n");
+}
+
+/// A body's relaxed form: runs of white space become one space, none stays at a
 /// line's end, and no empty line at the body's. A line of nothing but white space
 /// counts as empty; a body without text is nothing at all. Handed out in pieces, so
 /// that a large attachment is not held twice.
-pub(super) fn body(body: &[u8], mut take: impl FnMut(&[u8])) {
+pub(super) fn relaxed_body(body: &[u8], mut take: impl FnMut(&[u8])) {
     let mut out = Vec::with_capacity(body.len().min(PIECE) + 1_024);
     let mut empty_lines = 0;
     let mut rest = body;
@@ -125,7 +147,7 @@ mod tests {
 
     fn relaxed(text: &str) -> String {
         let mut out = Vec::new();
-        body(text.as_bytes(), |piece| out.extend_from_slice(piece));
+        relaxed_body(text.as_bytes(), |piece| out.extend_from_slice(piece));
         String::from_utf8(out).expect("UTF-8")
     }
 
@@ -181,6 +203,22 @@ mod tests {
     }
 
     #[test]
+    fn simple_bodies_lose_only_empty_lines_at_their_end() {
+        for (given, expected) in [
+            ("", "\r\n"),
+            ("\r\n\r\n", "\r\n"),
+            (" \r\n", " \r\n"),
+            ("a", "a\r\n"),
+            (" C \r\nD \t E\r\n\r\n\r\n", " C \r\nD \t E\r\n"),
+            ("a\r\n \r\n\r\n", "a\r\n \r\n"),
+        ] {
+            let mut out = Vec::new();
+            simple_body(given.as_bytes(), |piece| out.extend_from_slice(piece));
+            assert_eq!(String::from_utf8_lossy(&out), expected, "{given:?}");
+        }
+    }
+
+    #[test]
     fn headers_relax_as_the_rfc_says() {
         for (given, expected) in [
             ("A: X", "a:X\r\n"),
@@ -190,8 +228,11 @@ mod tests {
             ("To: \u{e9}\u{a0}x", "to:\u{e9}\u{a0}x\r\n"),
         ] {
             let mut out = Vec::new();
-            header(given.as_bytes(), &mut out);
+            header(Form::Relaxed, given.as_bytes(), &mut out);
             assert_eq!(String::from_utf8_lossy(&out), expected, "{given:?}");
+            out.clear();
+            header(Form::Simple, given.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), format!("{given}\r\n"));
         }
     }
 

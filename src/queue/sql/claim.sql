@@ -36,6 +36,10 @@ select {lease_gen}::smallint as lease_gen, g.job_id, g.lane_id, g.tenant_id, g.r
        -- What its last worker found out too late; asked for suspects only.
        case when g.suspect then (
          select json_build_object('kind', o.kind, 'code', o.code, 'detail', o.detail)::text
-         from postrider.late_outcome o where o.job_id = g.job_id order by o.kind, o.hold desc limit 1) end as late
+         from postrider.late_outcome o where o.job_id = g.job_id order by o.kind, o.hold desc limit 1) end as late,
+       -- Where it is that it may have been taken, and how long ago.
+       case when g.suspect then (
+         select json_build_object('route', a.detail->>'route', 'seconds', extract(epoch from now() - a.at)::float8)::text
+         from postrider.attempt a where a.job_id = g.job_id and a.in_doubt order by a.at desc limit 1) end as doubt
 from gone g
 join postrider.job j using (job_id)

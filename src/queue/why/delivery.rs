@@ -302,7 +302,9 @@ fn deferred(why: &mut WhyDelivery, belongs: &Belongs, known: &Delivery) {
         matches!(attempt.outcome, AttemptOutcome::Deferred | AttemptOutcome::Interrupted)
     });
     let due = known.next_at.unwrap_or(belongs.now);
-    wait_until(why, "retry", last, due);
+    // What nobody has tried was put back by us.
+    let kind = if last.is_some() { "retry" } else { "put_back" };
+    wait_until(why, kind, last, due);
 }
 
 /// It waits for a time, and joins its lane then.

@@ -143,6 +143,11 @@ pub fn constraint(binding: &Constraint) -> String {
         "paused" => format!("is held back: {}", what.unwrap_or("paused")),
         "scheduled" => "waits for its time".into(),
         "retry" => "was refused for now and waits for its next try".into(),
+        "put_back" => {
+            "was put back without a try, for a limit, a pause or a route that is out, and is looked at \
+             again then"
+                .into()
+        }
         "no_worker" => "waits for a daemon: none is running".into(),
         "in_hand" => "is in hand: being sent".into(),
         "tenant_room" => "waits because its tenant has as much in hand as it may".into(),
