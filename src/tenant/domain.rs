@@ -12,8 +12,10 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use quick_cache::sync::Cache;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{FromRow, PgPool};
 
+use super::action::Deed;
 use super::isolation::TenantScope;
 use super::seal::{Owner, SealError, Sealer};
 use crate::domain::ids::TenantId;
@@ -124,7 +126,8 @@ struct NewKey {
 }
 
 /// Adds a domain, or keys to a domain that is there: one for each algorithm, under
-/// the selectors `PREFIX-rsa` and `PREFIX-ed`. `pool` acts as the operator's role.
+/// the selectors `PREFIX-rsa` and `PREFIX-ed`. `pool` acts as the operator's role; `actor` is
+/// recorded with it.
 pub async fn add(
     pool: &PgPool,
     scope: TenantScope,
@@ -132,13 +135,17 @@ pub async fn add(
     domain: &str,
     selector: &str,
     algorithms: &[Algorithm],
+    actor: &str,
 ) -> Result<SendingDomain, DomainError> {
     let domain = read_domain(domain)?;
     let mut keys = Vec::with_capacity(algorithms.len());
     for algorithm in algorithms {
         keys.push(make_key(sealer, scope.tenant(), &domain, selector, *algorithm).await?);
     }
-    match store(pool, scope, &domain, keys).await? {
+    let selectors: Vec<&str> = keys.iter().map(|key| &*key.selector).collect();
+    let detail = json!({"tenant_id": scope.tenant().get(), "keys": selectors});
+    let deed = Deed::new(actor, "domain add", format!("domain {domain}")).with(detail);
+    match store(pool, scope, &domain, keys, deed).await? {
         Stored::Done => find(pool, scope, &domain).await,
         Stored::Foreign => Err(DomainError::Taken { domain }),
         Stored::Known(selector) => Err(DomainError::SelectorTaken { domain, selector }),
@@ -191,19 +198,31 @@ pub async fn find(
 }
 
 /// Removes a domain with its keys. What is queued for it can no longer be signed.
-pub async fn remove(pool: &PgPool, scope: TenantScope, domain: &str) -> Result<(), DomainError> {
+/// `actor` is recorded with it.
+pub async fn remove(
+    pool: &PgPool,
+    scope: TenantScope,
+    domain: &str,
+    actor: &str,
+) -> Result<(), DomainError> {
     let domain = read_domain(domain)?;
     let asked = domain.clone();
+    let detail = json!({"tenant_id": scope.tenant().get()});
+    let deed = Deed::new(actor, "domain remove", format!("domain {domain}")).with(detail);
     let removed = scope
         .operate(pool, move |conn| {
             async move {
-                sqlx::query(
+                let removed = sqlx::query(
                     "delete from postrider.sending_domain where tenant_id = $1 and domain = $2",
                 )
                 .bind(scope.tenant().get())
                 .bind(asked)
-                .execute(conn)
-                .await
+                .execute(&mut *conn)
+                .await?;
+                if removed.rows_affected() > 0 {
+                    deed.record(conn).await?;
+                }
+                Ok(removed)
             }
             .boxed()
         })
@@ -315,6 +334,7 @@ async fn store(
     scope: TenantScope,
     domain: &str,
     keys: Vec<NewKey>,
+    deed: Deed,
 ) -> Result<Stored, DomainError> {
     let domain = domain.to_owned();
     let stored = scope
@@ -380,6 +400,7 @@ async fn store(
                     .execute(&mut *conn)
                     .await?;
                 }
+                deed.record(conn).await?;
                 Ok(Stored::Done)
             }
             .boxed()
