@@ -152,7 +152,7 @@ async fn measure(
     drop(peer);
     if let Some(ratio) = args.traces {
         let kib = receiver.bytes() / 1_024;
-        say(&format!("traces of {}: {kib} KiB told", ratio));
+        say(&format!("traces, ratio {ratio}: {kib} KiB told"));
     }
     Ok(measured)
 }

@@ -310,7 +310,7 @@ mod tests {
     fn lots_are_spread_evenly() {
         let below = |ratio: f64| {
             // Ids as the database gives them out: the low bits count, the rest is time.
-            let ids = (0..100_000_i64).map(|n| DeliveryId::new((n / 12) << 22 | (n % 65_536)));
+            let ids = (0..100_000_i64).map(|n| DeliveryId::new(((n / 12) << 22) | (n % 65_536)));
             ids.filter(|id| lot(*id) < ratio).count()
         };
         assert!((900..1_100).contains(&below(0.01)), "{}", below(0.01));

@@ -123,7 +123,8 @@ impl ReturnKey {
         let (id, found) = bytes.split_at(ID_LEN);
         let id: [u8; ID_LEN] = id.try_into().map_err(|_| NotOurs::Forged)?;
         let delivery = DeliveryId::new(i64::from_be_bytes(id));
-        let fits = |key| bool::from(tag(key, purpose, delivery).as_slice().ct_eq(found));
+        let fits =
+            |key: &hmac::Key| bool::from(tag(key, purpose, delivery).as_slice().ct_eq(found));
         if !fits(&self.key) && !self.others.iter().any(fits) {
             return Err(NotOurs::Forged);
         }

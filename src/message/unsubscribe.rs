@@ -69,7 +69,7 @@ impl TokenKey {
             _ => return Err(InvalidToken),
         }
         let (id, tag) = bytes.split_at(ID_LEN);
-        let fits = |key| bool::from(hmac::sign(key, id).as_ref()[..TAG_LEN].ct_eq(tag));
+        let fits = |key: &hmac::Key| bool::from(hmac::sign(key, id).as_ref()[..TAG_LEN].ct_eq(tag));
         if !fits(&self.key) && !self.others.iter().any(fits) {
             return Err(InvalidToken);
         }

@@ -14,5 +14,6 @@ pub mod login;
 pub mod return_path;
 pub mod rewrap;
 pub mod seal;
+pub mod signers;
 pub mod store;
 pub mod suppression;

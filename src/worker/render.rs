@@ -32,9 +32,10 @@ use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::{content, deadline};
 use crate::route::choice::RouteChoice;
-use crate::tenant::domain::{DomainError, DomainKeys};
+use crate::tenant::domain::DomainError;
 use crate::tenant::return_path::ReturnDomains;
 use crate::tenant::seal::{SealError, Sealer};
+use crate::tenant::signers::DomainKeys;
 
 /// Wait of a delivery for which something of ours is missing for now.
 const NOT_READY: Duration = Duration::from_secs(30);

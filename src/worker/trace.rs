@@ -15,7 +15,7 @@ use crate::queue::lane::Lane;
 use crate::telemetry::traces;
 use crate::telemetry::traces::span::{Facts, Kind, Moment, Span};
 use crate::telemetry::traces::terms::Course;
-use crate::telemetry::tracing::shown_in;
+use crate::telemetry::tracing::masked;
 
 /// Where an attempt is told, for its line in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +29,13 @@ pub struct Told {
 /// Tells of an attempt that is over, if it is one to be kept.
 pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) -> Option<Told> {
     let terms = traces::terms()?;
-    let end = End::of(outcome)?;
-    let troubled = end.failure.is_some() || job.attempt > 1 || job.suspect;
-    let course = if troubled { Course::Troubled } else { Course::Smooth };
+    let is_smooth = matches!(outcome, Outcome::Delivered(_)) && job.attempt == 1 && !job.suspect;
+    let course = if is_smooth { Course::Smooth } else { Course::Troubled };
     let context = Context::of(job.message, trail.notes.caller.as_ref());
     if !terms.keep_attempt(&context, &trail.notes, job.id, course) {
         return None;
     }
+    let end = End::of(outcome)?;
     let (now, then) = (Clock::System.now(), Instant::now());
     let wall = |at: Instant| now - then.saturating_duration_since(at);
     let claimed = wall(job.claimed_at);
@@ -93,13 +93,13 @@ impl<'o> End<'o> {
                 crate::domain::verdict::Cause::Reply(reply) => Some(reply.code),
                 _ => None,
             },
-            failure: Some(shown_in(&verdict.to_string())),
+            failure: Some(masked(&verdict.to_string())),
         };
         let ours = |word, reason: &str| Self {
             word,
             verdict: None,
             code: None,
-            failure: Some(shown_in(reason)),
+            failure: Some(masked(reason)),
         };
         Some(match outcome {
             Outcome::Delivered(receipt) => Self {
