@@ -36,7 +36,12 @@ impl House {
             let args = ["domain", "add", "--tenant", "acme", "--algorithm", "ed25519", &domain];
             house.done(KEY, &args);
         }
-        house.done(KEY, &["webhook", "create", "--tenant", "acme", "https://hooks.acme.example/"]);
+        let create =
+            ["webhook", "create", "--tenant", "acme", "https://hooks.acme.example/", "--json"];
+        let made: Value = serde_json::from_str(&house.done(KEY, &create)).expect("JSON");
+        // Nobody is to be told anything here.
+        let id = made["id"].as_str().expect("an id");
+        house.done(KEY, &["webhook", "disable", "--tenant", "acme", id]);
         house
     }
 
@@ -72,7 +77,7 @@ impl House {
 
     /// A rotation that takes its time.
     fn slow_rotation(&self) -> Child {
-        let args = ["secret", "rotate", "--batch", "1", "--pause", "200"];
+        let args = ["secret", "rotate", "--batch", "1", "--pause", "1000"];
         command(&self.home.database().url(), &args)
             .env("POSTRIDER_KEY", both())
             .stdout(Stdio::null())
@@ -198,7 +203,7 @@ async fn a_key_that_is_missing_or_wrong_is_named_and_the_rest_goes_on() {
 
     // The fault of a key names its place and its version.
     let bad = house.run(&format!("1:{KEY} 2:hunter2"), &["secret", "status"]);
-    assert_eq!(bad.code, 1);
+    assert_ne!(bad.code, 0);
     assert!(bad.err.contains("key version 2") && !bad.err.contains("hunter2"), "{}", bad.err);
 
     // Known everywhere before anything is sealed under it.

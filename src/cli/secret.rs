@@ -179,7 +179,8 @@ async fn status(
             of.removable = of.removable_from.is_some_and(|at| at <= DateTime::<Utc>::from(now));
         }
     }
-    answer(versions.into_values().collect(), newest, before)
+    let versions: Vec<Version> = versions.into_values().collect();
+    answer(&versions, newest, before)
 }
 
 fn entry(versions: &mut BTreeMap<i32, Version>, version: i32) -> &mut Version {
@@ -196,11 +197,11 @@ async fn rotations(pool: &PgPool) -> Result<Vec<(i32, DateTime<Utc>)>, sqlx::Err
     .await
 }
 
-fn answer(versions: Vec<Version>, newest: i32, before: &str) -> Result<Answer, CliError> {
+fn answer(versions: &[Version], newest: i32, before: &str) -> Result<Answer, CliError> {
     let mut table = Table::new(&["version", "here", "dkim keys", "webhook secrets", "since"], "");
     let mut notes = Vec::new();
     let mut missing = false;
-    for of in &versions {
+    for of in versions {
         let name = if of.version == 0 { "damaged".to_owned() } else { of.version.to_string() };
         table.row([
             name,

@@ -96,7 +96,7 @@ impl TraceId {
     }
 
     /// As it goes over the wire.
-    pub const fn bytes(&self) -> [u8; 16] {
+    pub const fn bytes(self) -> [u8; 16] {
         self.0
     }
 
@@ -132,7 +132,7 @@ impl SpanId {
     }
 
     /// As it goes over the wire.
-    pub const fn bytes(&self) -> [u8; 8] {
+    pub const fn bytes(self) -> [u8; 8] {
         self.0
     }
 

@@ -118,7 +118,7 @@ pub fn page(told: &[Told]) -> String {
     let Some(first) = told.iter().map(|told| told.span.start_time_unix_nano).min() else {
         return String::new();
     };
-    let at = |nanoseconds: u64| (nanoseconds.saturating_sub(first)) as f64 / 1e6;
+    let at = |nanoseconds: u64| nanoseconds.saturating_sub(first) as f64 / 1e6;
     let mut page = String::new();
     let mut traces: BTreeMap<String, Vec<&Told>> = BTreeMap::new();
     for one in told {

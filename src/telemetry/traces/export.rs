@@ -99,17 +99,17 @@ impl Exporter {
             Ok(Some((refused, reason))) => {
                 counted("failed", refused.min(spans));
                 counted("exported", spans.saturating_sub(refused));
-                self.complain(format!("it refused {refused} of {spans} spans: {reason:?}"));
+                self.complain(&format!("it refused {refused} of {spans} spans: {reason:?}"));
             }
             Err(reason) => {
                 counted("failed", spans);
-                self.complain(reason);
+                self.complain(&reason);
             }
         }
     }
 
     /// Once, until it works again.
-    fn complain(&mut self, reason: String) {
+    fn complain(&mut self, reason: &str) {
         if std::mem::replace(&mut self.works, false) {
             tracing::warn!(
                 reason,
