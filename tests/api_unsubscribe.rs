@@ -11,7 +11,7 @@ use postrider::config::Settings;
 use postrider::config::secret::Secret;
 use postrider::domain::ids::{DeliveryId, TenantId};
 use postrider::event::switch;
-use postrider::message::unsubscribe::{TokenKey, TokenKeys};
+use postrider::message::unsubscribe::TokenKey;
 use postrider::telemetry::metrics;
 use serde_json::{Value, json};
 use support::api::{Answer, Tenant, TestApi, message};
@@ -40,8 +40,8 @@ async fn mail(api: &TestApi, tenant: &Tenant, name: &str, stream: &str, to: &str
 }
 
 fn token(api: &TestApi, delivery: DeliveryId) -> String {
-    let keys = TokenKeys::new(&api.settings.secrets).expect("a key");
-    keys.token(delivery).expect("a token").as_str().to_owned()
+    let key = TokenKey::of(&api.settings.secrets).expect("a key");
+    key.token(delivery).as_str().to_owned()
 }
 
 async fn accepted(api: &TestApi, tenant: &Tenant, name: &str, stream: &str, to: &str) -> i64 {
@@ -184,15 +184,16 @@ async fn a_token_that_is_not_ours_does_nothing_and_is_counted() {
 async fn a_new_key_signs_and_links_of_the_old_one_work_until_it_is_retired() {
     let own = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
     let mut settings = Settings::for_testing();
-    let old = TokenKeys::new(&settings.secrets).expect("the installation's");
-    settings.secrets.link_keys = Some(Secret::new(format!("{own}\ninstallation\n")));
+    let old = TokenKey::of(&settings.secrets).expect("the installation's");
+    let first = settings.secrets.key.as_ref().expect("it has one").expose().to_owned();
+    settings.secrets.key = Some(Secret::new(format!("1:{first}\n2:{own}\n")));
     let api = TestApi::with(settings).await;
     let one = api.tenant("one").await;
     let new = mail(&api, &one, "one", "news", "ann@x.example").await;
     mail(&api, &one, "one", "news", "bob@x.example").await;
     let job: i64 =
         api.count("select job_id from postrider.job where recipient = 'bob@x.example'").await;
-    let before = old.token(DeliveryId::new(job)).expect("a token");
+    let before = old.token(DeliveryId::new(job));
     for token in [&*new, before.as_str()] {
         assert_eq!(ask(&api, Method::POST, token, ONE_CLICK).await.status, StatusCode::OK);
     }

@@ -14,7 +14,7 @@ use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::Trail;
 use postrider::domain::verdict::{Cause, Class, Finality, PeerReply, Reach, Stage, Verdict};
 use postrider::event::switch;
-use postrider::message::unsubscribe::TokenKeys;
+use postrider::message::unsubscribe::TokenKey;
 use postrider::queue::claim::{Want, claim};
 use postrider::queue::job::{Bar, Job};
 use postrider::queue::settle::{Ending, Settlement, settle};
@@ -155,8 +155,7 @@ async fn unsubscribing_leaves_a_hash() {
     mail["stream"] = json!("bulk");
     api.submit(&shop.key, &mail).await.id();
     let job = DeliveryId::new(api.count("select job_id from postrider.job").await);
-    let token =
-        TokenKeys::new(&api.settings.secrets).and_then(|keys| keys.token(job)).expect("a token");
+    let token = TokenKey::of(&api.settings.secrets).expect("a key").token(job);
     let post = axum::http::Request::post(format!("/u/{}", token.as_str()))
         .body(Body::from("List-Unsubscribe=One-Click"))
         .expect("a request");

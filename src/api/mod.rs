@@ -28,6 +28,7 @@ pub mod suppression_file;
 pub mod suppressions;
 mod tenant_health;
 pub mod timekeeper;
+pub mod trace;
 pub mod unsubscribe;
 pub mod webhook_body;
 pub mod webhooks;
@@ -48,7 +49,7 @@ use self::webhooks::Hooks;
 use crate::cell::Cell;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
-use crate::message::unsubscribe::TokenKeys;
+use crate::message::unsubscribe::TokenKey;
 use crate::tenant::suppression::Keeper;
 
 pub use self::router::router;
@@ -62,7 +63,7 @@ pub struct Api {
     authenticator: Authenticator,
     limits: Arc<Limits>,
     budget: Budget,
-    unsubscribe: Option<TokenKeys>,
+    unsubscribe: Option<TokenKey>,
     hooks: Option<Hooks>,
     callbacks: Option<Desk>,
     clock: Clock,
@@ -98,7 +99,7 @@ impl Api {
             cells,
             limits,
             budget: Budget::new(now.api.max_body_bytes),
-            unsubscribe: TokenKeys::new(&now.secrets),
+            unsubscribe: TokenKey::of(&now.secrets),
             hooks: Hooks::new(&now),
             callbacks: Desk::new(&now.callbacks),
             clock,
@@ -107,6 +108,10 @@ impl Api {
 
     /// What a submission is held against now.
     fn terms(&self) -> Terms {
-        Terms { settings: Arc::clone(&self.settings.borrow()), now: self.clock.now().into() }
+        Terms {
+            settings: Arc::clone(&self.settings.borrow()),
+            now: self.clock.now().into(),
+            caller: None,
+        }
     }
 }

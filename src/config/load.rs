@@ -166,7 +166,6 @@ impl Loader {
         Outside {
             database_password: secret("POSTRIDER_DATABASE_PASSWORD", "postrider.database-password"),
             key: secret("POSTRIDER_KEY", "postrider.key"),
-            link_keys: secret("POSTRIDER_LINK_KEYS", "postrider.link-keys"),
             suppression_key: secret("POSTRIDER_SUPPRESSION_KEY", "postrider.suppression-key"),
         }
     }

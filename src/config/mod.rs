@@ -9,6 +9,7 @@ mod notes;
 mod reader;
 pub mod reference;
 pub mod reload;
+pub mod schema;
 pub mod secret;
 pub mod section;
 pub mod unit;
@@ -18,7 +19,7 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, Canonicalization, ClientCertificate, CodeMask, Database, Dkim, Dns, Dnssec, Endpoint, Feedback, Form, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, LinkKey, Log, LogFormat, MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, WarmUp, Webhook, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, Canonicalization, ClientCertificate, CodeMask, Database, Dkim, Dns, Dnssec, Duty, Endpoint, Feedback, Form, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, InstallationKey, KeyFault, Log, LogFormat, MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Reload, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, Traces, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -78,8 +79,12 @@ pub struct Settings {
     pub scale: Scale,
     /// `[webhook]`
     pub webhook: Webhook,
+    /// `[reload]`
+    pub reload: Reload,
     /// `[telemetry]`
     pub telemetry: Telemetry,
+    /// `[traces]`
+    pub traces: Traces,
     /// `[log]`
     pub log: Log,
     /// `[secrets]`
@@ -121,7 +126,9 @@ impl Default for Settings {
             suppression: Suppression::default(),
             scale: Scale::default(),
             webhook: Webhook::default(),
+            reload: Reload::default(),
             telemetry: Telemetry::default(),
+            traces: Traces::default(),
             log: Log::default(),
             secrets: Secrets::default(),
             alarm: None,

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Callbacks, Database, Dkim, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool, Queue, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
+    Adaptive, Alarm, Api, Callbacks, Database, Dkim, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool, Queue, Reload, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Traces, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -18,7 +18,6 @@ use crate::domain::ids::MailboxProvider;
 pub(super) struct Outside {
     pub(super) database_password: Option<Secret>,
     pub(super) key: Option<Secret>,
-    pub(super) link_keys: Option<Secret>,
     pub(super) suppression_key: Option<Secret>,
 }
 
@@ -61,9 +60,11 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         health: Health::read(root.section("health")),
         scale: Scale::read(root.section("scale")),
         webhook: Webhook::read(root.section("webhook")),
+        reload: Reload::read(root.section("reload")),
         telemetry: Telemetry::read(root.section("telemetry")),
+        traces: Traces::read(root.section("traces")),
         log: Log::read(root.section("log")),
-        secrets: Secrets::read(root.section("secrets"), outside.key, outside.link_keys),
+        secrets: Secrets::read(root.section("secrets"), outside.key),
         alarm: root.optional_section("alarm").and_then(Alarm::read),
     };
     root.end();

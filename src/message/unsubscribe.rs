@@ -2,8 +2,7 @@
 //!
 //! The token is opaque and cannot be guessed or altered: the delivery's number and
 //! an HMAC over it. Nothing is stored for it, so links work as long as the
-//! installation keeps the key that signed them. Several keys can be valid: the first
-//! signs, and one that is retired later stays behind it for as long as its links matter.
+//! installation keeps the version of its key that they were made under.
 
 use std::fmt;
 
@@ -12,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 
-use crate::config::{LinkKey, Secrets};
+use crate::config::Secrets;
 use crate::domain::ids::DeliveryId;
 
 /// Proof that a link was made here, for this delivery.
@@ -21,11 +20,11 @@ pub struct Token(String);
 
 /// Makes and reads tokens.
 #[derive(Clone)]
-pub struct TokenKey(hmac::Key);
-
-/// All keys that are valid, the one that signs first.
-#[derive(Debug, Clone)]
-pub struct TokenKeys(Vec<TokenKey>);
+pub struct TokenKey {
+    key: hmac::Key,
+    /// Those of other versions: their tokens are read, and none are made.
+    others: Vec<hmac::Key>,
+}
 
 /// A text that is no token of this installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +58,14 @@ const ID_LEN: usize = 8;
 impl TokenKey {
     /// Derives the key from the installation's 32 bytes.
     pub fn derive(installation_key: &[u8; 32]) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
-        let derived = hmac::sign(&root, PURPOSE);
-        Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+        Self { key: derived(installation_key), others: Vec::new() }
+    }
+
+    /// Of every version of the installation's key; `None` where there is none.
+    pub fn of(secrets: &Secrets) -> Option<Self> {
+        let keys = secrets.keys().ok()?;
+        let mut keys = keys.iter().map(|key| derived(&key.bytes));
+        Some(Self { key: keys.next()?, others: keys.collect() })
     }
 
     /// The token of a delivery; always the same one.
@@ -69,7 +73,7 @@ impl TokenKey {
         let id = delivery.get().to_be_bytes();
         let mut bytes = [0; ID_LEN + TAG_LEN];
         bytes[..ID_LEN].copy_from_slice(&id);
-        bytes[ID_LEN..].copy_from_slice(&hmac::sign(&self.0, &id).as_ref()[..TAG_LEN]);
+        bytes[ID_LEN..].copy_from_slice(&hmac::sign(&self.key, &id).as_ref()[..TAG_LEN]);
         Token(URL_SAFE_NO_PAD.encode(bytes))
     }
 
@@ -81,8 +85,8 @@ impl TokenKey {
             _ => return Err(InvalidToken::Malformed),
         }
         let (id, tag) = bytes.split_at(ID_LEN);
-        let expected = hmac::sign(&self.0, id);
-        if !bool::from(expected.as_ref()[..TAG_LEN].ct_eq(tag)) {
+        let fits = |key: &hmac::Key| bool::from(hmac::sign(key, id).as_ref()[..TAG_LEN].ct_eq(tag));
+        if !fits(&self.key) && !self.others.iter().any(fits) {
             return Err(InvalidToken::Forged);
         }
         let id = id.try_into().map_err(|_| InvalidToken::Malformed)?;
@@ -90,34 +94,9 @@ impl TokenKey {
     }
 }
 
-impl TokenKeys {
-    /// The keys of an installation; `None` when it has none.
-    pub fn new(secrets: &Secrets) -> Option<Self> {
-        let installation = secrets.key_bytes();
-        let derive = |key: LinkKey| match key {
-            LinkKey::Own(key) => Some(TokenKey::derive(&key)),
-            LinkKey::Installation => installation.as_ref().map(|key| TokenKey::derive(key)),
-        };
-        let keys: Vec<TokenKey> = secrets.links().into_iter().filter_map(derive).collect();
-        (!keys.is_empty()).then_some(Self(keys))
-    }
-
-    /// The token of a delivery under the key that signs.
-    pub fn token(&self, delivery: DeliveryId) -> Option<Token> {
-        self.0.first().map(|key| key.token(delivery))
-    }
-
-    /// The delivery that a token names, if any of the keys signed it.
-    pub fn read(&self, token: &str) -> Result<DeliveryId, InvalidToken> {
-        let mut fault = InvalidToken::Malformed;
-        for key in &self.0 {
-            match key.read(token) {
-                Ok(delivery) => return Ok(delivery),
-                Err(error) => fault = error,
-            }
-        }
-        Err(fault)
-    }
+fn derived(installation_key: &[u8; 32]) -> hmac::Key {
+    let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, PURPOSE).as_ref())
 }
 
 impl Token {
@@ -148,6 +127,7 @@ impl fmt::Debug for TokenKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::secret::Secret;
     use proptest::prelude::*;
 
     #[test]
@@ -164,25 +144,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_key_signs_and_all_are_honoured() {
-        use crate::config::secret::Secret;
-        let own = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
-        let secrets = |links: Option<String>| Secrets {
-            key: Some(Secret::new("dGVzdCBrZXkgb2YgMzIgYnl0ZXMsIG5vIHNlY3JldCE=")),
-            link_keys: links.map(Secret::new),
-        };
-        let old = TokenKeys::new(&secrets(None)).expect("the installation's");
-        let both = TokenKeys::new(&secrets(Some(format!("{own}\ninstallation")))).expect("both");
-        let new = TokenKeys::new(&secrets(Some(own.into()))).expect("the new one");
+    fn a_link_of_an_older_key_goes_on_to_work() {
+        let (old, new) = (
+            "Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc=",
+            "ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg=",
+        );
+        let of =
+            |text: String| TokenKey::of(&Secrets { key: Some(Secret::new(text)) }).expect("keys");
+        let (before, after) = (of(old.into()), of(format!("1:{old} 2:{new}")));
         let id = DeliveryId::new(42);
-        let before = old.token(id).expect("a token");
-        let after = both.token(id).expect("a token");
-        assert_ne!(before.as_str(), after.as_str());
-        assert_eq!(both.read(before.as_str()), Ok(id));
-        assert_eq!(both.read(after.as_str()), Ok(id));
-        assert_eq!(new.read(after.as_str()), Ok(id));
-        assert_eq!(new.read(before.as_str()), Err(InvalidToken::Forged), "it was retired");
-        assert_eq!(both.read(&before.as_str()[..31]), Err(InvalidToken::Malformed));
+        assert_eq!(after.read(before.token(id).as_str()), Ok(id));
+        assert_ne!(after.token(id), before.token(id), "new links are made under the new key");
+        let retired = of(format!("2:{new}")).read(before.token(id).as_str());
+        assert_eq!(retired, Err(InvalidToken::Forged));
+        assert_eq!(after.read(&before.token(id).as_str()[..31]), Err(InvalidToken::Malformed));
     }
 
     proptest! {

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::{Canonicalization, Settings};
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::domain::outcome::{Outcome, WaitReason};
+use crate::domain::trace::Traceparent;
 use crate::message::address::Address;
 use crate::message::content::MessageContent;
 use crate::message::dkim::{Algorithm, Manner, Signer};
@@ -26,14 +27,15 @@ use crate::message::letter::Letter;
 use crate::message::render::{RenderError, RenderInput, Renderer};
 use crate::message::return_path::{Purpose, ReturnKey};
 use crate::message::template::Compiled;
-use crate::message::unsubscribe::{TokenKeys, link};
+use crate::message::unsubscribe::{TokenKey, link};
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::{content, deadline};
 use crate::route::choice::RouteChoice;
-use crate::tenant::domain::{DomainError, DomainKeys};
+use crate::tenant::domain::DomainError;
 use crate::tenant::return_path::ReturnDomains;
 use crate::tenant::seal::{SealError, Sealer};
+use crate::tenant::signers::DomainKeys;
 
 /// Wait of a delivery for which something of ours is missing for now.
 const NOT_READY: Duration = Duration::from_secs(30);
@@ -54,6 +56,10 @@ const LETTER_MEMORY_KIB: usize = 256 << 10;
 pub struct Rendered {
     /// What goes on the wire.
     pub letter: Letter,
+    /// The trace that came with its message.
+    pub caller: Option<Traceparent>,
+    /// Whether the message has more than one delivery.
+    pub many: bool,
     _memory: OwnedSemaphorePermit,
 }
 
@@ -62,7 +68,7 @@ pub struct Rendering {
     pool: PgPool,
     messages: Cache<MessageId, Arc<Prepared>, ByContent>,
     keys: DomainKeys,
-    tokens: Option<TokenKeys>,
+    tokens: Option<TokenKey>,
     return_key: Option<ReturnKey>,
     return_domains: ReturnDomains,
     terms: RwLock<Arc<Terms>>,
@@ -80,6 +86,8 @@ struct Prepared {
     from: Address,
     dated: u64,
     bytes: u64,
+    caller: Option<Traceparent>,
+    many: bool,
 }
 
 /// What a reload may change.
@@ -107,8 +115,8 @@ impl Rendering {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             messages: Cache::with_weighter(FIRST_ITEMS, cache, ByContent),
-            tokens: TokenKeys::new(&settings.secrets),
-            return_key: settings.secrets.key_bytes().map(|key| ReturnKey::derive(&key)),
+            tokens: TokenKey::of(&settings.secrets),
+            return_key: ReturnKey::of(&settings.secrets),
             return_domains: ReturnDomains::new(pool.clone()),
             keys: DomainKeys::new(pool.clone(), sealer),
             pool,
@@ -152,14 +160,14 @@ impl Rendering {
             .tokens
             .as_ref()
             .filter(|_| bulk)
-            .and_then(|keys| keys.token(job.id))
-            .map(|token| link(&terms.public_url, &token));
+            .map(|key| link(&terms.public_url, &key.token(job.id)));
         let back = self.return_domain(job, &message.from, &terms).await?;
         let address = |purpose| {
             let (key, domain) = self.return_key.as_ref().zip(back.as_deref())?;
             key.address(purpose, job.id, domain)
         };
         let memory = self.room_for(message.bytes).await?;
+        let (caller, many) = (message.caller, message.many);
         let task = Task {
             renderer: self.renderer.clone().signing(Manner {
                 canonicalization: terms.canonicalization,
@@ -177,7 +185,7 @@ impl Rendering {
         };
         let letter = if task.is_slow() { self.on_a_thread(task).await? } else { task.run() };
         match letter {
-            Ok(letter) => Ok(Rendered { letter, _memory: memory }),
+            Ok(letter) => Ok(Rendered { letter, caller, many, _memory: memory }),
             Err(error) => Err(Outcome::Malformed { reason: error.to_string() }),
         }
     }
@@ -240,7 +248,9 @@ impl Rendering {
         // The compiled form is about as large again as the content.
         let bytes = 2 * stored.content.len() as u64 + 1_024;
         let from = compiled.fixed().from.address().clone();
-        Ok(Arc::new(Prepared { compiled, from, dated: stored.dated, bytes }))
+        let caller = content.traceparent.as_deref().and_then(|text| text.parse().ok());
+        let (dated, many) = (stored.dated, stored.accepted != 1);
+        Ok(Arc::new(Prepared { compiled, from, dated, bytes, caller, many }))
     }
 }
 

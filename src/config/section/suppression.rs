@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::api::decode;
 use crate::config::reader::Reader;
 use crate::config::secret::Secret;
 
@@ -41,6 +40,13 @@ impl Default for Suppression {
             soft_forget: 30 * DAY,
         }
     }
+}
+
+fn decode(key: &Secret) -> Option<Zeroizing<[u8; 32]>> {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(key.expose().trim()).ok()?;
+    let bytes = Zeroizing::new(bytes);
+    Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
 }
 
 impl Suppression {
