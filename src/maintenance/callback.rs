@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::effect::{Effect, Read, facts, reason};
+use super::effect::{Effect, Read, facts, reason, soft};
 use crate::callback::Origin;
 use crate::callback::said::{self, News, Said};
 use crate::domain::ids::DeliveryId;

@@ -184,7 +184,7 @@ pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     let more =
         [events::OPERATIONS, callbacks::OPERATIONS, suppressions::OPERATIONS, health::OPERATIONS];
-    for operation in OPERATIONS.iter().chain(&more.concat()) {
+    for operation in OPERATIONS.iter().chain(more.into_iter().flatten()) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.described();
     }
