@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
@@ -95,7 +96,7 @@ async fn all_or_nothing_stores_nothing_for_one_bad_line() {
     let shop = api.tenant("shop").await;
     let mut text = String::from("address\n");
     for n in 0..5_000 {
-        text.push_str(&format!("u{n}@x.example\n"));
+        writeln!(text, "u{n}@x.example").expect("a string grows");
     }
     let bad = format!("{text}nonsense\n");
     let refused = import(&api, &shop, "?mode=whole", "text/csv", bad).await;
@@ -115,8 +116,10 @@ async fn a_stream_that_breaks_off_leaves_lines_or_nothing() {
     let api = TestApi::new().await;
     let shop = api.tenant("shop").await;
     let broken = || {
-        let lines: String =
-            (0..2_500).map(|n| format!("{{\"email\":\"u{n}@x.example\"}}\n")).collect();
+        let mut lines = String::new();
+        for n in 0..2_500 {
+            writeln!(lines, "{{\"email\":\"u{n}@x.example\"}}").expect("a string grows");
+        }
         let pieces = vec![Ok(Bytes::from(lines)), Err(std::io::Error::other("gone"))];
         Body::from_stream(futures_util::stream::iter(pieces))
     };

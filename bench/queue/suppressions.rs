@@ -2,6 +2,7 @@
 //! one inside a submission, by the product's own functions as its own roles; and how fast a file
 //! comes in.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -225,7 +226,7 @@ impl Stocked {
         let mut text = String::from("email,created\r\n");
         let began = Instant::now();
         for n in 0..lines {
-            text.push_str(&format!("new{n}@d{}.example,1\r\n", n % DOMAINS));
+            write!(text, "new{n}@d{}.example,1\r\n", n % DOMAINS)?;
             if text.len() > 64 << 10 || n + 1 == lines {
                 decoder.feed(text.as_bytes(), &mut found)?;
                 importer.take(&mut found).await?;
