@@ -59,6 +59,7 @@ Examples:
 
 /// What lies under one version.
 #[derive(Debug, Default, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the names are the interface")]
 struct Version {
     /// The version; 0: what is there is no seal.
     version: i32,

@@ -99,11 +99,10 @@ impl Secrets {
         }
         match keys.first() {
             Some(first) if first.duty == Duty::Opens => Err(KeyFault::NoneSeals),
-            Some(_) => Ok(keys),
             None if self.key.is_some() => {
                 Err(KeyFault::Size { which: "the key".into(), found: "nothing".into() })
             }
-            None => Ok(keys),
+            _ => Ok(keys),
         }
     }
 

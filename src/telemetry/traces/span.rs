@@ -68,6 +68,7 @@ pub enum Value {
 
 impl Facts {
     /// Adds a text.
+    #[allow(clippy::needless_pass_by_value, reason = "ids and numbers come by value, names do not")]
     pub fn text(&mut self, name: &'static str, value: impl ToString) {
         self.0.push((name, Value::Text(value.to_string())));
     }

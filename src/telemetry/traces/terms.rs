@@ -100,7 +100,8 @@ mod tests {
         let terms = terms(0.01, 0.01);
         let caller = Some(true);
         let context = Context { caller, ..context(5) };
-        let notes = Notes { many: true, ..Notes::default() };
+        let mut notes = Notes::new(false);
+        notes.many = true;
         let keeps = |id| terms.keep_attempt(&context, &notes, DeliveryId::new(id), Course::Smooth);
         let kept = (0..100_000).filter(|id| keeps(*id)).count();
         assert!((800..1_200).contains(&kept), "{kept}");
