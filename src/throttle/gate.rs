@@ -114,13 +114,17 @@ impl Taken {
         permits.extend(other.permits);
         let first = Self { permits: Vec::new(), ..self };
         let other = Self { permits: Vec::new(), ..other };
-        let mut sooner = match (first.blocked_by.is_none(), first.wait, other.wait) {
-            (true, ..) => first,
-            _ if other.blocked_by.is_none() => other,
-            (_, Some(one), Some(two)) if two < one => other,
-            (_, Some(_), Some(_)) | (_, None, None) => first,
-            (_, Some(wait), None) | (_, None, Some(wait)) => {
-                Self { wait: Some(wait.min(SOON)), ..first }
+        let mut sooner = if first.blocked_by.is_none() {
+            first
+        } else if other.blocked_by.is_none() {
+            other
+        } else {
+            match (first.wait, other.wait) {
+                (Some(one), Some(two)) if two < one => other,
+                (Some(wait), None) | (None, Some(wait)) => {
+                    Self { wait: Some(wait.min(SOON)), ..first }
+                }
+                _ => first,
             }
         };
         sooner.permits = permits;
