@@ -147,6 +147,7 @@ async fn the_key_is_changed_while_a_daemon_signs() {
     let stale = house.home.launch(&config, &[("POSTRIDER_KEY", KEY)]);
     let to = builders::recipients(1, "example.org");
     builders::submit(&house.home.api, house.tenant, "d3", "transactional", &to).await;
+    stale.metric_appears("postrider_claims_total").await;
     stale.metric_reaches("postrider_postponed_total{reason=\"not_ready\"}", 1.0).await;
     let said = stale.words();
     assert!(
