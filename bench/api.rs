@@ -44,7 +44,7 @@ impl Drop for Api {
 pub(crate) async fn run(folder: &Path, load: &Load, rate: u32) -> anyhow::Result<Measured> {
     let pool = PgPool::connect(&load.url).await?;
     let scope = store::scope(&pool, "bench").await?;
-    let key = store::create_key(&pool, scope, "bench").await?;
+    let key = store::create_key(&pool, scope, "bench", "bench").await?;
     pool.close().await;
 
     let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;

@@ -46,10 +46,11 @@ pub(crate) async fn run(
     cluster: &Cluster,
     load: &Load,
     sink: SocketAddr,
+    receiver: &str,
 ) -> anyhow::Result<Measured> {
     let mut database = PgConnection::connect(&load.url).await?;
     let config = folder.join("postrider.toml");
-    fs::write(&config, configuration(args, &load.url, sink))?;
+    fs::write(&config, configuration(args, &load.url, sink, receiver))?;
     let postmaster = cluster.pid()?;
 
     let before = usage::cpu_of_family(postmaster);
@@ -109,7 +110,10 @@ fn start(config: &Path, folder: &Path) -> anyhow::Result<Child> {
         .context("cannot start postriderd")
 }
 
-fn configuration(args: &Args, url: &str, sink: SocketAddr) -> String {
+fn configuration(args: &Args, url: &str, sink: SocketAddr, receiver: &str) -> String {
+    let traces = args.traces.map_or_else(String::new, |ratio| {
+        format!("[traces]\nendpoint = \"{receiver}\"\nratio = {ratio:?}\n")
+    });
     format!(
         "[database]\nurl = \"{url}\"\n\
          [telemetry]\nlisten = \"127.0.0.1:0\"\n\
@@ -118,7 +122,7 @@ fn configuration(args: &Args, url: &str, sink: SocketAddr) -> String {
          [[source]]\nname = \"bench\"\nehlo = \"mail.bench.example\"\n\
          [[route]]\nname = \"sink\"\nkind = \"relay\"\nhost = \"{host}\"\nport = {port}\n\
          tls = \"none\"\nmax_connections_per_host = {connections}\n\
-         messages_per_connection = 1000000\n",
+         messages_per_connection = 1000000\n{traces}",
         host = sink.ip(),
         port = sink.port(),
         connections = args.connections,

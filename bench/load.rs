@@ -70,7 +70,7 @@ async fn fill(pool: &PgPool, args: &Args) -> anyhow::Result<()> {
         Dkim::Rsa => &[Algorithm::RsaSha256],
         Dkim::Both => &[Algorithm::RsaSha256, Algorithm::Ed25519Sha256],
     };
-    domain::add(pool, scope, &sealer, "bench.example", "bench", algorithms).await?;
+    domain::add(pool, scope, &sealer, "bench.example", "bench", algorithms, "bench").await?;
 
     let enqueue = Enqueue::new(pool.clone());
     let submission = Submission {

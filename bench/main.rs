@@ -11,6 +11,7 @@ mod api;
 mod daemon;
 mod load;
 mod peer;
+mod receiver;
 mod report;
 mod usage;
 
@@ -26,6 +27,7 @@ use postrider::cli::dev::cluster::{Cluster, Durability};
 use crate::daemon::Measured;
 use crate::load::Load;
 use crate::peer::Peer;
+use crate::receiver::Receiver;
 use crate::report::Report;
 
 /// Messages per second and CPU per message, from queue to committed outcome.
@@ -52,6 +54,9 @@ struct Args {
     /// Measure the API too, at so many submissions a second.
     #[arg(long, value_name = "N")]
     api: Option<u32>,
+    /// Keep this share of the traces, and tell a receiver of them.
+    #[arg(long, value_name = "RATIO", num_args = 0..=1, default_missing_value = "0.01")]
+    traces: Option<f64>,
     /// Folder of Postgres's server programs.
     #[arg(long, env = "POSTRIDER_PG_BIN", value_name = "FOLDER")]
     pg_bin: Option<PathBuf>,
@@ -141,8 +146,14 @@ async fn measure(
     load: &Load,
 ) -> anyhow::Result<Measured> {
     let peer = Peer::start(args)?;
-    let measured = daemon::run(args, folder, cluster, load, peer.address()).await?;
+    let receiver = Receiver::start().await?;
+    let endpoint = receiver.endpoint();
+    let measured = daemon::run(args, folder, cluster, load, peer.address(), &endpoint).await?;
     drop(peer);
+    if let Some(ratio) = args.traces {
+        let kib = receiver.bytes() / 1_024;
+        say(&format!("traces, ratio {ratio}: {kib} KiB told"));
+    }
     Ok(measured)
 }
 

@@ -3,6 +3,7 @@
 //! [`Boot::start`] shows the order: all settings are read and checked before the first
 //! socket. A fault there prints every reason and ends the process with [`EXIT_CONFIG`].
 
+mod look;
 mod reload;
 
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::look::Read;
 use self::reload::Reloads;
 use crate::cell::Cell;
 use crate::cell::identity::{self, IdentityError};
@@ -30,6 +32,7 @@ use crate::telemetry::health::Health;
 use crate::telemetry::manager::Manager;
 use crate::telemetry::metrics::{self, MetricsHandle};
 use crate::telemetry::pages::Pages;
+use crate::telemetry::traces;
 use crate::telemetry::tracing as logs;
 
 /// Exit code of a start with a faulty configuration (`EX_CONFIG` of sysexits): the service
@@ -41,6 +44,8 @@ pub const EXIT_CONFIG: u8 = 78;
 pub struct BootArgs {
     /// Configuration file; `None`: `POSTRIDER_CONFIG`, else the usual place.
     pub config: Option<PathBuf>,
+    /// The program's name, as its traces give it.
+    pub service: &'static str,
 }
 
 /// A started process, before its own parts.
@@ -73,8 +78,11 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 impl Boot {
     /// Settings, logs, metrics, TLS. Call it inside the runtime.
     pub fn start(args: BootArgs) -> anyhow::Result<Self> {
-        let BootArgs { config } = args;
+        let BootArgs { config, service } = args;
         let loader = Loader::from_process(config.as_deref());
+        // Before it is read: what changes meanwhile is read again.
+        let read = Read::default();
+        read.begins(loader.path());
         let loaded = loader.load()?;
         let log = logs::install(&loaded.settings.log)?;
         for warning in &loaded.warnings {
@@ -88,6 +96,7 @@ impl Boot {
         tokio::spawn(metrics.clone().upkeep(CancellationToken::new()));
         // An error says that another part of the process was first, with the same provider.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        traces::begin(&loaded.settings.traces, service);
         // From here on a hang-up no longer ends the process, also before anyone follows it.
         drop(signal(SignalKind::hangup())?);
 
@@ -95,7 +104,8 @@ impl Boot {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), config = path, "started");
         let (reloader, settings) = Reloader::new(loader, loaded.settings);
         let reloader = Arc::new(reloader);
-        let reloads = Reloads { reloader, settings, log, manager: Manager::default() };
+        let manager = Manager::default();
+        let reloads = Reloads { reloader, settings, log, manager, read };
         Ok(Self { reloads, metrics, health: Health::new() })
     }
 
@@ -114,9 +124,11 @@ impl Boot {
         self.metrics.clone()
     }
 
-    /// Reloads the configuration on every SIGHUP until `stop`, and when asked for on `pages`.
+    /// Reloads the configuration on every SIGHUP until `stop`, when asked for on `pages`, and when
+    /// its file has changed.
     pub fn follow_reloads(&self, pages: &Pages, stop: CancellationToken) {
         self.reloads.clone().serve(pages);
+        self.reloads.clone().watch(stop.clone());
         self.reloads.clone().follow(stop);
     }
 

@@ -72,7 +72,7 @@ async fn a_tenant_has_its_endpoints_in_its_own_hand() {
     assert_eq!(off.body, json!({"enabled": false}));
     let recorded = "select count(*) from postrider.operator_action where actor like 'api:%'
                     and action like 'webhook %' and detail::text not like '%whsec_%'";
-    assert_eq!(api.count(recorded).await, 5, "create, change, rotate, replay, delete");
+    assert_eq!(api.count(recorded).await, 6, "create, change, rotate, test, replay, delete");
 }
 
 #[tokio::test]

@@ -11,9 +11,10 @@ use postrider::queue::admin::audit::{Extent, audit};
 use postrider::queue::job::Job;
 use postrider::queue::lane::{self, Blocks};
 use postrider::tenant::auth::authenticate;
-use postrider::tenant::domain::{DomainError, DomainKeys};
+use postrider::tenant::domain::DomainError;
 use postrider::tenant::key::ApiKey;
 use postrider::tenant::seal::{SealError, Sealer};
+use postrider::tenant::signers::DomainKeys;
 use sqlx::PgPool;
 use support::builders;
 use support::command::{KEY, bare, command, facts, postrider, ran};
@@ -195,7 +196,7 @@ async fn a_domain_gets_sealed_keys_and_prints_what_to_publish() {
     let other =
         DomainKeys::new(worker().await, sealer("YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU="));
     let refused = other.signers(shop, "mail.shop.example").await.expect_err("another key");
-    assert!(matches!(refused, DomainError::Seal(SealError::Refused)), "{refused}");
+    assert!(matches!(refused, DomainError::Seal(SealError::Refused { version: 1 })), "{refused}");
 
     // A row moved to another selector does not open.
     sqlx::query("update postrider.dkim_key set selector = 'moved' where selector = 'y2-ed'")

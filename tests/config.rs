@@ -96,6 +96,8 @@ fn every_commented_key_shows_its_default() {
         "token_file",
         "client_certificate_file",
         "client_key_file",
+        "endpoint",
+        "headers_file",
     ];
     let mut in_example = false;
     let mut uncommented = String::new();

@@ -19,7 +19,8 @@ async fn a_hangup_reloads_the_configuration() {
             .expect("write");
     };
     limit("rate", 50);
-    let boot = Boot::start(BootArgs { config: Some(path.clone()) }).expect("start");
+    let boot =
+        Boot::start(BootArgs { config: Some(path.clone()), service: "postriderd" }).expect("start");
     let stop = CancellationToken::new();
     boot.follow_reloads(&Pages::default(), stop.clone());
     let mut settings = boot.settings();

@@ -125,6 +125,52 @@ async fn a_reload_ends_in_a_named_outcome() {
     assert_eq!(nobody.status.code(), Some(1), "nobody is there");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_file_is_enough() {
+    let home = Installation::new(None).await;
+    let text = |rate: &str| format!("[[throttle]]\nscope = \"tenant\"\n{rate}\n");
+    let real = home.configure(&text("rate = \"7/s\""));
+    let folder = TempDir::new().expect("folder");
+    let at = |name: &str| folder.path().join(name);
+    // As Kubernetes mounts it: what the path leads to is swapped as a whole.
+    let version = |name: &str, rate: &str| {
+        home.configure(&text(rate));
+        std::fs::create_dir(at(name)).expect("folder");
+        std::fs::copy(&real, at(name).join("postrider.toml")).expect("copy");
+        std::os::unix::fs::symlink(name, at("next")).expect("link");
+        std::fs::rename(at("next"), at("data")).expect("swap");
+    };
+    version("one", "rate = \"7/s\"");
+    let config = at("data").join("postrider.toml");
+    let watch =
+        [("POSTRIDER__RELOAD__WATCH_FILE", "true"), ("POSTRIDER__RELOAD__INTERVAL", "100ms")];
+    let daemon = home.launch(&config, &watch);
+    let still = home.launch(&config, &watch[1..]);
+    for daemon in [&daemon, &still] {
+        daemon.metric_appears("postrider_config_reloads_total").await;
+    }
+    let series = |outcome: &str| format!("postrider_config_reloads_total{{outcome=\"{outcome}\"}}");
+    let counted = async |outcome: &str, times: f64| {
+        daemon.metric_reaches(&series(outcome), times).await;
+    };
+    version("two", "rate = \"8/s\"");
+    counted("applied", 1.0).await;
+    // A file with a fault changes nothing and says so; put in place by a rename.
+    let broken = std::fs::read_to_string(&config).expect("read").replace("rate =", "ratee =");
+    std::fs::write(at("broken"), broken).expect("write");
+    std::fs::rename(at("broken"), at("two").join("postrider.toml")).expect("replace");
+    counted("refused", 1.0).await;
+    assert!(daemon.words().contains("did you mean \"rate\""), "{}", daemon.words());
+    version("three", "rate = \"9/s\"");
+    counted("applied", 2.0).await;
+    assert_eq!(daemon.words().matches("file has changed").count(), 3);
+
+    // Where that is turned off, a hang-up is needed.
+    still.signal("HUP");
+    still.metric_reaches(&series("applied"), 1.0).await;
+    assert!(!still.words().contains("file has changed"), "{}", still.words());
+}
+
 /// An API that was passed `socket`, as a service manager would.
 fn api_on(socket: &TcpListener, config: &Path, manager: &Manager) -> Child {
     let socket: OwnedFd = socket.try_clone().expect("one more").into();

@@ -170,13 +170,14 @@ impl Database {
         store::create(&self.pool, name, 100, TimeZone::default()).await?;
         let scope = store::scope(&self.pool, name).await?;
         let sealer = Sealer::new(&Secrets { key: Some(Secret::new(KEY)) })?;
-        domain::add(&self.pool, scope, &sealer, &format!("{name}.example"), "bench", &[]).await?;
+        domain::add(&self.pool, scope, &sealer, &format!("{name}.example"), "bench", &[], "bench")
+            .await?;
         Ok(scope)
     }
 
     /// A key for the API.
     pub(crate) async fn key(&self, scope: TenantScope) -> anyhow::Result<String> {
-        Ok(store::create_key(&self.pool, scope, "bench").await?.reveal().to_owned())
+        Ok(store::create_key(&self.pool, scope, "bench", "bench").await?.reveal().to_owned())
     }
 
     /// Statistics and visibility maps as after some quiet time, and nothing left to write.

@@ -12,6 +12,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
 
+use super::trace::{Answered, Journey};
+
 /// The header that ties an answer to our log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -42,6 +44,8 @@ pub async fn note(mut request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map_or_else(|| NO_ROUTE.to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
+    let journey = Journey::begin(request.headers());
+    request.extensions_mut().insert(journey.clone());
     let seen = Seen::default();
     request.extensions_mut().insert(seen.clone());
 
@@ -51,9 +55,18 @@ pub async fn note(mut request: Request, next: Next) -> Response {
     let took = begun.elapsed();
     let status = response.status().as_u16();
     let (tenant, key) = seen.0.get().map_or(("", ""), |(tenant, key)| (tenant, key));
+    let trace = journey.end(&Answered {
+        method: method.as_str(),
+        route: &route,
+        status,
+        tenant,
+        request_id: id.to_str().unwrap_or_default(),
+        took,
+    });
+    let trace_id = trace.map(|trace| trace.to_string());
     span.in_scope(|| {
         tracing::info!(
-            %method, route, status, tenant, key,
+            %method, route, status, tenant, key, trace_id,
             took_ms = took.as_micros() as f64 / 1_000.0,
             "answered"
         );

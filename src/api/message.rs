@@ -16,6 +16,7 @@ use super::body::{read, require_type};
 use super::error::Problem;
 use super::lookup::message_id;
 use super::submission::{Draft, Given, Refused, Terms};
+use super::trace::Journey;
 use crate::domain::ids::MessageId;
 use crate::queue::enqueue::{Digest, Idempotency, Submitted, sha256};
 use crate::queue::lookup::MessageStatus;
@@ -53,17 +54,18 @@ struct SuppressedRecipient {
 pub async fn submit(
     State(api): State<Arc<Api>>,
     caller: Authenticated,
+    journey: Journey,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     require_type(&headers, &["application/json"])?;
     let key = idempotency_key(&headers)?;
-    let terms = api.terms();
+    let terms = Terms { caller: journey.caller(), ..api.terms() };
     let (bytes, share) =
         read(&api.budget, &headers, body, terms.settings.api.max_body_bytes).await?;
     let guard = key.map(|key| (key, sha256(&bytes)));
     let stored = match draft(bytes, terms).await {
-        Ok(draft) => store(&caller, draft, guard)
+        Ok(draft) => store(&caller, &journey, draft, guard)
             .await
             .map_err(|problem| api.authenticator.note(&caller, problem)),
         Err(problem) => Err(problem),
@@ -84,6 +86,7 @@ pub async fn submit(
 
 async fn store(
     caller: &Authenticated,
+    journey: &Journey,
     mut draft: Draft,
     guard: Option<(Digest, Digest)>,
 ) -> Result<Response, Problem> {
@@ -93,6 +96,11 @@ async fn store(
         draft.submission.idempotency = Some(Idempotency { key, body, given });
     }
     let submitted = caller.cell().enqueue.submit(caller.scope(), &draft.submission).await?;
+    if submitted.replayed.is_some() {
+        journey.joined(submitted.id, 0, None);
+    } else {
+        journey.made(submitted.id, submitted.accepted);
+    }
     caller.cell().waker.wake();
     answer(submitted, draft.given)
 }

@@ -23,6 +23,7 @@ pub mod serve;
 pub mod stream;
 pub mod submission;
 pub mod timekeeper;
+pub mod trace;
 pub mod unsubscribe;
 pub mod webhook_body;
 pub mod webhooks;
@@ -82,14 +83,13 @@ impl Api {
         let cells = Arc::new(Cells::new(cells.iter().map(ApiCell::new).collect()));
         let limits = Arc::new(Limits::new(&now.api));
         limits.sweep_in_background();
-        let key = now.secrets.key_bytes();
         Arc::new(Self {
             settings,
             authenticator: Authenticator::new(Arc::clone(&cells), Arc::clone(&limits)),
             cells,
             limits,
             budget: Budget::new(now.api.max_body_bytes),
-            unsubscribe: key.map(|key| TokenKey::derive(&key)),
+            unsubscribe: TokenKey::of(&now.secrets),
             hooks: Hooks::new(&now),
             clock,
         })
@@ -97,6 +97,10 @@ impl Api {
 
     /// What a submission is held against now.
     fn terms(&self) -> Terms {
-        Terms { settings: Arc::clone(&self.settings.borrow()), now: self.clock.now().into() }
+        Terms {
+            settings: Arc::clone(&self.settings.borrow()),
+            now: self.clock.now().into(),
+            caller: None,
+        }
     }
 }

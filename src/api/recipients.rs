@@ -26,7 +26,9 @@ use super::lines::{Line, Lines, MAX_LINE};
 use super::lookup::message_id;
 use super::message::{REPLAYED, idempotency_key};
 use super::recipient::{Admission, RecipientEntry};
+use super::trace::Journey;
 use crate::domain::ids::MessageId;
+use crate::domain::trace::Traceparent;
 use crate::message::content::MessageContent;
 use crate::message::template::Compiled;
 use crate::queue::enqueue::{Appended, Chunk, Digest, EnqueueError};
@@ -72,6 +74,7 @@ struct RefusedLine {
 pub async fn append(
     State(api): State<Arc<Api>>,
     caller: Authenticated,
+    journey: Journey,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -80,7 +83,7 @@ pub async fn append(
     require_type(&headers, &TYPES)?;
     let key = idempotency_key(&headers)?;
     let _share = api.budget.share(SHARE).await?;
-    let (template, bulk) = template_of(&api, &caller, id).await?;
+    let (template, bulk, trace) = template_of(&api, &caller, id).await?;
     let store = Store { cell: Arc::clone(caller.cell()), scope: *caller.scope(), message: id, key };
     let upload = Upload {
         template: &template,
@@ -92,25 +95,28 @@ pub async fn append(
         stored: Stored { lines: 0, accepted: 0, suppressed: 0 },
         replayed_parts: 0,
         told: Told::default(),
+        journey,
+        trace,
     };
     let answer = upload.run(Lines::new(body)).await;
     answer.map_err(|problem| api.authenticator.note(&caller, problem))
 }
 
-/// The template, and whether its mail is bulk.
+/// The template, whether its mail is bulk, and the trace that came with the message.
 async fn template_of(
     api: &Api,
     caller: &Authenticated,
     id: MessageId,
-) -> Result<(Compiled, bool), Problem> {
+) -> Result<(Compiled, bool, Option<Traceparent>), Problem> {
     let stored = caller.cell().lookup.template(caller.scope(), id).await?;
     let stored = stored.ok_or_else(|| Problem::not_found("message"))?;
     let content: Result<MessageContent, _> = serde_json::from_str(&stored.content);
-    let compiled = content
-        .map_err(|error| error.to_string())
-        .and_then(|content| Compiled::compile(&content).map_err(|error| error.to_string()));
+    let compiled = content.map_err(|error| error.to_string()).and_then(|content| {
+        let compiled = Compiled::compile(&content).map_err(|error| error.to_string())?;
+        Ok((compiled, content.traceparent.and_then(|text| text.parse().ok())))
+    });
     match compiled {
-        Ok(template) => Ok((template, api.terms().is_bulk(&stored.stream))),
+        Ok((template, caller)) => Ok((template, api.terms().is_bulk(&stored.stream), caller)),
         Err(error) => {
             tracing::error!(message = %id, error, "stored content cannot be used");
             Err(Problem::internal())
@@ -129,6 +135,9 @@ struct Upload<'t> {
     stored: Stored,
     replayed_parts: i32,
     told: Told,
+    journey: Journey,
+    /// What came with the message.
+    trace: Option<Traceparent>,
 }
 
 /// Where parts go.
@@ -256,6 +265,8 @@ impl Upload<'_> {
     }
 
     fn answer(self) -> Response {
+        let (message, accepted) = (self.store.message, self.stored.accepted);
+        self.journey.joined(message, accepted, self.trace.as_ref());
         let all_replayed = self.next_part > 0 && self.replayed_parts == self.next_part;
         let summary = Summary {
             id: self.store.message,

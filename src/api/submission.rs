@@ -11,6 +11,7 @@ use super::body::{Object, parse_json};
 use super::error::{FieldFault, Problem, short};
 use super::recipient::{Admission, RecipientEntry};
 use crate::config::Settings;
+use crate::domain::trace::Traceparent;
 use crate::message::attachment::AttachmentContent;
 use crate::message::content::{MessageContent, header_field};
 use crate::message::fault::InvalidContent;
@@ -46,6 +47,8 @@ pub struct Terms {
     pub settings: Arc<Settings>,
     /// The time.
     pub now: DateTime<Utc>,
+    /// The trace that the request belongs to.
+    pub caller: Option<Traceparent>,
 }
 
 impl Terms {
@@ -113,7 +116,7 @@ struct AttachmentBody {
 impl Draft {
     /// Reads and checks a body; every fault is told at once.
     pub fn read(bytes: &[u8], terms: &Terms) -> Result<Self, Problem> {
-        let Terms { settings, now } = terms;
+        let Terms { settings, now, .. } = terms;
         let max_recipients = settings.api.max_recipients;
         let body: Body<'_> = parse_json(bytes)?;
         let deliveries: usize =
@@ -151,6 +154,7 @@ impl Draft {
                 .map(|Object(body)| body.into_content())
                 .collect(),
             metadata: body.metadata,
+            traceparent: terms.caller.map(|caller| caller.to_string()),
         };
         refuse_odd_characters(&content, &mut faults);
         let template = match Compiled::compile(&content) {

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let boot = Boot::start(BootArgs { config: args.config })?;
+    let boot = Boot::start(BootArgs { config: args.config, service: "postrider-api" })?;
     let stop = boot::shutdown_signal();
     let settings = boot.settings().borrow().clone();
     // Before anyone can ask: a process without parts would be ready.
@@ -71,6 +71,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     for cell in cells {
         cell.pool.close().await;
     }
+    telemetry::traces::close().await;
     tracing::info!("stopped");
     Ok(())
 }

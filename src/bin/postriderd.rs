@@ -19,7 +19,7 @@ use postrider::maintenance::tls_report::{Reporter, results};
 use postrider::maintenance::{alarm::Alarms, gauges, steady};
 use postrider::telemetry::health::{Health, Part};
 use postrider::telemetry::pages::Pages;
-use postrider::telemetry::{pool as pool_watch, server};
+use postrider::telemetry::{pool as pool_watch, server, traces};
 use postrider::webhook::{self, courier::Gear};
 use postrider::worker::daemon::{Running, StartError, Workplace};
 use postrider::worker::member;
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let boot = Boot::start(BootArgs { config: args.config })?;
+    let boot = Boot::start(BootArgs { config: args.config, service: "postriderd" })?;
     let stop = boot::shutdown_signal();
     let (settings, health) = (boot.settings(), boot.health());
     let now = Arc::clone(&settings.borrow());
@@ -149,6 +149,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         tracing::warn!("the inbound side did not end in time");
     }
     shared.close().await;
+    traces::close().await;
     stop_probes.cancel();
     probes.await.context("telemetry server")?.context("telemetry server")?;
     broken.map_or(Ok(()), Err)

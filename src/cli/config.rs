@@ -14,6 +14,7 @@ use crate::config::asked::Asked;
 use crate::config::load::Loader;
 use crate::config::reference;
 use crate::config::reload::{applies_live, differences};
+use crate::config::schema;
 
 /// The configuration: check it, show it, compare it
 #[derive(Debug, clap::Args)]
@@ -61,6 +62,14 @@ Example:
     /// Write the reference of all keys (docs/config.md)
     #[command(after_help = "Example:\n  postrider config reference > docs/config.md")]
     Reference,
+    /// Write the schema of all keys for editors (config/postrider.schema.json)
+    #[command(after_help = "\
+Editors that know TOML (Taplo, Even Better TOML) take it by a first line in the file:
+  #:schema /usr/share/postrider/postrider.schema.json
+
+Example:
+  postrider config schema > config/postrider.schema.json")]
+    Schema,
 }
 
 /// Runs the command.
@@ -72,6 +81,10 @@ pub fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         Verb::Reference => {
             let page = reference::markdown()?;
             Answer::new(page.trim_end(), &json!({"markdown": page}))
+        }
+        Verb::Schema => {
+            let schema = schema::schema()?;
+            Answer::new(format!("{schema:#}"), &schema)
         }
     }
 }

@@ -132,7 +132,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
                 return Err(DomainError::Taken { domain }.into());
             }
             let algorithms = algorithm.algorithms();
-            let added = domain::add(&pool, scope, &sealer, &domain, &selector, algorithms).await?;
+            let actor = context.actor();
+            let added =
+                domain::add(&pool, scope, &sealer, &domain, &selector, algorithms, actor).await?;
             let words = format!("{} is added; publish in DNS:", added.domain);
             answer(&words, &added, &settings.sources)
         }
@@ -179,7 +181,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         }
         Verb::Remove { tenant, domain } => {
             let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
-            domain::remove(&pool, scope, &domain).await?;
+            domain::remove(&pool, scope, &domain, context.actor()).await?;
             let words =
                 format!("{domain} is removed; its DNS records may go when its queue is empty");
             Answer::new(words, &serde_json::json!({"removed": domain}))

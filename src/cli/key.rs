@@ -54,7 +54,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     match args.verb {
         Verb::Create { tenant, name } => {
             let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
-            let key = store::create_key(&pool, scope, &name).await?;
+            let key = store::create_key(&pool, scope, &name, context.actor()).await?;
             let words = format!(
                 "{}\nKeep it now: it is stored as a hash and not shown again.",
                 key.reveal()
@@ -83,7 +83,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         }
         Verb::Revoke { tenant, prefix } => {
             let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
-            let key = store::revoke_key(&pool, scope, &prefix).await?;
+            let key = store::revoke_key(&pool, scope, &prefix, context.actor()).await?;
             Answer::new(format!("key {prefix} is refused from now on"), &key)
         }
     }

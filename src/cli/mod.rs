@@ -30,6 +30,7 @@ pub mod reload;
 pub mod replies;
 pub mod report;
 pub mod scale;
+pub mod secret;
 pub mod send;
 pub mod show;
 pub mod sink;
@@ -38,6 +39,7 @@ pub mod tenant;
 pub mod tenant_move;
 pub mod throttle;
 mod throttle_show;
+mod trace;
 pub mod version;
 pub mod webhook;
 pub mod why;
@@ -107,6 +109,7 @@ enum One {
     Cell(cell::Args),
     Key(key::Args),
     Domain(domain::Args),
+    Secret(secret::Args),
     Send(Box<send::Args>),
     Queue(queue::Args),
     Why(why::Args),
@@ -174,6 +177,7 @@ async fn dispatch(command: One, context: &Context) -> Result<Answer, CliError> {
         One::Cell(args) => cell::run(args, context).await,
         One::Key(args) => key::run(args, context).await,
         One::Domain(args) => domain::run(args, context).await,
+        One::Secret(args) => secret::run(args, context).await,
         One::Send(args) => send::run(*args, context).await,
         One::Queue(args) => queue::run(args, context).await,
         One::Why(args) => why::run(args, context).await,

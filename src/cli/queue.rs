@@ -123,11 +123,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         }
         Verb::Show { id: Subject::Message(id), tenant } => {
             let (cell, scope) = context.cell_of_message(id, tenant.as_deref()).await?;
-            show::message(&cell.pool, scope, id).await
+            show::message(context, &cell.pool, scope, id).await
         }
         Verb::Show { id: Subject::Delivery(id), tenant } => {
             let (cell, scope) = context.cell_of_delivery(id, tenant.as_deref()).await?;
-            show::delivery(&cell.pool, scope, id).await
+            show::delivery(context, &cell.pool, scope, id).await
         }
         Verb::Export(args) => export::run(&args, &context.cells().await?).await,
         Verb::Pause(args) => order::pause(args, context).await,
@@ -136,7 +136,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         Verb::Cancel { message: Some(message), what } => {
             let (cell, scope) = context.cell_of_message(message, what.lanes.tenant()).await?;
             if what.dry_run {
-                return show::message(&cell.pool, scope, message).await;
+                return show::message(context, &cell.pool, scope, message).await;
             }
             cancel_message(&cell.pool, scope, message, context.actor(), what.reason).await
         }

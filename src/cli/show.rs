@@ -4,22 +4,30 @@ use std::fmt::Write;
 
 use sqlx::PgPool;
 
+use super::context::Context;
 use super::error::CliError;
 use super::print::{self, Answer, Table};
+use super::trace;
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::queue::lookup::{Delivery, Lookup, MessageStatus};
 use crate::tenant::isolation::TenantScope;
 
 /// A message with its counts.
-pub async fn message(pool: &PgPool, scope: TenantScope, id: MessageId) -> Result<Answer, CliError> {
+pub async fn message(
+    context: &Context,
+    pool: &PgPool,
+    scope: TenantScope,
+    id: MessageId,
+) -> Result<Answer, CliError> {
     let status = Lookup::new(pool.clone()).message(&scope, id).await?;
     let status =
         status.ok_or_else(|| CliError::failed(format!("the tenant has no message {id}")))?;
-    Answer::new(message_words(&status), &status)
+    trace::beside(context, pool, scope, id, message_words(&status), &status).await
 }
 
 /// A delivery with every attempt.
 pub async fn delivery(
+    context: &Context,
     pool: &PgPool,
     scope: TenantScope,
     id: DeliveryId,
@@ -27,7 +35,8 @@ pub async fn delivery(
     let delivery = Lookup::new(pool.clone()).delivery(&scope, id).await?;
     let delivery =
         delivery.ok_or_else(|| CliError::failed(format!("the tenant has no delivery {id}")))?;
-    Answer::new(delivery_words(&delivery), &delivery)
+    let words = delivery_words(&delivery);
+    trace::beside(context, pool, scope, delivery.message_id, words, &delivery).await
 }
 
 fn message_words(message: &MessageStatus) -> String {

@@ -4,6 +4,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::print::Answer;
 use super::queue::Subject;
+use super::trace;
 use crate::cell::Cell;
 use crate::queue::why::{Explain, Eyes};
 
@@ -50,15 +51,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
     match subject {
         Subject::Message(id) => {
             let (cell, scope) = context.cell_of_message(id, args.tenant.as_deref()).await?;
-            let why = explain(cell).message(scope, id).await?;
+            let why = explain(cell.clone()).message(scope, id).await?;
             let why = why.ok_or_else(|| CliError::failed(format!("there is no {id}")))?;
-            Answer::new(why.words.join("\n"), &why)
+            trace::beside(context, &cell.pool, scope, id, why.words.join("\n"), &why).await
         }
         Subject::Delivery(id) => {
             let (cell, scope) = context.cell_of_delivery(id, args.tenant.as_deref()).await?;
-            let why = explain(cell).delivery(scope, id).await?;
+            let why = explain(cell.clone()).delivery(scope, id).await?;
             let why = why.ok_or_else(|| CliError::failed(format!("there is no {id}")))?;
-            Answer::new(why.words.join("\n"), &why)
+            let words = why.words.join("\n");
+            trace::beside(context, &cell.pool, scope, why.message, words, &why).await
         }
     }
 }

@@ -9,6 +9,7 @@ mod notes;
 mod reader;
 pub mod reference;
 pub mod reload;
+pub mod schema;
 pub mod secret;
 pub mod section;
 pub mod unit;
@@ -19,11 +20,11 @@ pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
     Adaptive, Alarm, Api, Auth, AwsCredentials, ClientCertificate, CodeMask, Database, Dns, Dnssec,
-    Endpoint, Feedback, FurtherRate, Inbound, InboundTls, Log, LogFormat, MailboxProviderRule,
-    NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Replies,
-    ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, Service, Share, Smtp, Source,
-    Stage, StatusMask, Stream, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
-    TlsReport, WarmUp, Webhook, Worker,
+    Duty, Endpoint, Feedback, FurtherRate, Inbound, InboundTls, InstallationKey, KeyFault, Log,
+    LogFormat, MailboxProviderRule, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet,
+    QuietHours, QuietZone, Ramp, Reload, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule,
+    Scale, Secrets, Service, Share, Smtp, Source, Stage, StatusMask, Stream, Telemetry,
+    ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, Traces, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;
@@ -75,8 +76,12 @@ pub struct Settings {
     pub scale: Scale,
     /// `[webhook]`
     pub webhook: Webhook,
+    /// `[reload]`
+    pub reload: Reload,
     /// `[telemetry]`
     pub telemetry: Telemetry,
+    /// `[traces]`
+    pub traces: Traces,
     /// `[log]`
     pub log: Log,
     /// `[secrets]`
@@ -114,7 +119,9 @@ impl Default for Settings {
             inbound: Inbound::default(),
             scale: Scale::default(),
             webhook: Webhook::default(),
+            reload: Reload::default(),
             telemetry: Telemetry::default(),
+            traces: Traces::default(),
             log: Log::default(),
             secrets: Secrets::default(),
             alarm: None,

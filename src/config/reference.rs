@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::asked::Asked;
 use super::fault::ConfigError;
 use super::load::survey_of;
 use super::reload::applies_live;
@@ -28,6 +29,11 @@ pub struct Entry {
     pub expected: Option<String>,
     /// What it is for; empty: the shipped file does not say.
     pub words: String,
+}
+
+/// Every key that the sections ask for.
+pub(super) fn surveyed() -> Result<Vec<Asked>, ConfigError> {
+    survey_of(&read(SHIPPED).text)
 }
 
 /// All keys, in the order of the shipped file.

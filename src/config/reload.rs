@@ -1,12 +1,13 @@
 //! Reads the configuration again and publishes what may change while running.
 //!
 //! A file with a fault changes nothing. Throttles, rules, routes, sources, streams, mailbox
-//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[scale]`, `alarm`, `tls_report` and the log
-//! level apply at once to whoever watches; the rest
+//! providers, `[adaptive]`, `[replies]`, `[smtp]`, `[scale]`, `[traces]`, `[reload]`, `alarm`, `tls_report` and the
+//! log level apply at once to whoever watches; the rest
 //! (see [`ReloadOutcome::NeedsRestart`]) keeps its running value until a restart, so that no
 //! part sees half of a change. Every reload ends in one [`ReloadOutcome`], is logged and counted.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -121,6 +122,11 @@ impl Reloader {
         (Self { loader, settings, turn: Mutex::new(()) }, watching)
     }
 
+    /// The file that is read; `None` when there is none.
+    pub fn path(&self) -> Option<&Path> {
+        self.loader.path()
+    }
+
     /// Reads and checks the configuration, and publishes it if it is sound.
     pub fn reload(&self) -> ReloadOutcome {
         let _turn = self.turn.lock();
@@ -176,7 +182,7 @@ fn report(outcome: &ReloadOutcome) {
 
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
-    const SECTIONS: [&str; 13] = [
+    const SECTIONS: [&str; 15] = [
         "stream",
         "mailbox_provider",
         "throttle",
@@ -189,6 +195,8 @@ pub fn applies_live(key: &str) -> bool {
         "tls_report",
         "smtp",
         "scale",
+        "traces",
+        "reload",
         "alarm",
     ];
     let section = key.split(['.', '[']).next().unwrap_or(key);
@@ -215,6 +223,8 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("smtp", old.smtp != new.smtp),
         ("feedback", old.feedback != new.feedback),
         ("scale", old.scale != new.scale),
+        ("traces", old.traces != new.traces),
+        ("reload", old.reload != new.reload),
         ("alarm", old.alarm != new.alarm),
         ("tls_report", old.tls_report != new.tls_report),
         ("log.level", old.log.level != new.log.level),

@@ -10,8 +10,8 @@ use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
     Adaptive, Alarm, Api, Database, Dns, Feedback, Inbound, Log, MailboxProviderRule, Pool, Queue,
-    Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
-    Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Webhook, Worker,
+    Reload, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream,
+    Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Traces, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 
@@ -57,7 +57,9 @@ pub(super) fn settings(document: &Node, outside: Outside, notes: &Notes) -> Sett
         inbound: Inbound::read(root.section("inbound")),
         scale: Scale::read(root.section("scale")),
         webhook: Webhook::read(root.section("webhook")),
+        reload: Reload::read(root.section("reload")),
         telemetry: Telemetry::read(root.section("telemetry")),
+        traces: Traces::read(root.section("traces")),
         log: Log::read(root.section("log")),
         secrets: Secrets::read(root.section("secrets"), outside.key),
         alarm: root.optional_section("alarm").and_then(Alarm::read),

@@ -11,4 +11,5 @@ pub mod ids;
 pub mod outcome;
 pub mod receipt;
 pub mod ruling;
+pub mod trace;
 pub mod verdict;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::trace::Notes;
 use super::verdict::PeerReply;
 
 /// Which way an attempt went. Fields are filled as far as it came.
@@ -23,6 +24,8 @@ pub struct Trail {
     pub provider_id: Option<Arc<str>>,
     /// From the start of the attempt to its end.
     pub took: Duration,
+    /// For its trace.
+    pub notes: Notes,
 }
 
 /// The peer took responsibility for the mail.

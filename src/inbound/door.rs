@@ -76,9 +76,8 @@ impl Refused {
 impl Door {
     /// The door of an installation; `None` without its key.
     pub fn new(settings: &Settings, clock: Clock) -> Option<Self> {
-        let key = settings.secrets.key_bytes()?;
         Some(Self {
-            key: ReturnKey::derive(&key),
+            key: ReturnKey::of(&settings.secrets)?,
             honour: settings.feedback.honour,
             complaint_address: settings.inbound.complaint_address.clone(),
             clock,

@@ -44,6 +44,9 @@ pub struct MessageContent {
     /// The tenant's own notes: returned with events, never sent.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub metadata: Map<String, Value>,
+    /// The trace that the submission belongs to, where its caller said so (W3C Trace Context).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// The parts of a message that are the same for every recipient.

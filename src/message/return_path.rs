@@ -16,6 +16,7 @@ use aws_lc_rs::hmac;
 use subtle::ConstantTimeEq;
 
 use super::address::Address;
+use crate::config::Secrets;
 use crate::domain::ids::DeliveryId;
 
 /// What an address is for. The two never stand for each other.
@@ -29,7 +30,11 @@ pub enum Purpose {
 
 /// Makes and reads the addresses of an installation.
 #[derive(Clone)]
-pub struct ReturnKey(hmac::Key);
+pub struct ReturnKey {
+    key: hmac::Key,
+    /// Those of other versions: their addresses are read, and none are made.
+    others: Vec<hmac::Key>,
+}
 
 /// A local part that is none of ours, or too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -74,14 +79,20 @@ impl Purpose {
 impl ReturnKey {
     /// Derives the key from the installation's 32 bytes.
     pub fn derive(installation_key: &[u8; 32]) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
-        Self(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, USE).as_ref()))
+        Self { key: derived(installation_key), others: Vec::new() }
+    }
+
+    /// Of every version of the installation's key; `None` where there is none.
+    pub fn of(secrets: &Secrets) -> Option<Self> {
+        let keys = secrets.keys().ok()?;
+        let mut keys = keys.iter().map(|key| derived(&key.bytes));
+        Some(Self { key: keys.next()?, others: keys.collect() })
     }
 
     /// The local part for a delivery; always the same one.
     pub fn local_part(&self, purpose: Purpose, delivery: DeliveryId) -> String {
         let mut bytes = delivery.get().to_be_bytes().to_vec();
-        bytes.extend_from_slice(&self.tag(purpose, delivery));
+        bytes.extend_from_slice(&tag(&self.key, purpose, delivery));
         let mut text = String::with_capacity(1 + ENCODED_LEN);
         text.push(purpose.letter() as char);
         encode(&bytes, &mut text);
@@ -109,10 +120,12 @@ impl ReturnKey {
             .find(|purpose| purpose.letter() == letter.to_ascii_lowercase())
             .ok_or(NotOurs::Forged)?;
         let bytes = decode(rest).ok_or(NotOurs::Forged)?;
-        let (id, tag) = bytes.split_at(ID_LEN);
+        let (id, found) = bytes.split_at(ID_LEN);
         let id: [u8; ID_LEN] = id.try_into().map_err(|_| NotOurs::Forged)?;
         let delivery = DeliveryId::new(i64::from_be_bytes(id));
-        if !bool::from(self.tag(purpose, delivery).as_slice().ct_eq(tag)) {
+        let fits =
+            |key: &hmac::Key| bool::from(tag(key, purpose, delivery).as_slice().ct_eq(found));
+        if !fits(&self.key) && !self.others.iter().any(fits) {
             return Err(NotOurs::Forged);
         }
         let made = BEGIN + milliseconds(delivery) / 1_000;
@@ -124,17 +137,22 @@ impl ReturnKey {
         }
         Ok((purpose, delivery))
     }
+}
 
-    fn tag(&self, purpose: Purpose, delivery: DeliveryId) -> [u8; TAG_LEN] {
-        let period = (milliseconds(delivery) / PERIOD_MS).to_be_bytes();
-        let key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&self.0, &period).as_ref());
-        let mut named = [0; ID_LEN + 1];
-        named[0] = purpose.letter();
-        named[1..].copy_from_slice(&delivery.get().to_be_bytes());
-        let mut tag = [0; TAG_LEN];
-        tag.copy_from_slice(&hmac::sign(&key, &named).as_ref()[..TAG_LEN]);
-        tag
-    }
+fn derived(installation_key: &[u8; 32]) -> hmac::Key {
+    let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, USE).as_ref())
+}
+
+fn tag(key: &hmac::Key, purpose: Purpose, delivery: DeliveryId) -> [u8; TAG_LEN] {
+    let period = (milliseconds(delivery) / PERIOD_MS).to_be_bytes();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(key, &period).as_ref());
+    let mut named = [0; ID_LEN + 1];
+    named[0] = purpose.letter();
+    named[1..].copy_from_slice(&delivery.get().to_be_bytes());
+    let mut tag = [0; TAG_LEN];
+    tag.copy_from_slice(&hmac::sign(&key, &named).as_ref()[..TAG_LEN]);
+    tag
 }
 
 /// Milliseconds since 2020 at which the number was given out (migrations/0001_queue.sql).

@@ -2,7 +2,7 @@
 //!
 //! The token is opaque and cannot be guessed or altered: the delivery's number and
 //! an HMAC over it. Nothing is stored for it, so links work as long as the
-//! installation keeps its key.
+//! installation keeps the version of its key that they were made under.
 
 use std::fmt;
 
@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq;
 
+use crate::config::Secrets;
 use crate::domain::ids::DeliveryId;
 
 /// Proof that a link was made here, for this delivery.
@@ -19,7 +20,11 @@ pub struct Token(String);
 
 /// Makes and reads tokens.
 #[derive(Clone)]
-pub struct TokenKey(hmac::Key);
+pub struct TokenKey {
+    key: hmac::Key,
+    /// Those of other versions: their tokens are read, and none are made.
+    others: Vec<hmac::Key>,
+}
 
 /// A text that is no token of this installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,9 +42,14 @@ const ID_LEN: usize = 8;
 impl TokenKey {
     /// Derives the key from the installation's 32 bytes.
     pub fn derive(installation_key: &[u8; 32]) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
-        let derived = hmac::sign(&root, PURPOSE);
-        Self(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+        Self { key: derived(installation_key), others: Vec::new() }
+    }
+
+    /// Of every version of the installation's key; `None` where there is none.
+    pub fn of(secrets: &Secrets) -> Option<Self> {
+        let keys = secrets.keys().ok()?;
+        let mut keys = keys.iter().map(|key| derived(&key.bytes));
+        Some(Self { key: keys.next()?, others: keys.collect() })
     }
 
     /// The token of a delivery; always the same one.
@@ -47,7 +57,7 @@ impl TokenKey {
         let id = delivery.get().to_be_bytes();
         let mut bytes = [0; ID_LEN + TAG_LEN];
         bytes[..ID_LEN].copy_from_slice(&id);
-        bytes[ID_LEN..].copy_from_slice(&hmac::sign(&self.0, &id).as_ref()[..TAG_LEN]);
+        bytes[ID_LEN..].copy_from_slice(&hmac::sign(&self.key, &id).as_ref()[..TAG_LEN]);
         Token(URL_SAFE_NO_PAD.encode(bytes))
     }
 
@@ -59,13 +69,18 @@ impl TokenKey {
             _ => return Err(InvalidToken),
         }
         let (id, tag) = bytes.split_at(ID_LEN);
-        let expected = hmac::sign(&self.0, id);
-        if !bool::from(expected.as_ref()[..TAG_LEN].ct_eq(tag)) {
+        let fits = |key: &hmac::Key| bool::from(hmac::sign(key, id).as_ref()[..TAG_LEN].ct_eq(tag));
+        if !fits(&self.key) && !self.others.iter().any(fits) {
             return Err(InvalidToken);
         }
         let id = id.try_into().map_err(|_| InvalidToken)?;
         Ok(DeliveryId::new(i64::from_be_bytes(id)))
     }
+}
+
+fn derived(installation_key: &[u8; 32]) -> hmac::Key {
+    let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
+    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, PURPOSE).as_ref())
 }
 
 impl Token {
@@ -96,6 +111,7 @@ impl fmt::Debug for TokenKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::secret::Secret;
     use proptest::prelude::*;
 
     #[test]
@@ -109,6 +125,21 @@ mod tests {
         );
         assert_eq!(token.as_str().len(), 32);
         assert!(TokenKey::derive(&[8; 32]).read(token.as_str()).is_err());
+    }
+
+    #[test]
+    fn a_link_of_an_older_key_goes_on_to_work() {
+        let (old, new) = (
+            "Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc3Nzc=",
+            "ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg=",
+        );
+        let of =
+            |text: String| TokenKey::of(&Secrets { key: Some(Secret::new(text)) }).expect("keys");
+        let (before, after) = (of(old.into()), of(format!("1:{old} 2:{new}")));
+        let id = DeliveryId::new(42);
+        assert_eq!(after.read(before.token(id).as_str()), Ok(id));
+        assert_ne!(after.token(id), before.token(id), "new links are made under the new key");
+        assert!(of(format!("2:{new}")).read(before.token(id).as_str()).is_err());
     }
 
     proptest! {

@@ -30,9 +30,11 @@ use crate::domain::clock::Clock;
 use crate::domain::ids::DeliveryId;
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::domain::receipt::{Receipt, Trail};
+use crate::domain::trace::Notes;
 use crate::domain::verdict::{Class, Stage};
 use crate::message::letter::Letter;
 use crate::route::plan::RoutePlan;
+use crate::telemetry::traces;
 
 /// The carrier to providers; one for the whole daemon.
 pub struct Providers {
@@ -91,6 +93,7 @@ impl Providers {
         let mut trail = Trail {
             route: Some(Arc::clone(&plan.route)),
             host: Some(provider.endpoint.host.as_str().into()),
+            notes: Notes::new(traces::are_on()),
             ..Trail::default()
         };
         let result = self.submit(may_begin, mail, plan, provider, &mut trail).await;
@@ -119,8 +122,10 @@ impl Providers {
             reason: WaitReason::Connections,
         })?;
         may_begin()?;
+        trail.notes.mark("asked");
         let (within, endpoint) = (provider.request_timeout, &provider.endpoint);
         let answer = account.http.ask(endpoint, ask, within).await.map_err(classify::silence)?;
+        trail.notes.mark("answered");
         if (200..300).contains(&answer.status) {
             let id = account.id(&answer);
             let reply = classify::reply(answer.status, id.as_deref().unwrap_or("taken"));

@@ -17,6 +17,8 @@ pub struct StoredMessage {
     pub content: String,
     /// Seconds since 1970 that its Date header shows: when it was to be sent.
     pub dated: u64,
+    /// Deliveries made of it, as far as its recipients have been handed over.
+    pub accepted: u64,
 }
 
 /// Loads a message; `None` when its history has been dropped.
@@ -30,6 +32,7 @@ pub async fn load(pool: &PgPool, id: MessageId) -> Result<Option<StoredMessage>,
             stream: row.try_get("stream")?,
             content: row.try_get("content")?,
             dated: row.try_get::<i64, _>("dated")?.max(0) as u64,
+            accepted: row.try_get::<i64, _>("accepted")?.unsigned_abs(),
         })
     })
     .transpose()

@@ -103,6 +103,23 @@ impl Lookup {
         .await
     }
 
+    /// The trace that came with a message; `None` also when this tenant has no such message.
+    pub async fn traceparent(
+        &self,
+        scope: &TenantScope,
+        id: MessageId,
+    ) -> Result<Option<String>, sqlx::Error> {
+        let found: Option<Option<String>> = self
+            .read(scope, move |c| {
+                let query = sqlx::query_scalar(
+                    "select content ->> 'traceparent' from postrider.message where message_id = $1",
+                );
+                Box::pin(async move { query.bind(id.get()).fetch_optional(c).await })
+            })
+            .await?;
+        Ok(found.flatten())
+    }
+
     async fn read<T, F>(&self, scope: &TenantScope, query: F) -> Result<T, sqlx::Error>
     where
         T: Send + 'static,

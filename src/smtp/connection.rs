@@ -24,7 +24,9 @@ use super::metrics::{Metrics, OpenConnection};
 use super::reply::{MAX_LINE, Reply, ReplyParser};
 use super::stream::Stream;
 use super::transaction::Standing;
+use crate::domain::trace::Notes;
 use crate::domain::verdict::Cause;
+use crate::telemetry::traces;
 
 /// What broke while speaking.
 #[derive(Debug, thiserror::Error)]
@@ -85,11 +87,13 @@ pub struct Connection {
     mails: u32,
     /// How long the last body's reply took.
     took: Option<Duration>,
+    /// What was passed since the last letter, for the trace of the one at hand.
+    notes: Notes,
     counted: OpenConnection,
 }
 
 /// What stays of a connection while its socket shakes hands.
-pub(super) struct Bare(OpenConnection);
+pub(super) struct Bare(OpenConnection, Notes);
 
 /// Pieces of a body that are written at once.
 const BODY_PIECE: usize = 64 * 1024;
@@ -100,10 +104,12 @@ const PARKED_OUTBOUND: usize = 16 * 1024;
 impl Connection {
     /// A connection over which nothing was said yet.
     pub(super) fn new(stream: TcpStream, metrics: &Metrics) -> Self {
-        Self::over(Stream::Clear(stream), OpenConnection::new(&metrics.open))
+        let mut notes = Notes::new(traces::are_on());
+        notes.mark("connected");
+        Self::over(Stream::Clear(stream), OpenConnection::new(&metrics.open), notes)
     }
 
-    fn over(stream: Stream, counted: OpenConnection) -> Self {
+    fn over(stream: Stream, counted: OpenConnection, notes: Notes) -> Self {
         Self {
             stream,
             inbound: BytesMut::new(),
@@ -115,6 +121,7 @@ impl Connection {
             standing: Some(Standing::Clean),
             mails: 0,
             took: None,
+            notes,
             counted,
         }
     }
@@ -132,15 +139,22 @@ impl Connection {
     /// Takes the socket out, to put it under TLS; `None` if it is already.
     pub(super) fn into_clear(self) -> Option<(TcpStream, Bare)> {
         let Stream::Clear(stream) = self.stream else { return None };
-        Some((stream, Bare(self.counted)))
+        Some((stream, Bare(self.counted, self.notes)))
     }
 
     /// The same connection under TLS. Nothing of what was said in clear is kept
     /// (RFC 3207 4.2).
     pub(super) fn under_tls(bare: Bare, stream: TlsStream<TcpStream>) -> Self {
+        let Bare(counted, mut notes) = bare;
+        notes.mark("encrypted");
         let stream = Stream::Tls(Box::new(stream));
         let tls = stream.tls();
-        Self { tls, ..Self::over(stream, bare.0) }
+        Self { tls, ..Self::over(stream, counted, notes) }
+    }
+
+    /// What was passed since it was asked last.
+    pub fn notes(&mut self) -> &mut Notes {
+        &mut self.notes
     }
 
     /// Protocol version and cipher suite; `None` in clear.

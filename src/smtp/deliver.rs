@@ -30,10 +30,12 @@ use super::tls::{Tls, TlsFault};
 use crate::config;
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::domain::receipt::{Receipt, Trail};
+use crate::domain::trace::Notes;
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use crate::message::letter::Letter;
 use crate::route::plan::{Hop, RoutePlan};
 use crate::route::tls_result::Tally;
+use crate::telemetry::traces;
 use crate::throttle::breaker::Breakers;
 
 mod opening;
@@ -150,6 +152,7 @@ impl Smtp {
         let mut trail = Trail {
             route: Some(Arc::clone(&plan.route)),
             source: Some(plan.source.name.as_str().into()),
+            notes: Notes::new(traces::are_on()),
             ..Trail::default()
         };
         let ehlo = match EhloName::try_new(&plan.source.ehlo) {
@@ -227,6 +230,7 @@ impl Smtp {
             }
             let begun = lent.has_begun();
             let (carried, hand) = self.carry_and_take_along(attempt, hop, &mut lent).await;
+            trail.notes.take_from(lent.notes());
             if begun && was_lost_behind(&carried) {
                 // It would go on losing them: from now on one after the other.
                 self.lost_behind.remember(hop.address);

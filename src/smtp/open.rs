@@ -88,6 +88,7 @@ impl Connection {
         if let Some(auth) = &hop.auth {
             connection.log_in(auth, hop.address, limits.auth_timeout).await?;
         }
+        connection.notes().mark("ready");
         Ok(Opened { connection, from, flaw })
     }
 

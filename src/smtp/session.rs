@@ -99,6 +99,7 @@ pub async fn carry(
             },
             Move::Hear(stage) => {
                 let heard = connection.hear(limit_of(stage, limits)).await;
+                connection.notes().mark(stage.as_str());
                 if body_was_sent {
                     connection.answered_within(sent_at.elapsed());
                 }
@@ -123,6 +124,7 @@ pub async fn carry(
                 }
                 failpoint::reach(Point::AfterDot, letter.recipient());
                 body_was_sent = true;
+                connection.notes().mark("body_sent");
                 sent_at = Instant::now();
                 transaction.dot_sent();
                 continue;

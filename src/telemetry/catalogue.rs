@@ -409,6 +409,12 @@ pub const METRICS: &[Description] = &[
         &[],
         "File descriptors that this process may have open.",
     ),
+    // traces
+    counter(
+        "postrider_trace_spans_total",
+        &["result"],
+        "Spans by what became of them: exported, dropped (no room), failed (not taken).",
+    ),
     // config
     counter(
         "postrider_config_reloads_total",

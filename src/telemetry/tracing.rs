@@ -83,7 +83,7 @@ pub fn shown_in(words: &str) -> String {
 }
 
 /// Each word with an @ in it loses what stands before.
-fn masked(words: &str) -> String {
+pub fn masked(words: &str) -> String {
     let mut out = String::with_capacity(words.len());
     for word in words.split_inclusive(' ') {
         match word.rsplit_once('@') {

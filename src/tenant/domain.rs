@@ -5,19 +5,17 @@
 //! signs with them ever hold them open. A domain without a usable key is an error,
 //! so that nothing goes out unsigned by mistake.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use quick_cache::sync::Cache;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{FromRow, PgPool};
 
+use super::action::Deed;
 use super::isolation::TenantScope;
 use super::seal::{Owner, SealError, Sealer};
 use crate::domain::ids::TenantId;
-use crate::message::dkim::{self, Algorithm, KeyPair, KeyRefused, Signer, UnknownAlgorithm};
+use crate::message::dkim::{self, Algorithm, KeyPair, KeyRefused, UnknownAlgorithm};
 
 /// A domain that a tenant may write from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -108,13 +106,6 @@ struct KeyRow {
     public_key: Vec<u8>,
 }
 
-#[derive(FromRow)]
-struct SealedRow {
-    selector: String,
-    algorithm: String,
-    sealed: Vec<u8>,
-}
-
 /// One key on its way into the database.
 struct NewKey {
     selector: String,
@@ -124,7 +115,8 @@ struct NewKey {
 }
 
 /// Adds a domain, or keys to a domain that is there: one for each algorithm, under
-/// the selectors `PREFIX-rsa` and `PREFIX-ed`. `pool` acts as the operator's role.
+/// the selectors `PREFIX-rsa` and `PREFIX-ed`. `pool` acts as the operator's role; `actor` is
+/// recorded with it.
 pub async fn add(
     pool: &PgPool,
     scope: TenantScope,
@@ -132,13 +124,17 @@ pub async fn add(
     domain: &str,
     selector: &str,
     algorithms: &[Algorithm],
+    actor: &str,
 ) -> Result<SendingDomain, DomainError> {
     let domain = read_domain(domain)?;
     let mut keys = Vec::with_capacity(algorithms.len());
     for algorithm in algorithms {
         keys.push(make_key(sealer, scope.tenant(), &domain, selector, *algorithm).await?);
     }
-    match store(pool, scope, &domain, keys).await? {
+    let selectors: Vec<&str> = keys.iter().map(|key| &*key.selector).collect();
+    let detail = json!({"tenant_id": scope.tenant().get(), "keys": selectors});
+    let deed = Deed::new(actor, "domain add", format!("domain {domain}")).with(detail);
+    match store(pool, scope, &domain, keys, deed).await? {
         Stored::Done => find(pool, scope, &domain).await,
         Stored::Foreign => Err(DomainError::Taken { domain }),
         Stored::Known(selector) => Err(DomainError::SelectorTaken { domain, selector }),
@@ -191,118 +187,37 @@ pub async fn find(
 }
 
 /// Removes a domain with its keys. What is queued for it can no longer be signed.
-pub async fn remove(pool: &PgPool, scope: TenantScope, domain: &str) -> Result<(), DomainError> {
+/// `actor` is recorded with it.
+pub async fn remove(
+    pool: &PgPool,
+    scope: TenantScope,
+    domain: &str,
+    actor: &str,
+) -> Result<(), DomainError> {
     let domain = read_domain(domain)?;
     let asked = domain.clone();
+    let detail = json!({"tenant_id": scope.tenant().get()});
+    let deed = Deed::new(actor, "domain remove", format!("domain {domain}")).with(detail);
     let removed = scope
         .operate(pool, move |conn| {
             async move {
-                sqlx::query(
+                let removed = sqlx::query(
                     "delete from postrider.sending_domain where tenant_id = $1 and domain = $2",
                 )
                 .bind(scope.tenant().get())
                 .bind(asked)
-                .execute(conn)
-                .await
+                .execute(&mut *conn)
+                .await?;
+                if removed.rows_affected() > 0 {
+                    deed.record(conn).await?;
+                }
+                Ok(removed)
             }
             .boxed()
         })
         .await?;
     if removed.rows_affected() == 0 { Err(DomainError::NoDomain { domain }) } else { Ok(()) }
 }
-
-/// The signers of every domain, loaded when they are first needed and again after a
-/// minute, so that a new key is used and a removed one is not.
-pub struct DomainKeys {
-    pool: PgPool,
-    sealer: Sealer,
-    known: Cache<(TenantId, Arc<str>), Loaded>,
-}
-
-#[derive(Clone)]
-struct Loaded {
-    at: Instant,
-    signers: Arc<[Arc<Signer>]>,
-}
-
-impl DomainKeys {
-    /// `pool` acts as the worker's role.
-    pub fn new(pool: PgPool, sealer: Sealer) -> Self {
-        Self { pool, sealer, known: Cache::new(CACHED) }
-    }
-
-    /// One signer for each key of the domain in use; none only for a domain that was
-    /// added without keys on purpose.
-    pub async fn signers(
-        &self,
-        tenant: TenantId,
-        domain: &str,
-    ) -> Result<Arc<[Arc<Signer>]>, DomainError> {
-        let key = (tenant, Arc::from(domain));
-        if let Some(loaded) = self.known.get(&key) {
-            if loaded.at.elapsed() < FRESH {
-                return Ok(loaded.signers);
-            }
-            self.known.remove(&key);
-        }
-        // Of many that need the same domain at once, one asks.
-        let load = async {
-            let signers = self.load(tenant, domain).await?;
-            Ok::<_, DomainError>(Loaded { at: Instant::now(), signers })
-        };
-        Ok(self.known.get_or_insert_async(&key, load).await?.signers)
-    }
-
-    async fn load(
-        &self,
-        tenant: TenantId,
-        domain: &str,
-    ) -> Result<Arc<[Arc<Signer>]>, DomainError> {
-        let rows: Vec<SealedRow> = sqlx::query_as(
-            "select selector, algorithm, sealed from postrider.dkim_key
-             where tenant_id = $1 and domain = $2 and retired_at is null order by selector",
-        )
-        .bind(tenant.get())
-        .bind(domain)
-        .fetch_all(&self.pool)
-        .await?;
-        if rows.is_empty() && self.must_sign(tenant, domain).await? {
-            return Err(DomainError::NoKey { domain: domain.to_owned() });
-        }
-        let open = |row: &SealedRow| {
-            let owner = Owner { tenant, domain, selector: &row.selector };
-            let private = self.sealer.open(owner, &row.sealed)?;
-            let pair = KeyPair::from_pkcs8(row.algorithm.parse()?, &private)?;
-            Ok(Arc::new(Signer::new(domain, &row.selector, pair)))
-        };
-        rows.iter().map(open).collect()
-    }
-
-    /// Whether mail of a domain without keys waits for one. Not if it was added without
-    /// any on purpose; a domain that was removed meanwhile waits too.
-    async fn must_sign(&self, tenant: TenantId, domain: &str) -> Result<bool, DomainError> {
-        let signed: Option<bool> = sqlx::query_scalar(
-            "select signed from postrider.sending_domain where tenant_id = $1 and domain = $2",
-        )
-        .bind(tenant.get())
-        .bind(domain)
-        .fetch_optional(&self.pool)
-        .await?;
-        Ok(signed.unwrap_or(true))
-    }
-}
-
-impl std::fmt::Debug for DomainKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DomainKeys").field("known", &self.known.len()).finish_non_exhaustive()
-    }
-}
-
-/// How long loaded signers are used.
-const FRESH: Duration = Duration::from_secs(60);
-
-/// Domains whose signers are kept: about 4 KB each.
-const CACHED: usize = 10_000;
 
 enum Stored {
     Done,
@@ -315,6 +230,7 @@ async fn store(
     scope: TenantScope,
     domain: &str,
     keys: Vec<NewKey>,
+    deed: Deed,
 ) -> Result<Stored, DomainError> {
     let domain = domain.to_owned();
     let stored = scope
@@ -380,6 +296,7 @@ async fn store(
                     .execute(&mut *conn)
                     .await?;
                 }
+                deed.record(conn).await?;
                 Ok(Stored::Done)
             }
             .boxed()

@@ -5,12 +5,15 @@
 //! tenant. Isolation is thus a matter of types here and of row-level security
 //! in the database, not of memory.
 
+pub mod action;
 pub mod auth;
 pub mod domain;
 pub mod isolation;
 pub mod key;
 pub mod login;
 pub mod return_path;
+pub mod rewrap;
 pub mod seal;
+pub mod signers;
 pub mod store;
 pub mod suppression;

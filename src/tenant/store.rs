@@ -6,8 +6,10 @@
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{FromRow, PgPool};
 
+use super::action::Deed;
 use super::isolation::TenantScope;
 use super::key::ApiKey;
 use crate::domain::ids::TenantId;
@@ -191,14 +193,17 @@ pub async fn name_of(pool: &PgPool, scope: TenantScope) -> Result<Option<String>
         .await
 }
 
-/// Makes a key and gives it back, this once.
+/// Makes a key and gives it back, this once. `actor` is recorded with it.
 pub async fn create_key(
     pool: &PgPool,
     scope: TenantScope,
     name: &str,
+    actor: &str,
 ) -> Result<ApiKey, StoreError> {
     let key = ApiKey::generate();
     let (prefix, hash, name) = (key.prefix().to_owned(), key.hash(), name.to_owned());
+    let detail = json!({"tenant_id": scope.tenant().get(), "name": name});
+    let deed = Deed::new(actor, "key create", format!("key {prefix}")).with(detail);
     scope
         .operate(pool, move |conn| {
             async move {
@@ -209,8 +214,9 @@ pub async fn create_key(
                 .bind(prefix)
                 .bind(hash.as_slice())
                 .bind(name)
-                .execute(conn)
-                .await
+                .execute(&mut *conn)
+                .await?;
+                deed.record(conn).await
             }
             .boxed()
         })
@@ -233,23 +239,33 @@ pub async fn keys(pool: &PgPool, scope: TenantScope) -> Result<Vec<StoredKey>, S
         .await?)
 }
 
-/// Refuses a key from now on. Revoking it again changes nothing.
+/// Refuses a key from now on. Revoking it again changes nothing. `actor` is recorded with it.
 pub async fn revoke_key(
     pool: &PgPool,
     scope: TenantScope,
     prefix: &str,
+    actor: &str,
 ) -> Result<StoredKey, StoreError> {
     let shown = prefix.to_owned();
+    let detail = json!({"tenant_id": scope.tenant().get()});
+    let deed = Deed::new(actor, "key revoke", format!("key {prefix}")).with(detail);
     scope
         .operate(pool, move |conn| {
-            sqlx::query_as(
-                "update postrider.api_key set revoked_at = coalesce(revoked_at, now())
-                 where tenant_id = $1 and prefix = $2
-                 returning prefix, name, created_at, revoked_at",
-            )
-            .bind(scope.tenant().get())
-            .bind(shown)
-            .fetch_optional(conn)
+            async move {
+                let revoked = sqlx::query_as(
+                    "update postrider.api_key set revoked_at = coalesce(revoked_at, now())
+                     where tenant_id = $1 and prefix = $2
+                     returning prefix, name, created_at, revoked_at",
+                )
+                .bind(scope.tenant().get())
+                .bind(shown)
+                .fetch_optional(&mut *conn)
+                .await?;
+                if revoked.is_some() {
+                    deed.record(conn).await?;
+                }
+                Ok(revoked)
+            }
             .boxed()
         })
         .await?

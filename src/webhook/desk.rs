@@ -221,9 +221,19 @@ impl Desk {
         sender: &Sender,
         sealer: &Sealer,
     ) -> Result<Trial, DeskError> {
-        let tenant = self.tenant_id();
+        let desk = self.clone();
         let target: Option<Target> = self
-            .within(move |conn| async move { Ok(trial::target(conn, tenant, id).await?) }.boxed())
+            .within(move |conn| {
+                async move {
+                    let target = trial::target(conn, desk.tenant_id(), id).await?;
+                    if target.is_some() {
+                        // Its secret is opened to sign with.
+                        desk.record(conn, "webhook test", id, Value::Null).await?;
+                    }
+                    Ok(target)
+                }
+                .boxed()
+            })
             .await?;
         let target = target.ok_or(DeskError::Missing)?;
         Ok(trial::try_target(sender, sealer, &target).await?)

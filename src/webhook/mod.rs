@@ -18,6 +18,7 @@ pub mod endpoint;
 mod lease;
 mod metrics;
 mod outcome;
+pub mod rewrap;
 pub mod secret;
 pub mod sender;
 mod sign;

@@ -17,7 +17,7 @@ const PREFIX: &str = "whsec_";
 const LENGTH: usize = 32;
 
 /// In the place of a sending domain, which can hold no colon: no seal of a DKIM key opens here.
-const SEALED_AS: &str = "webhook:secret";
+pub(super) const SEALED_AS: &str = "webhook:secret";
 
 /// A symmetric key.
 #[derive(Clone)]

@@ -34,6 +34,7 @@ impl Carrier {
         trail: &mut Trail,
     ) -> Result<Receipt, Outcome> {
         let may_begin = || turn.still_stands();
+        let mut notes = std::mem::take(&mut trail.notes);
         let result = if let Some(provider) = &plan.provider {
             let mail = Mail { delivery, letter };
             let done = self.providers.deliver_while(&may_begin, mail, plan, provider).await;
@@ -47,6 +48,8 @@ impl Carrier {
             *trail = done.trail;
             done.result
         };
+        notes.take_from(&mut trail.notes);
+        trail.notes = notes;
         drop(turn);
         if !matches!(result, Err(Outcome::Postponed { .. })) {
             permit.spend();

@@ -35,6 +35,7 @@ pub mod shutdown;
 pub mod signals;
 pub mod slots;
 pub mod telling;
+pub mod trace;
 mod view;
 pub mod waits;
 pub mod writing;

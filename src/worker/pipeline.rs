@@ -28,11 +28,13 @@ use super::screen;
 use super::slots::Slot;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::{Receipt, Trail};
+use crate::domain::trace::Notes;
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::retry;
 use crate::queue::settle::Settlement;
 use crate::route::choice::RouteChoice;
+use crate::telemetry::traces;
 use crate::throttle::gate::Permit;
 
 /// A job in hand, with the room and the leave it was claimed with.
@@ -74,7 +76,8 @@ impl Pipeline {
     /// Carries one claimed message to its settlement. It always has one.
     pub async fn carry(&self, claim: &mut Claim) -> Settlement {
         let started = Instant::now();
-        let mut trail = Trail::default();
+        let notes = Notes::new(traces::are_on());
+        let mut trail = Trail { notes, ..Trail::default() };
         let attempt = AssertUnwindSafe(self.attempt(claim, &mut trail)).catch_unwind();
         let outcome = match attempt.await {
             Ok(Ok(receipt)) => Outcome::Delivered(receipt),
@@ -83,7 +86,8 @@ impl Pipeline {
         };
         trail.took = started.elapsed();
         super::metrics::attempt(&claim.lane, &claim.job, &outcome, &trail);
-        super::report::attempt(&claim.lane, &claim.job, &outcome, &trail);
+        let told = super::trace::attempt(&claim.lane, &claim.job, &outcome, &trail);
+        super::report::attempt(&claim.lane, &claim.job, &outcome, &trail, told.as_ref());
         let policy = self.policies.of(&claim.lane.stream_name);
         let settlement = retry::decide(&claim.job, &outcome, &trail, &policy, rand::random());
         super::metrics::ending(&claim.lane, settlement.ending);
@@ -107,11 +111,16 @@ impl Pipeline {
     ) -> Result<Receipt, Outcome> {
         let (job, lane) = (&claim.job, &claim.lane);
         let rendered = self.rendering.render(job, lane, way).await?;
+        (trail.notes.caller, trail.notes.many) = (rendered.caller, rendered.many);
+        trail.notes.mark("rendered");
         let letter = &rendered.letter;
         let mut plan = self.planning.plan(way, lane, letter).await?;
+        trail.notes.mark("planned");
         let cleared = self.hearing.clear(&mut plan, letter.recipient().domain())?;
         self.admission.admit(lane, &claim.choice, &plan, &mut claim.permit).await?;
+        trail.notes.mark("admitted");
         let turn = self.intending.intend(job, &plan).await?;
+        trail.notes.mark("intended");
         self.admission.freshen(&mut claim.permit).await?;
         let carrier = &self.carrier;
         let ended = carrier.deliver(job.id, letter, &plan, turn, &mut claim.permit, trail).await;

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::config::Settings;
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::domain::outcome::{Outcome, WaitReason};
+use crate::domain::trace::Traceparent;
 use crate::message::address::Address;
 use crate::message::content::MessageContent;
 use crate::message::dkim::{Algorithm, Signer};
@@ -31,9 +32,10 @@ use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::{content, deadline};
 use crate::route::choice::RouteChoice;
-use crate::tenant::domain::{DomainError, DomainKeys};
+use crate::tenant::domain::DomainError;
 use crate::tenant::return_path::ReturnDomains;
 use crate::tenant::seal::{SealError, Sealer};
+use crate::tenant::signers::DomainKeys;
 
 /// Wait of a delivery for which something of ours is missing for now.
 const NOT_READY: Duration = Duration::from_secs(30);
@@ -54,6 +56,10 @@ const LETTER_MEMORY_KIB: usize = 256 << 10;
 pub struct Rendered {
     /// What goes on the wire.
     pub letter: Letter,
+    /// The trace that came with its message.
+    pub caller: Option<Traceparent>,
+    /// Whether the message has more than one delivery.
+    pub many: bool,
     _memory: OwnedSemaphorePermit,
 }
 
@@ -80,6 +86,8 @@ struct Prepared {
     from: Address,
     dated: u64,
     bytes: u64,
+    caller: Option<Traceparent>,
+    many: bool,
 }
 
 /// What a reload may change.
@@ -106,8 +114,8 @@ impl Rendering {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             messages: Cache::with_weighter(FIRST_ITEMS, cache, ByContent),
-            tokens: settings.secrets.key_bytes().map(|key| TokenKey::derive(&key)),
-            return_key: settings.secrets.key_bytes().map(|key| ReturnKey::derive(&key)),
+            tokens: TokenKey::of(&settings.secrets),
+            return_key: ReturnKey::of(&settings.secrets),
             return_domains: ReturnDomains::new(pool.clone()),
             keys: DomainKeys::new(pool.clone(), sealer),
             pool,
@@ -158,6 +166,7 @@ impl Rendering {
             key.address(purpose, job.id, domain)
         };
         let memory = self.room_for(message.bytes).await?;
+        let (caller, many) = (message.caller, message.many);
         let task = Task {
             renderer: self.renderer.clone().sparing(way.rewritten_headers()),
             delivery: job.id,
@@ -172,7 +181,7 @@ impl Rendering {
         };
         let letter = if task.is_slow() { self.on_a_thread(task).await? } else { task.run() };
         match letter {
-            Ok(letter) => Ok(Rendered { letter, _memory: memory }),
+            Ok(letter) => Ok(Rendered { letter, caller, many, _memory: memory }),
             Err(error) => Err(Outcome::Malformed { reason: error.to_string() }),
         }
     }
@@ -235,7 +244,9 @@ impl Rendering {
         // The compiled form is about as large again as the content.
         let bytes = 2 * stored.content.len() as u64 + 1_024;
         let from = compiled.fixed().from.address().clone();
-        Ok(Arc::new(Prepared { compiled, from, dated: stored.dated, bytes }))
+        let caller = content.traceparent.as_deref().and_then(|text| text.parse().ok());
+        let (dated, many) = (stored.dated, stored.accepted != 1);
+        Ok(Arc::new(Prepared { compiled, from, dated, bytes, caller, many }))
     }
 }
 

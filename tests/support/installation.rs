@@ -134,6 +134,8 @@ max_connections_per_host = 50
             .arg(config)
             .env("POSTRIDER__TELEMETRY__LISTEN", probes.to_string())
             .env("POSTRIDER_KEY", command::KEY)
+            // A test says itself when a file that it wrote is to be read.
+            .env("POSTRIDER__RELOAD__WATCH_FILE", "false")
             .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(log)
@@ -294,6 +296,21 @@ impl Daemon {
         text.lines()
             .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
             .unwrap_or(0.0)
+    }
+
+    /// Waits until it shows itself and counts this.
+    pub async fn metric_appears(&self, name: &str) {
+        let started = Instant::now();
+        loop {
+            let answer = reqwest::get(format!("http://{}/metrics", self.probes)).await;
+            if let Ok(answer) = answer
+                && answer.text().await.is_ok_and(|text| text.contains(name))
+            {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{name}:\n{}", self.words());
+            pause().await;
+        }
     }
 
     /// Waits until a series has at least this value.

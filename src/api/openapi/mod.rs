@@ -264,6 +264,8 @@ impl Operation {
             .collect();
         if matches!(self.sent, Sent::Lines(_)) || self.id == "submit" {
             parameters.push(text("Idempotency-Key", "header", false, "Makes a repeat harmless"));
+            let what = "The trace that this call belongs to (W3C Trace Context)";
+            parameters.push(text("traceparent", "header", false, what));
         }
         if self.id == "deliveries" {
             parameters.push(json!({"name": "state", "in": "query", "required": false,

@@ -23,6 +23,9 @@ const TENANT: &str = "demo";
 /// The domain it sends from; nobody's (RFC 2606).
 const DOMAIN: &str = "demo.example";
 
+/// Who made it, as recorded.
+const ACTOR: &str = "postrider dev";
+
 /// What the names of its DKIM keys begin with.
 const SELECTOR: &str = "dev";
 
@@ -45,7 +48,7 @@ impl Demo {
         let path = place.path("dns.txt");
         fs::write(&path, zone(&domain))
             .with_context(|| format!("cannot write {}", path.display()))?;
-        let key = store::create_key(operator, scope, "postrider dev").await?;
+        let key = store::create_key(operator, scope, "postrider dev", ACTOR).await?;
         Ok(Self { key })
     }
 
@@ -63,7 +66,7 @@ async fn signed_domain(
     let key = fs::read_to_string(place.key_file()).context("cannot read the key")?;
     let sealer = Sealer::new(&Secrets { key: Some(Secret::new(key)) })?;
     let algorithms = [Algorithm::RsaSha256, Algorithm::Ed25519Sha256];
-    match domain::add(operator, scope, &sealer, DOMAIN, SELECTOR, &algorithms).await {
+    match domain::add(operator, scope, &sealer, DOMAIN, SELECTOR, &algorithms, ACTOR).await {
         Ok(domain) => Ok(domain),
         Err(DomainError::SelectorTaken { .. }) => Ok(domain::find(operator, scope, DOMAIN).await?),
         Err(error) => Err(error).context("cannot make the domain"),

@@ -1,11 +1,8 @@
-//! `[api]` and `[secrets]`.
+//! `[api]`: the HTTP companion.
 
 use std::net::SocketAddr;
 
 use crate::config::reader::Reader;
-use zeroize::Zeroizing;
-
-use crate::config::secret::Secret;
 
 /// The HTTP companion.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,14 +32,6 @@ impl Default for Api {
             calls_burst: 400,
         }
     }
-}
-
-/// The key under which private keys are stored.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Secrets {
-    /// 32 bytes, base64, from `key_file`, the systemd credential `postrider.key`,
-    /// or `POSTRIDER_KEY`. Without it nothing can be signed.
-    pub key: Option<Secret>,
 }
 
 impl Api {
@@ -84,35 +73,6 @@ fn is_base(url: &str) -> bool {
         && url.bytes().all(|b| b.is_ascii_graphic() && !b"<>\"\\?#,".contains(&b))
 }
 
-impl Secrets {
-    pub(in crate::config) fn read(section: Reader<'_>, outside: Option<Secret>) -> Self {
-        let key = section.secret("key", "key_file").or(outside).filter(|key| {
-            let fits = decode(key).is_some();
-            if !fits {
-                section.fault(
-                    "key",
-                    "expected 32 bytes in base64 (44 characters); make one with: openssl rand -base64 32",
-                );
-            }
-            fits
-        });
-        section.end();
-        Self { key }
-    }
-
-    /// The installation's key, from which the keys of single uses are derived.
-    pub fn key_bytes(&self) -> Option<Zeroizing<[u8; 32]>> {
-        decode(self.key.as_ref()?)
-    }
-}
-
-fn decode(key: &Secret) -> Option<Zeroizing<[u8; 32]>> {
-    use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(key.expose().trim()).ok()?;
-    let bytes = Zeroizing::new(bytes);
-    Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,12 +95,5 @@ mod tests {
         ] {
             assert!(!is_base(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_key_is_32_bytes() {
-        assert!(decode(&Secret::new("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")).is_some());
-        assert!(decode(&Secret::new("MDEyMzQ1Njc4OWFiY2Rl")).is_none());
-        assert!(decode(&Secret::new("not base64")).is_none());
     }
 }

@@ -4,7 +4,6 @@
 //! Every pool here acts as the operator's role. Where a tenant is named, its
 //! [`TenantScope`] narrows the statement, and row-level security narrows it again.
 
-pub mod action;
 pub mod audit;
 pub mod cancel;
 pub mod dead_letter;
@@ -22,6 +21,7 @@ pub mod target;
 use futures_util::future::BoxFuture;
 use sqlx::{PgConnection, PgPool};
 
+pub use crate::tenant::action;
 use crate::tenant::isolation::TenantScope;
 
 /// Runs one statement in the scope of a tenant, or over all of them.

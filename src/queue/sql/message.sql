@@ -1,5 +1,5 @@
 -- What the worker needs of a message, once for all its deliveries.
-select m.content::text as content, m.tenant_id, s.name as stream, t.name as tenant,
+select m.content::text as content, m.tenant_id, s.name as stream, t.name as tenant, m.accepted,
        extract(epoch from coalesce(m.send_at, m.created_at))::bigint as dated
 from postrider.message m
 join postrider.stream s using (stream_id)

@@ -36,6 +36,40 @@ pub struct Recorded {
     pub reason: Option<String>,
 }
 
+/// The same with everything its own, for a transaction that runs in a task.
+#[derive(Debug, Clone)]
+pub struct Deed {
+    /// Who says to have done it.
+    pub actor: String,
+    /// What, in the words of the command line.
+    pub action: &'static str,
+    /// To what.
+    pub target: String,
+    /// Everything else that was given; no secrets.
+    pub detail: serde_json::Value,
+}
+
+impl Deed {
+    /// What `actor` did to `target`.
+    pub fn new(actor: &str, action: &'static str, target: impl Into<String>) -> Self {
+        let detail = serde_json::Value::Null;
+        Self { actor: actor.to_owned(), action, target: target.into(), detail }
+    }
+
+    /// With everything else that was given.
+    #[must_use]
+    pub fn with(self, detail: serde_json::Value) -> Self {
+        Self { detail, ..self }
+    }
+
+    /// Records it within the transaction of `conn`.
+    pub async fn record(&self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let Self { actor, action, target, detail } = self;
+        let detail = detail.clone();
+        record(conn, &Action { actor, action, target, reason: None, detail }).await
+    }
+}
+
 /// Records `action` within the transaction of `conn`.
 pub async fn record(conn: &mut PgConnection, action: &Action<'_>) -> Result<(), sqlx::Error> {
     sqlx::query(
