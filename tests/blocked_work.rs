@@ -139,7 +139,10 @@ async fn an_applications_open_transaction_delays_nobody_else() {
     let lanes = lane::waiting(&worker, generation).await.expect("waiting lanes").due;
     let wants: Vec<Want> =
         lanes.into_iter().map(|lane| Want { lane, after: None, take: 1 }).collect();
-    let jobs = claim(&worker, &Keeper::default(), session.id(), generation, &wants).await.expect("claim").jobs;
+    let jobs = claim(&worker, &Keeper::default(), session.id(), generation, &wants)
+        .await
+        .expect("claim")
+        .jobs;
     let deferred = Settlement::new(
         &jobs[0],
         Ending::Deferred { delay: Duration::ZERO, in_doubt: false },

@@ -63,10 +63,16 @@ async fn two_hundred_thousand_end_as_cancelled_and_later_mail_is_not_touched() {
     let claim = async |take| {
         let want = postrider::queue::claim::Want { lane, after: None, take };
         let generation = postrider::queue::Generation::try_new(0).expect("zero");
-        postrider::queue::claim::claim(&worker, &Keeper::default(), session.id(), generation, &[want])
-            .await
-            .expect("claim")
-            .jobs
+        postrider::queue::claim::claim(
+            &worker,
+            &Keeper::default(),
+            session.id(),
+            generation,
+            &[want],
+        )
+        .await
+        .expect("claim")
+        .jobs
     };
     let in_hand = claim(5).await;
     assert!(in_hand.iter().all(|job| job.bar.is_none()));

@@ -34,10 +34,10 @@ mod sink;
 mod soak;
 mod stand;
 mod store_size;
-mod suppressions;
 #[path = "../../tests/support/strict_peer.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests")]
 mod strict_peer;
+mod suppressions;
 mod table;
 mod times;
 mod together;

@@ -12,7 +12,7 @@ use postrider::config::Settings;
 use postrider::domain::clock::Clock;
 use postrider::telemetry;
 use postrider::telemetry::pages::Pages;
-use postrider::tenant::suppression::{KeyError, Keeper};
+use postrider::tenant::suppression::{Keeper, KeyError};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -19,7 +19,14 @@ mod word;
 pub use fault::{ConfigError, Fault, Place};
 
 pub use section::{
-    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, Canonicalization, ClientCertificate, CodeMask, Database, Dkim, Dns, Dnssec, Duty, Endpoint, Feedback, Form, FurtherRate, Health, HealthLimits, HealthRule, Inbound, InboundTls, InstallationKey, KeyFault, Log, LogFormat, MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet, QuietHours, QuietZone, Ramp, Reload, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule, Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage, StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies, TlsReport, Traces, WarmUp, Webhook, Worker,
+    Adaptive, Alarm, Api, Auth, AwsCredentials, Callbacks, Canonicalization, ClientCertificate,
+    CodeMask, Database, Dkim, Dns, Dnssec, Duty, Endpoint, Feedback, Form, FurtherRate, Health,
+    HealthLimits, HealthRule, Inbound, InboundTls, InstallationKey, KeyFault, Log, LogFormat,
+    MailboxProviderRule, MailgunCallbacks, NoProof, Pool, Proof, Provider, Proxy, Queue, Quiet,
+    QuietHours, QuietZone, Ramp, Reload, Replies, ReplyRule, Retry, Route, RouteKind, RouteRule,
+    Scale, Secrets, SendGridCallbacks, Service, SesCallbacks, Share, Smtp, Source, Stage,
+    StatusMask, Stream, Suppression, Telemetry, ThrottleRule, ThrottleScope, TlsMode, TlsPolicies,
+    TlsReport, Traces, WarmUp, Webhook, Worker,
 };
 
 use std::collections::BTreeMap;

@@ -9,7 +9,10 @@ use super::reader::Reader;
 use super::secret::Secret;
 use super::word::{NAME, is_name};
 use super::{
-    Adaptive, Alarm, Api, Callbacks, Database, Dkim, Dns, Feedback, Health, Inbound, Log, MailboxProviderRule, Pool, Queue, Reload, Replies, Route, RouteKind, RouteRule, Scale, Secrets, Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies, TlsReport, Traces, Webhook, Worker,
+    Adaptive, Alarm, Api, Callbacks, Database, Dkim, Dns, Feedback, Health, Inbound, Log,
+    MailboxProviderRule, Pool, Queue, Reload, Replies, Route, RouteKind, RouteRule, Scale, Secrets,
+    Settings, Smtp, Source, Stream, Suppression, Telemetry, ThrottleRule, TlsMode, TlsPolicies,
+    TlsReport, Traces, Webhook, Worker,
 };
 use crate::domain::ids::MailboxProvider;
 

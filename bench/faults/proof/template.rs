@@ -37,7 +37,8 @@ impl Template {
         for name in ["ann", "bob"] {
             store::create(&pool, name, 100, TimeZone::default()).await?;
             let scope = store::scope(&pool, name).await?;
-            let key = store::create_key(&pool, scope, "faults", "faults").await?.reveal().to_owned();
+            let key =
+                store::create_key(&pool, scope, "faults", "faults").await?.reveal().to_owned();
             sqlx::query(
                 "insert into postrider.sending_domain(tenant_id, domain, signed) values ($1, $2, false)",
             )

@@ -30,8 +30,8 @@ mod webhook;
 mod worker;
 
 pub use adaptive::Adaptive;
-pub use callbacks::{Callbacks, MailgunCallbacks, SendGridCallbacks, SesCallbacks};
 pub use api::Api;
+pub use callbacks::{Callbacks, MailgunCallbacks, SendGridCallbacks, SesCallbacks};
 pub use database::Database;
 pub use dkim::{Canonicalization, Dkim, Form};
 pub use feedback::Feedback;

@@ -79,7 +79,11 @@ pub(super) async fn of_bounces(run: Run<'_>) -> anyhow::Result<Ran> {
     load.stop().await?;
     stage.drained().await?;
     let taken = stage.receiver.count();
-    within("reports are acknowledged", async || Ok(reporter.done() >= taken)).await?;
+    let started = Instant::now();
+    while reporter.done() < taken {
+        patience(started, "reports are acknowledged")?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let acknowledged = reporter.finish().await?;
     let (mut findings, recoveries) = settle(stage, &consumer, &acknowledged).await?;
     findings.violations.sort();
@@ -171,18 +175,6 @@ fn start(stage: &mut Stage, n: usize, doors: &[SocketAddr]) -> anyhow::Result<()
 async fn count(database: &mut PgConnection, query: &'static str) -> anyhow::Result<i64> {
     tokio::time::sleep(Duration::from_millis(50)).await;
     Ok(sqlx::query_scalar(query).fetch_one(database).await?)
-}
-
-async fn within(
-    what: &str,
-    mut done: impl AsyncFnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while !done().await? {
-        patience(started, what)?;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
 }
 
 fn patience(since: Instant, what: &str) -> anyhow::Result<()> {
