@@ -63,7 +63,7 @@ impl Load {
 async fn fill(pool: &PgPool, args: &Args) -> anyhow::Result<()> {
     store::create(pool, "bench", 100, TimeZone::default()).await?;
     let scope = store::scope(pool, "bench").await?;
-    let sealer = Sealer::new(&Secrets { key: Some(Secret::new(KEY)), ..Secrets::default() })?;
+    let sealer = Sealer::new(&Secrets { key: Some(Secret::new(KEY)) })?;
     let algorithms: &[Algorithm] = match args.dkim {
         Dkim::None => &[],
         Dkim::Ed25519 => &[Algorithm::Ed25519Sha256],

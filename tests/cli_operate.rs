@@ -186,10 +186,8 @@ async fn a_domain_gets_sealed_keys_and_prints_what_to_publish() {
         .expect("keys");
     assert!(stored.iter().all(|sealed| sealed[0] == 1), "sealed, not plain PKCS#8");
     let worker = || house.db.pool(Role::Worker);
-    let sealer = |key: &str| {
-        Sealer::new(&Secrets { key: Some(Secret::new(key)), ..Secrets::default() })
-            .expect("a sealer")
-    };
+    let sealer =
+        |key: &str| Sealer::new(&Secrets { key: Some(Secret::new(key)) }).expect("a sealer");
     let shop = TenantId::new(house.shop);
     let keys = DomainKeys::new(worker().await, sealer(KEY));
     assert_eq!(keys.signers(shop, "mail.shop.example").await.expect("signers").len(), 3);

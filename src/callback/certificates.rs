@@ -35,11 +35,14 @@ const LONGEST: Duration = Duration::from_secs(8);
 /// Most bytes of an answer: a certificate has some 2,000.
 const MOST: usize = 64 << 10;
 
+/// A key, and when it was fetched.
+type Fetched = (Arc<[u8]>, Instant);
+
 /// Fetches and remembers keys.
 #[derive(Debug)]
 pub(super) struct Certificates {
     client: Client,
-    known: Mutex<HashMap<String, (Arc<[u8]>, Instant)>>,
+    known: Mutex<HashMap<String, Fetched>>,
     turn: tokio::sync::Mutex<()>,
     questions: DefaultDirectRateLimiter,
 }

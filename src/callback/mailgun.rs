@@ -23,13 +23,13 @@ const LONGEST_TOKEN: usize = 100;
 #[derive(Deserialize)]
 pub(super) struct Body<'a> {
     #[serde(default)]
-    signature: Option<Signature>,
+    signature: Option<Signed>,
     #[serde(rename = "event-data", borrow)]
     event: &'a RawValue,
 }
 
 #[derive(Deserialize)]
-struct Signature {
+struct Signed {
     timestamp: String,
     token: String,
     signature: String,
@@ -42,7 +42,7 @@ impl<'a> Body<'a> {
 
     /// When it was signed, in seconds since 1970, if the account signed it.
     pub(super) fn verify(&self, settings: &MailgunCallbacks) -> Result<i64, Refusal> {
-        let Signature { timestamp, token, signature } =
+        let Signed { timestamp, token, signature } =
             self.signature.as_ref().ok_or(Refusal::Unsigned)?;
         if token.is_empty() || token.len() > LONGEST_TOKEN {
             return Err(Refusal::Forged);

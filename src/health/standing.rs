@@ -74,7 +74,7 @@ pub struct Rates {
 
 /// A row of `health_stream`.
 #[derive(Debug, FromRow)]
-struct Level {
+struct Judged {
     stream: String,
     level: String,
     since: DateTime<Utc>,
@@ -119,7 +119,7 @@ async fn levels(
     pool: &PgPool,
     scope: TenantScope,
     acting: Acting,
-) -> Result<Vec<Level>, sqlx::Error> {
+) -> Result<Vec<Judged>, sqlx::Error> {
     acting
         .within(pool, scope, move |conn| {
             sqlx::query_as(

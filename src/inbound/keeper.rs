@@ -118,6 +118,7 @@ fn tell(batch: Vec<Waiting>, result: &Result<(), sqlx::Error>) {
             metrics::counter!("postrider_inbound_stored_total", "purpose" => purpose).increment(1);
         }
         // Who waited no longer comes again and is stored twice, which changes nothing.
-        let _gone = waiting.stored.send(result.as_ref().map(|()| ()).map_err(|_error| NotStored));
+        let kept = if result.is_ok() { Ok(()) } else { Err(NotStored) };
+        let _gone = waiting.stored.send(kept);
     }
 }

@@ -342,12 +342,10 @@ impl Shared {
             count_refused("full");
             return FULL;
         }
-        match timeout(STORE_TIMEOUT, self.stores.put(peer, mail)).await {
-            Ok(Ok(())) => KEPT,
-            Ok(Err(NotStored)) | Err(_) => {
-                count_refused("database");
-                NOT_KEPT
-            }
+        if let Ok(Ok(())) = timeout(STORE_TIMEOUT, self.stores.put(peer, mail)).await {
+            return KEPT;
         }
+        count_refused("database");
+        NOT_KEPT
     }
 }

@@ -13,6 +13,9 @@ use super::job::{Bar, Job};
 use crate::domain::ids::{LaneId, TenantId};
 use crate::tenant::suppression::Keeper;
 
+/// Jobs, and the places of the questions about them.
+type Places = (Vec<usize>, Vec<usize>);
+
 /// What is asked, each once: a whole batch to one domain asks for that domain once.
 #[derive(Debug, Default)]
 struct Questions {
@@ -22,7 +25,7 @@ struct Questions {
     /// The job that each is about; `None`: those of a lane, to one domain.
     of: Vec<Option<usize>>,
     /// Jobs by lane and domain, and the places of their questions.
-    domains: HashMap<(TenantId, LaneId, String), (Vec<usize>, Vec<usize>)>,
+    domains: HashMap<(TenantId, LaneId, String), Places>,
 }
 
 /// Bars the jobs whose recipient is suppressed and that nothing bars yet.

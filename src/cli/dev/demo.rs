@@ -64,7 +64,7 @@ async fn signed_domain(
     place: &Place,
 ) -> anyhow::Result<SendingDomain> {
     let key = fs::read_to_string(place.key_file()).context("cannot read the key")?;
-    let sealer = Sealer::new(&Secrets { key: Some(Secret::new(key)), ..Secrets::default() })?;
+    let sealer = Sealer::new(&Secrets { key: Some(Secret::new(key)) })?;
     let algorithms = [Algorithm::RsaSha256, Algorithm::Ed25519Sha256];
     match domain::add(operator, scope, &sealer, DOMAIN, SELECTOR, &algorithms, ACTOR).await {
         Ok(domain) => Ok(domain),

@@ -151,9 +151,8 @@ async fn write(list: List, format: Format, out: &mut (impl Write + Send)) -> Res
 fn format(said: Option<Written>, path: Option<&Path>) -> Format {
     let extension = path.and_then(Path::extension).and_then(|extension| extension.to_str());
     match said {
-        Some(Written::Csv) => Format::Csv,
         Some(Written::Ndjson) => Format::Ndjson,
         None if matches!(extension, Some("ndjson" | "jsonl")) => Format::Ndjson,
-        None => Format::Csv,
+        Some(Written::Csv) | None => Format::Csv,
     }
 }
