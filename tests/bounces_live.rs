@@ -4,7 +4,6 @@
 
 #[path = "support/bouncing.rs"]
 mod bouncing;
-#[allow(dead_code, reason = "the receivers of tests/interop.rs are there too")]
 #[path = "support/receivers.rs"]
 mod receivers;
 mod support;

@@ -292,8 +292,8 @@ async fn too_many_bounces_warn_then_stop_until_an_operator_lets_go() {
 
     // The old figures, and late reports on the old mail, do not stop it again.
     ward.minutes_pass().await;
-    for at in 160..180 {
-        ward.bounces(sent[at], "5.1.1").await;
+    for one in &sent[160..180] {
+        ward.bounces(*one, "5.1.1").await;
     }
     ward.send(100, "b.example", 4, 0).await;
     ward.look().await;

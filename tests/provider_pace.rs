@@ -3,8 +3,9 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use postrider::domain::clock::Clock;
 use serde_json::Value;
 use support::builders;
 use support::command::facts;
@@ -41,10 +42,10 @@ const SENDGRID: Service = Service {
     taken: || Act::json(202, "").with("x-message-id", "14c5d75ce93"),
     // As documented: the second in which requests are taken again.
     refused: || {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let now = Clock::System.unix_seconds();
         let body = r#"{"errors":[{"field":null,"message":"too many requests"}]}"#;
         let act = Act::json(429, body).with("x-ratelimit-remaining", "0");
-        act.with("x-ratelimit-reset", &(now.as_secs() + 1).to_string())
+        act.with("x-ratelimit-reset", &(now + 1).to_string())
     },
     words: "too many requests",
 };

@@ -170,7 +170,8 @@ async fn trouble_is_kept_at_its_own_share_and_a_reload_applies() {
     let own = postrider::domain::trace::TraceId::of(sent).to_string();
     assert!(told.iter().all(|told| told.trace() == own));
     daemon.metric_reaches("postrider_trace_spans_total{result=\"exported\"}", 40.0).await;
-    assert_eq!(daemon.metric("postrider_trace_spans_total{result=\"dropped\"}").await, 0.0);
+    let dropped = daemon.metric("postrider_trace_spans_total{result=\"dropped\"}").await;
+    assert!(dropped < 0.5, "{dropped} were dropped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -192,7 +193,7 @@ async fn a_receiver_that_does_not_answer_costs_spans_and_nothing_else() {
     let counted = async |result: &str| {
         daemon.metric(&format!("postrider_trace_spans_total{{result=\"{result}\"}}")).await
     };
-    assert_eq!(counted("exported").await, 0.0);
+    assert!(counted("exported").await < 0.5);
     let told = "the receiver of traces does not take them";
     assert_eq!(daemon.words().matches(told).count(), 1, "said once: {}", daemon.words());
     assert_eq!(daemon.terminate().await, Some(0));

@@ -172,9 +172,13 @@ impl Stocked {
 
     /// Recipients of a batch: one in ten is on the list.
     fn recipients(args: &Args) -> Vec<String> {
-        let draw = || rand::random::<u64>();
         (0..args.batch)
-            .map(|n| if n % LISTED_OF == 0 { listed(draw() % args.entries) } else { free(draw()) })
+            .map(|n| (n, rand::random::<u64>()))
+            .map(
+                |(n, drawn)| {
+                    if n % LISTED_OF == 0 { listed(drawn % args.entries) } else { free(drawn) }
+                },
+            )
             .collect()
     }
 
@@ -258,6 +262,7 @@ impl Stocked {
             hold: Hold::new(1),
             attempt: 1,
             suspect: false,
+            doubt: None,
             bar: None,
             listed: self.keeper.recipient(&to),
             recipient: to,
