@@ -122,6 +122,9 @@ fn every_commented_key_shows_its_default() {
     assert_eq!(spelt_out, silent);
 }
 
+/// Files that the examples name.
+const PROVIDER_KEYS: [&str; 4] = ["ses-key", "sendgrid-key", "mailgun-key", "mailgun-signing-key"];
+
 /// The examples (relay, rule, limit, alarm) are sound too.
 #[test]
 fn every_commented_example_is_sound() {
@@ -139,7 +142,7 @@ fn every_commented_example_is_sound() {
                 [[mailbox_provider]]\nname='google'\ndomains=['gmail.com']\n";
     let (folder, path) = written(&format!("{base}{example}"));
     let passwords = ["smarthost-password", "alarm-password", "cell-b-password"];
-    for secret in passwords.into_iter().chain(["ses-key", "sendgrid-key", "mailgun-key"]) {
+    for secret in passwords.into_iter().chain(PROVIDER_KEYS) {
         fs::write(folder.path().join(secret), "x\n").expect("write");
     }
     fs::write(folder.path().join("private-ca.pem"), "-----BEGIN CERTIFICATE-----\n")

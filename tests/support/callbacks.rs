@@ -202,7 +202,8 @@ impl Room {
     /// What the tenant was told of a delivery, in order: kinds of events.
     pub async fn told(&self, delivery: DeliveryId) -> Vec<i16> {
         sqlx::query_scalar(
-            "select kind from postrider.event where job_id = $1 order by xid, event_id",
+            // That an address was put on the list is told beside it.
+            "select kind from postrider.event where job_id = $1 and kind <> 4 order by xid, event_id",
         )
         .bind(delivery.get())
         .fetch_all(&self.api.owner)

@@ -11,14 +11,26 @@ with d as materialized (
   from unnest($2::bigint[], $3::int[], $4::smallint[], $5::bigint[], $6::smallint[], $7::bigint[],
               $8::text[], $9::boolean[], $10::boolean[], $11::text[], $12::text[], $13::text[], $14::text[])
     as d(job_id, hold, kind, message_id, code, delay_ms, detail, in_doubt, condemned, reason, provider_id, listed, soft)
-), freed as (
+), found as materialized (
+  -- One look into the index for each, whatever the planner thinks of the leases' number: with
+  -- statistics of a quiet minute a join compared each outcome with each lease.
+  select d.*, l.tid, l.lane_id, l.tenant_id, l.expires_at, l.attempt, l.suspect
+  from d cross join lateral (
+    select l.ctid as tid, l.lane_id, l.tenant_id, l.expires_at, l.attempt, l.suspect
+    from postrider.lease_g{g} l
+    where l.session_id = $1 and l.job_id = d.job_id and l.hold = d.hold
+    limit 1) l
+), gone as (
   delete from postrider.lease_g{g} l
-  using d
-  where l.session_id = $1 and l.job_id = d.job_id and l.hold = d.hold
-  returning l.job_id, l.lane_id, l.tenant_id, l.expires_at, l.attempt, l.hold, l.suspect, d.kind, d.message_id,
-            d.code, d.detail, d.in_doubt, d.condemned, d.reason, d.provider_id, d.listed, d.soft,
-            least(now() + make_interval(secs => d.delay_ms / 1000.0), greatest(l.expires_at, now())) as due_at,
-            d.delay_ms
+  where l.ctid = any (array(select tid from found))
+  returning l.job_id
+), freed as materialized (
+  -- "is true" keeps this a table of hashes, for the same reason.
+  select job_id, lane_id, tenant_id, expires_at, attempt, hold, suspect, kind, message_id,
+         code, detail, in_doubt, condemned, reason, provider_id, listed, soft,
+         least(now() + make_interval(secs => delay_ms / 1000.0), greatest(expires_at, now())) as due_at,
+         delay_ms
+  from found where (job_id in (select job_id from gone)) is true
 ), history as (
   insert into postrider.attempt(tenant_id, message_id, job_id, attempt, kind, in_doubt, code, next_at, detail, provider_id)
   select tenant_id, message_id, job_id, case when kind in (3, 4, 5) or not in_doubt then attempt - 1 else attempt end, kind,
