@@ -183,6 +183,7 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
         .await;
     told(&mut checked, key).await;
     listed_there(&mut checked, key).await;
+    checked.call("get /v1/health", get("/v1/health")).await;
     for open in ["/v1/openapi.json", "/livez", "/readyz"] {
         checked.call(&format!("get {open}"), get(open)).await;
     }

@@ -5,9 +5,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use postrider::domain::clock::Clock;
 
 use crate::http_peer::{Act, HttpPeer};
 use crate::letters;
@@ -83,9 +84,9 @@ impl Who {
         match (self, takes) {
             (Self::SendGrid, true) => Act::json(202, "").with("x-message-id", "14c5d75ce93"),
             (Self::SendGrid, false) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = Clock::System.unix_seconds();
                 let body = r#"{"errors":[{"field":null,"message":"too many requests"}]}"#;
-                let reset = (now.as_secs() + 1).to_string();
+                let reset = (now + 1).to_string();
                 Act::json(429, body).with("x-ratelimit-reset", &reset)
             }
             (Self::Mailgun, true) => Act::json(200, r#"{"id":"<1@mg.example>"}"#),
