@@ -129,6 +129,38 @@ async fn a_dead_address_is_suppressed_and_others_are_not() {
 }
 
 #[tokio::test]
+async fn a_report_waits_for_a_tenant_on_the_move_however_long_that_takes() {
+    let office = Office::open().await;
+    let delivery = office.delivery("gone@b.example").await;
+    let residence = async |residence: &str| {
+        sqlx::query("update postrider.tenant set residence = $1")
+            .bind(residence)
+            .execute(&office.owner)
+            .await
+            .expect("move");
+    };
+    let time_passes = async || {
+        sqlx::query("update postrider.inbound_report set taken_at = now() - interval '2 minutes'")
+            .execute(&office.owner)
+            .await
+            .expect("wait");
+    };
+    residence("leaving").await;
+    let raw = bounce("gone@b.example", "550 5.1.1 User unknown");
+    office.comes_back(Destination::Return(delivery), &raw).await;
+    for _ in 0..store::MAX_TRIES + 2 {
+        time_passes().await;
+        store::prune(&office.worker, Duration::from_secs(3_600), 10).await.expect("prune");
+        assert_eq!(office.reports.step(Clock::System).await.expect("a step"), 1);
+    }
+    assert!(office.suppressed().await.is_empty());
+    residence("here").await;
+    time_passes().await;
+    assert_eq!(office.reports.step(Clock::System).await.expect("a step"), 1);
+    assert_eq!(office.outcomes().await, ["applied"]);
+}
+
+#[tokio::test]
 async fn a_report_acts_once_however_often_it_is_read() {
     let office = Office::open().await;
     let delivery = office.delivery("gone@b.example").await;
@@ -141,7 +173,7 @@ async fn a_report_acts_once_however_often_it_is_read() {
         .expect("forget");
     while office.reports.step(Clock::System).await.expect("a step") > 0 {}
     assert_eq!(builders::attempts(&office.owner, 9).await, 1);
-    // Taken by somebody who died: nobody has it for five minutes, then another does.
+    // Taken by somebody who died: nobody has it for 90 s, then another does.
     sqlx::query("update postrider.inbound_report set done_at = null, taken_at = now(), tries = 1")
         .execute(&office.owner)
         .await

@@ -2,7 +2,7 @@
 //! them, kept for a while for inspection.
 //!
 //! A report lies in the cell that minted the delivery it came for. Taking one is a loan for
-//! some minutes: whoever dies with it has it taken again by another, at most [`MAX_TRIES`] times.
+//! 90 s: whoever dies with it has it taken again by another, at most [`MAX_TRIES`] times.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -131,9 +131,27 @@ pub async fn finish(conn: &mut PgConnection, done: &[Done]) -> Result<(), sqlx::
         .map(drop)
 }
 
+/// Whether a report that comes again has used up one of its tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Try {
+    /// It has: what it waits for may never come.
+    Spent,
+    /// It has not: what it waits for ends by itself.
+    Unspent,
+}
+
 /// Gives reports back, to be taken again in half a minute.
-pub async fn postpone(conn: &mut PgConnection, reports: &[i64]) -> Result<(), sqlx::Error> {
-    sqlx::query(include_str!("sql/postpone.sql")).bind(reports).execute(conn).await.map(drop)
+pub async fn postpone(
+    conn: &mut PgConnection,
+    reports: &[i64],
+    of: Try,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(include_str!("sql/postpone.sql"))
+        .bind(reports)
+        .bind(of == Try::Spent)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Gives up what was taken too often, and deletes up to `most` reports that were dealt with

@@ -25,7 +25,7 @@ use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::DeliveryId;
 use crate::inbound::door::Door;
-use crate::inbound::store::{self, Done, Taken};
+use crate::inbound::store::{self, Done, Taken, Try};
 use crate::queue::deadline;
 use crate::tenant::suppression::Keeper;
 
@@ -126,11 +126,12 @@ impl Reports {
         let applied = apply(&mut transaction, &self.keeper, &effects).await?;
         let mut elsewhere = Vec::new();
         let mut done = Vec::new();
-        let mut later = Vec::new();
+        let (mut later, mut moving) = (Vec::new(), Vec::new());
         for one in &reads {
             let found: Vec<&Applied> = applied.iter().filter(|a| a.report == one.report).collect();
             if found.iter().any(|applied| !applied.here) {
-                // Its tenant is on the move: again in some minutes, here or there.
+                // Its tenant is on the move: again, here or there, as often as that takes.
+                moving.push(one.report);
                 continue;
             }
             if found.is_empty() && one.delivery().is_some() && !self.others.is_empty() {
@@ -145,7 +146,8 @@ impl Reports {
                 one.done(&found.iter().map(|applied| applied.suppressed).collect::<Vec<_>>()),
             );
         }
-        store::postpone(&mut transaction, &later).await?;
+        store::postpone(&mut transaction, &later, Try::Spent).await?;
+        store::postpone(&mut transaction, &moving, Try::Unspent).await?;
         store::finish(&mut transaction, &done).await?;
         transaction.commit().await?;
         count(&done, &reads);
@@ -170,14 +172,12 @@ impl Reports {
             }
             moves |= !applied.is_empty();
         }
-        if suppressed.is_empty() && moves {
-            // Its tenant is on the move: again in some minutes.
-            return Ok(());
-        }
         let [read] = &one;
         let mut connection = self.cell.pool.acquire().await?;
-        if suppressed.is_empty() && read.may_come_later {
-            return store::postpone(&mut connection, &[read.report]).await;
+        if suppressed.is_empty() && (moves || read.may_come_later) {
+            // A move ends by itself; the id of a provider may be a stranger's.
+            let of = if moves { Try::Unspent } else { Try::Spent };
+            return store::postpone(&mut connection, &[read.report], of).await;
         }
         let done = vec![read.done(&suppressed)];
         store::finish(&mut connection, &done).await?;

@@ -1,7 +1,7 @@
 -- $1 seconds  $2 most  $3 tries
 with given_up as (
   update postrider.inbound_report set done_at = now(), outcome = 'failed'
-  where done_at is null and tries >= $3 and taken_at < now() - interval '5 minutes'
+  where done_at is null and tries >= $3 and taken_at < now() - interval '90 seconds'
 )
 delete from postrider.inbound_report where report_id in (
   select report_id from postrider.inbound_report

@@ -21,8 +21,9 @@ use crate::proof::stage::{Setup, Stage};
 /// Deliveries that must have gone before a fault.
 const WARM: usize = 50;
 
-/// Longest wait for what is left to be worked off and told.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Longest wait for what is left to be worked off and told: what a killed daemon had taken is
+/// lent to it for 90 s.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Who is killed.
 #[derive(Debug, Clone, Copy)]
