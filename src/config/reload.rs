@@ -147,7 +147,7 @@ impl Reloader {
     fn apply(&self, new: Settings) -> ReloadOutcome {
         let running = Arc::clone(&self.settings.borrow());
         let keys = fixed(&running, &new);
-        let changed = live(&running, &new);
+        let changed = differing(live(&running, &new));
         if !changed.is_empty() {
             self.settings.send_replace(Arc::new(merged(&running, new)));
         }
@@ -182,37 +182,19 @@ fn report(outcome: &ReloadOutcome) {
 
 /// Whether a change of this key (`smtp.dot_timeout`, `route[0].port`) applies without a restart.
 pub fn applies_live(key: &str) -> bool {
-    const SECTIONS: [&str; 17] = [
-        "stream",
-        "mailbox_provider",
-        "throttle",
-        "route",
-        "rule",
-        "source",
-        "pool",
-        "adaptive",
-        "replies",
-        "tls_report",
-        "smtp",
-        "dkim",
-        "scale",
-        "health",
-        "traces",
-        "reload",
-        "alarm",
-    ];
+    let any = Settings::default();
     let section = key.split(['.', '[']).next().unwrap_or(key);
-    SECTIONS.contains(&section) || key == "log.level"
+    live(&any, &any).iter().any(|(name, _)| [section, key].contains(name))
 }
 
 /// What differs between two configurations: what would apply at once, what needs a restart.
 pub fn differences(old: &Settings, new: &Settings) -> (Vec<&'static str>, Vec<&'static str>) {
-    (live(old, new), fixed(old, new))
+    (differing(live(old, new)), fixed(old, new))
 }
 
-/// What changed and applies at once.
-fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
-    differing([
+/// What applies at once, and whether it changed.
+fn live(old: &Settings, new: &Settings) -> [(&'static str, bool); 19] {
+    [
         ("stream", old.streams != new.streams),
         ("mailbox_provider", old.mailbox_providers != new.mailbox_providers),
         ("throttle", old.throttles != new.throttles),
@@ -232,7 +214,7 @@ fn live(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("alarm", old.alarm != new.alarm),
         ("tls_report", old.tls_report != new.tls_report),
         ("log.level", old.log.level != new.log.level),
-    ])
+    ]
 }
 
 /// What changed and has to wait for a restart.
@@ -286,16 +268,16 @@ mod tests {
 
     #[test]
     fn what_applies_live_is_said_of_each_section() {
-        let names: [fn(&Settings, &Settings) -> Vec<&'static str>; 2] = [live, fixed];
         let (one, mut other) = (Settings::default(), Settings::for_testing());
         other.log.level = "debug".into();
         other.scale.max_replicas += 1;
         other.smtp.max_connections += 1;
         other.streams.clear();
-        let [live, fixed] = names.map(|differing| differing(&one, &other));
+        let (live, fixed) = differences(&one, &other);
         assert!(live.len() >= 5 && fixed.len() >= 5, "{live:?} {fixed:?}");
         assert!(live.iter().all(|key| applies_live(key)), "{live:?}");
         assert!(!fixed.iter().any(|key| applies_live(key)), "{fixed:?}");
-        assert!(applies_live("route[3].port") && !applies_live("log.format"));
+        assert!(applies_live("route[3].port") && applies_live("feedback.honour"));
+        assert!(!applies_live("log.format"));
     }
 }
