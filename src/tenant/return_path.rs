@@ -48,6 +48,22 @@ pub async fn set(
     Ok(())
 }
 
+/// The return-path domain of each of a tenant's sending domains that has one of its own: sending
+/// domain and return path. `pool` acts as the operator's role.
+pub async fn list(pool: &PgPool, scope: TenantScope) -> Result<Vec<(String, String)>, sqlx::Error> {
+    scope
+        .operate(pool, move |conn| {
+            sqlx::query_as(
+                "select domain, return_path from postrider.sending_domain
+                 where tenant_id = $1 and return_path is not null order by domain",
+            )
+            .bind(scope.tenant().get())
+            .fetch_all(conn)
+            .boxed()
+        })
+        .await
+}
+
 /// The return-path domains of all sending domains, looked up when first needed and again
 /// after a minute.
 pub struct ReturnDomains {
