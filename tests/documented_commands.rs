@@ -38,7 +38,7 @@ const PLACES: [(&str, &str); 14] = [
 ];
 
 /// Commands that only look: done on an installation, with the code they must end with.
-const READS: [&str; 17] = [
+const READS: [&str; 18] = [
     "audit",
     "config check",
     "config diff",
@@ -47,6 +47,7 @@ const READS: [&str; 17] = [
     "dead-letter list",
     "doubt list",
     "queue status",
+    "replies test",
     "replies unknown",
     "report list",
     "secret status",
@@ -60,10 +61,11 @@ const READS: [&str; 17] = [
 
 /// Commands that change something, ask the world outside, or need something that is rarely there:
 /// they are parsed here, and done in the tests of what they do.
-const OTHERS: [&str; 18] = [
+const OTHERS: [&str; 26] = [
     "dead-letter show",
     "doctor",
     "domain add",
+    "domain return-path",
     "doubt resolve",
     "key create",
     "migrate up",
@@ -79,6 +81,13 @@ const OTHERS: [&str; 18] = [
     "webhook replay",
     "webhook test",
     "dead-letter replay",
+    "suppression add",
+    "suppression export",
+    "suppression import",
+    "suppression rehash",
+    "suppression remove",
+    "throttle clear",
+    "throttle set",
 ];
 
 /// The words after the tool's name, with something in every place.
@@ -191,7 +200,7 @@ async fn what_only_reads_is_done_on_a_real_installation() {
     )
     .await;
     home.drained(&daemon).await;
-    daemon.metric_appears("postrider_process_cpu_seconds_total").await;
+    daemon.metric_appears("postrider_cpu_seconds").await;
     daemon.scale_becomes("there", Value::is_object).await;
     let delivery: i64 = sqlx::query_scalar("select job_id from postrider.job")
         .fetch_one(&home.owner)

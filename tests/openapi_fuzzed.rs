@@ -51,7 +51,7 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
         .args(["--max-examples", "25", "--seed", "20260301", "--generation-deterministic"])
         // Each request has the key: what happens without it is asked elsewhere.
         .args(["--generation-with-security-parameters", "false"])
-        .args(["--generation-database", "none", "--request-timeout", "20", "--no-color"])
+        .args(["--request-timeout", "20", "--no-color"])
         .args(["--continue-on-failure", "--warnings", "off", "--workers", "2"])
         .current_dir(folder.path())
         .env("PYTHONDONTWRITEBYTECODE", "1")
