@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::json;
+use postrider::domain::ids::DeliveryId;
+use serde_json::{Value, json};
 use support::builders;
 use support::companion::Companion;
 use support::installation::Installation;
@@ -21,6 +22,9 @@ const DEADLINE: Duration = Duration::from_secs(120);
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
                       response_headers_conformance,response_schema_conformance";
 
+/// What schemathesis is told beside the document.
+const HOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/schemathesis.py");
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_sent_is_answered_as_the_document_says() {
     let home = Installation::new(None).await;
@@ -28,13 +32,24 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
     // Nobody resolves a name: what is sent may name an endpoint anywhere.
     let config = home.configure(
         "[dns]\nservers = [\"127.0.0.1:9\"]\ntimeout = \"100ms\"\n\
+         [webhook]\nallow_http = true\nallow_private_addresses = true\ntimeout = \"1s\"\n\
          [api]\ncalls_per_second = 1000000\ncalls_burst = 1000000\n",
     );
     let api = Companion::start(&config).await;
     let key = Companion::key(&home.owner, tenant).await;
     let message = json!({"from": "me@shop.example", "subject": "Hi", "text": "Hello",
         "stream": "bulk", "recipients": [{"to": "ann@example.org"}]});
-    api.submit(&key, &message, &[]).await;
+    let submitted = api.submit(&key, &message, &[]).await;
+    let hook = json!({"url": "http://127.0.0.1:9/hook"});
+    let hook = reqwest::Client::new()
+        .post(format!("{}/v1/webhooks", api.url()))
+        .bearer_auth(key.reveal())
+        .json(&hook);
+    let hook: Value = hook.send().await.expect("ask").json().await.expect("JSON");
+    let delivery: i64 = sqlx::query_scalar("select job_id from postrider.job")
+        .fetch_one(&home.owner)
+        .await
+        .expect("the delivery");
 
     let folder = tempfile::tempdir().expect("a folder");
     let run = Command::new(program())
@@ -54,6 +69,10 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
         .args(["--request-timeout", "20", "--no-color"])
         .args(["--continue-on-failure", "--warnings", "off", "--workers", "2"])
         .current_dir(folder.path())
+        .env("SCHEMATHESIS_HOOKS", HOOKS)
+        .env("POSTRIDER_MESSAGE", text(&submitted["id"]))
+        .env("POSTRIDER_DELIVERY", DeliveryId::new(delivery).to_string())
+        .env("POSTRIDER_WEBHOOK", text(&hook["id"]))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -74,7 +93,11 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
         api.words()
     );
     println!("{said}");
-    assert!(sent > 1, "not one message that fits was made:\n{said}");
+    assert!(sent > 5, "only {sent} messages that fit were made:\n{said}");
+}
+
+fn text(id: &Value) -> &str {
+    id.as_str().expect("an id")
 }
 
 /// From scripts/setup.sh, or installed.
