@@ -50,7 +50,9 @@ impl Keyring {
 
 fn tag(key: &hmac::Key, parts: &[&[u8]]) -> [u8; TAG_LEN] {
     let mut context = hmac::Context::with_key(key);
-    parts.iter().for_each(|part| context.update(part));
+    for part in parts {
+        context.update(part);
+    }
     let mut tag = [0; TAG_LEN];
     tag.copy_from_slice(&context.sign().as_ref()[..TAG_LEN]);
     tag

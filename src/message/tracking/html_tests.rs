@@ -1,5 +1,6 @@
 //! What changes in a page, and that nothing else does.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -35,7 +36,7 @@ fn readable(html: &str) -> String {
         let clicked = TrackingKey::derive(&[7; 32]).read_click(HOST, &part[..end]);
         let clicked = clicked.expect("a link of ours");
         assert_eq!(clicked.delivery, DeliveryId::new(42));
-        out.push_str(&format!("[{}]{}", clicked.target, &part[end..]));
+        let _ = write!(out, "[{}]{}", clicked.target, &part[end..]);
     }
     out
 }
