@@ -85,8 +85,13 @@ if [ -x "$target/tools/usr/bin/promtool" ] || command -v promtool >/dev/null; th
 else
     skip "rules of Prometheus" "there is no promtool"
 fi
+if said=$(scripts/container.sh --can 2>&1); then
+    step "container image" scripts/container.sh "$target/debug"
+else
+    skip "container image" "${said##*container: }"
+fi
 step "restore drill" scripts/restore-drill.sh "$target/debug"
-step "faults, a few cases" cargo bench --locked --profile dev --bench faults -- --short
+step "faults, a few cases" cargo bench --locked --profile dev "${features[@]}" --bench faults -- --short
 if [ -x bench/smoke.sh ]; then
     step "bench, a short one" bench/smoke.sh
 fi
