@@ -70,7 +70,7 @@ step "what is needed" scripts/setup.sh
 step "format" cargo fmt --check
 step "lint" cargo clippy --locked --all-targets "${features[@]}" -- -D warnings
 step "build" cargo build --locked --bins "${features[@]}"
-step "tests" cargo test --locked "${features[@]}"
+step "tests" scripts/tests.sh "${features[@]}"
 step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --no-deps --lib "${features[@]}" --document-private-items
 step "shipped configurations" shipped_configurations
 if ! compgen -G 'systemd/*.service' >/dev/null; then
