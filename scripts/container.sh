@@ -6,8 +6,8 @@
 #
 #   scripts/container.sh                       # dist/image/ (make dist), as localhost/postrider:try
 #   scripts/container.sh --figures             # also start and memory, which takes a minute longer
-#   scripts/container.sh target/debug          # other programs, in a store that goes away again; if
-#                                              # they are not static, this machine's libraries are lent
+#   scripts/container.sh target/debug/postrider-all   # another program, in a store that goes away
+#                                              # again; if it is not static, this machine's libraries are lent
 #   scripts/container.sh --can                 # only says whether containers can be run here, and why not
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,13 +15,13 @@ cd "$(dirname "$0")/.."
 fail() { printf 'container: %s\n' "$*" >&2; exit 1; }
 say() { printf 'container: %s\n' "$*"; }
 
-programs=dist/image figures= can=
+program=dist/image/bin/postrider figures= can=
 for argument in "$@"; do
     case $argument in
     --figures) figures=1 ;;
     --can) can=1 ;;
     -*) fail "unknown: $argument" ;;
-    *) programs=$argument ;;
+    *) program=$argument ;;
     esac
 done
 
@@ -70,7 +70,7 @@ elif [ "$(id -u)" -eq 0 ] && [ -x "$tools/usr/bin/podman" ] && [ -x "$tools/usr/
 else
     fail "there is no podman: apt-get install podman runc"
 fi
-if [ "$programs" != dist/image ] || [ -n "$can" ]; then
+if [ "$program" != dist/image/bin/postrider ] || [ -n "$can" ]; then
     mkdir "$folder/store"
     podman+=(--root "$folder/store" --runroot "$folder/run" --tmpdir "$folder/tmp")
 fi
@@ -91,26 +91,26 @@ fi
 if [ -n "$can" ]; then exit 0; fi
 
 # --- the image ------------------------------------------------------------------------------------
-[ -x "$programs/postriderd" ] || fail "there is no $programs/postriderd: make dist"
+[ -x "$program" ] || fail "there is no $program: make dist"
 postgres=${POSTRIDER_PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -rV | head -n 1)}
 [ -x "$postgres/initdb" ] || fail "there is no Postgres: make setup"
 
 image=localhost/postrider:try
 context=$folder/context
-mkdir -p "$context/dist/image"
+programs=$context/dist/image/bin
+mkdir -p "$programs"
 cp Containerfile .containerignore "$context/"
-for program in postriderd postrider-api postrider; do
-    strip -o "$context/dist/image/$program" "$programs/$program" 2>/dev/null || cp "$programs/$program" "$context/dist/image/"
-done
+strip -o "$programs/postrider" "$program" 2>/dev/null || cp "$program" "$programs/postrider"
+for link in postriderd postrider-api; do ln -s postrider "$programs/$link"; done
 cp /etc/ssl/certs/ca-certificates.crt "$context/dist/image/"
 "${podman[@]}" build -q --build-arg BINARIES=prebuilt -t "$image" "$context" >/dev/null
 
 lent=()
-libraries=$(ldd "$programs/postriderd" 2>/dev/null | grep -o '/[^ ]*' || true)
+libraries=$(ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true)
 for library in $libraries; do lent+=(-v "$library:$library:ro"); done
 size=$("${podman[@]}" image inspect --format '{{.Size}}' "$image")
 user=$("${podman[@]}" image inspect --format '{{.User}}' "$image")
-say "image: $((size / 1000000)) MB, user $user$([ -z "$libraries" ] || echo ', programs not static')"
+say "image: $((size / 1000000)) MB, user $user$([ -z "$libraries" ] || echo ', program not static')"
 [ "$user" = 65532:65532 ] || fail "it runs as $user"
 [ -n "$libraries" ] || [ "$size" -lt 40000000 ] || fail "larger than 40 MB: $size bytes"
 for shell in /bin/sh /bin/bash /bin/busybox /usr/bin/env; do
@@ -239,9 +239,9 @@ left=$("${psql[@]}" "select count(*) from postrider.lease")
 
 # --- figures without a container around -------------------------------------------------------------
 if [ -n "$figures" ]; then
-    ls -l "$context/dist/image" | awk '/postrider/ { printf "container: %s: %.1f MB\n", $NF, $5 / 1000000 }'
-    for program in postriderd postrider-api; do
-        "${bare[@]}" python3 - "$programs/$program" <<'PYTHON'
+    say "program: $(($(stat -c %s "$programs/postrider") / 1000)) kB, $(gzip -c "$programs/postrider" | wc -c | awk '{ print int($1 / 1000) }') kB compressed"
+    for called in postriderd postrider-api; do
+        "${bare[@]}" python3 - "$programs/$called" <<'PYTHON'
 import os, socket, subprocess, sys, tempfile, time
 
 def start(program):

@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-target}
-# Tests make processes die at certain points (src/domain/failpoint.rs).
-features=(--features failpoints)
+# Tests make processes die at certain points (src/domain/failpoint.rs); the image has one program.
+features=(--features failpoints,one-file)
 
 step() {
     local name=$1 started=$SECONDS
@@ -86,7 +86,7 @@ else
     skip "rules of Prometheus" "there is no promtool"
 fi
 if said=$(scripts/container.sh --can 2>&1); then
-    step "container image" scripts/container.sh "$target/debug"
+    step "container image" scripts/container.sh "$target/debug/postrider-all"
 else
     skip "container image" "${said##*container: }"
 fi
