@@ -3,8 +3,9 @@
 //!
 //! Additive increase and multiplicative decrease, with a memory: what the receiver took in
 //! the moment it refused is remembered, the pace rests a little below, and more is tried
-//! only now and then, a little at a time, and boldly only while that goes well. So the pace
-//! neither swings nor stays low, and hardly anything is deferred (docs/throttling.md).
+//! only now and then, a little at a time, and boldly only while that goes well. A try in vain
+//! and a few mails that came in a clump do not change what is remembered, or hardly. So the
+//! pace neither swings nor stays low, and hardly anything is deferred (docs/throttling.md).
 
 use super::pace::{Asked, Heard, Pace, Phase, Standing, Terms, Window};
 
@@ -13,6 +14,11 @@ const FEW: f64 = 5.0;
 /// How far down one refusal may bring the pace, and how far it does at least.
 const DEEPEST: f64 = 0.2;
 const LEAST_DOWN: f64 = 0.9;
+/// Up to this part of the tries refused is a graze, and what one costs of what was taken.
+const GRAZED: f64 = 0.2;
+const GRAZE_DOWN: f64 = 0.97;
+/// The wait between tries in vain grows up to so many times the first.
+const LONGEST_PROBE: f64 = 6.0;
 /// After a change down, what comes was mostly under way before.
 const SETTLE: f64 = 1.0;
 /// First and largest step above what was taken.
@@ -75,10 +81,10 @@ impl Pace {
             let (passed, refused) = self.lately();
             let ratio = refused / (passed + refused).max(1.0);
             let many = refused >= FEW && ratio > terms.deferral_ratio;
-            let span = now - self.window.from;
             if asked.slow || many {
                 self.back_off(now, terms, draw);
-            } else if span >= self.long_enough(terms) {
+            }
+            if now >= self.window.from + self.long_enough(terms) {
                 self.climb(now, terms);
                 self.roll(now, now);
             }
@@ -180,24 +186,43 @@ impl Pace {
         }
     }
 
-    /// Down: to a little below what was taken, at most to a fifth, at least by a tenth.
+    /// Down. Many refused: to what was taken now. Few among many are a graze: a try was in vain,
+    /// or mails came in a clump, and the receiver goes on to be counted in this window.
     fn back_off(&mut self, now: f64, terms: &Terms, draw: f64) {
+        let (passed, refused) = self.lately();
+        let rest = self.taken * terms.headroom;
+        let trying = self.rate.is_some_and(|rate| rate > rest * 1.01);
+        let expected = self.rate.unwrap_or(0.0) * terms.window;
+        let grazed = self.rate.is_some() && refused <= GRAZED * expected.max(passed + refused);
+        if grazed && !trying && now < self.slower_at + SETTLE {
+            return;
+        }
+        if trying {
+            self.probe_fails = self.probe_fails.saturating_add(1);
+        } else if grazed {
+            self.taken = (self.taken * GRAZE_DOWN).max(passed / self.lately_span(now));
+        }
+        let rate = if grazed { self.taken * terms.headroom } else { self.measure(now, terms) };
+        self.rate = Some(rate.clamp(terms.floor, terms.ceiling));
+        self.step = STEP;
+        let wait = terms.probe * f64::from(1_u32 << self.probe_fails.saturating_sub(1).min(5));
+        self.probe_at = now + wait.min(terms.probe * LONGEST_PROBE) * (0.8 + 0.4 * draw);
+        self.slower_at = now;
+        if !grazed {
+            self.roll(now, now + SETTLE);
+        }
+    }
+
+    /// What it takes, and the pace a little below that: at most down to a fifth, at least by a
+    /// tenth.
+    fn measure(&mut self, now: f64, terms: &Terms) -> f64 {
         let (passed, refused) = self.lately();
         let span = self.lately_span(now);
         let (accepted, tried) = (passed / span, (passed + refused) / span);
         let base = self.rate.map_or(tried, |rate| rate.min(tried.max(rate * 0.5)));
         let down = (accepted * terms.headroom).clamp(base * DEEPEST, base * LEAST_DOWN);
-        // Refused above what was taken before: that was a try, and it was in vain.
-        if self.rate.is_some_and(|rate| rate > self.taken * terms.headroom * 1.01) {
-            self.probe_fails = self.probe_fails.saturating_add(1);
-        }
         self.taken = accepted.clamp(down, base.max(down));
-        self.rate = Some(down.clamp(terms.floor, terms.ceiling));
-        self.step = STEP;
-        let wait = terms.probe * f64::from(1_u32 << self.probe_fails.saturating_sub(1).min(5));
-        self.probe_at = now + wait.min(terms.probe * 20.0) * (0.8 + 0.4 * draw);
-        self.refused_at = now;
-        self.roll(now, now + SETTLE);
+        down
     }
 
     /// Up: quickly while far below what was taken, then no further until it is time to try.

@@ -22,6 +22,10 @@ struct World {
     /// Fraction of a second of the receiver's clock.
     phase: f64,
     demand: f64,
+    /// Hundredths of a second for which mail is held up, every two seconds; then it comes at once.
+    stall: u32,
+    steps: u32,
+    held: f64,
     pace: Option<Pace>,
     /// In this second of the receiver's.
     second: (f64, f64),
@@ -38,6 +42,9 @@ impl World {
             limit,
             phase,
             demand,
+            stall: 0,
+            steps: 0,
+            held: 0.0,
             pace: None,
             second: (0.0, 0.0),
             credit: 0.0,
@@ -58,7 +65,11 @@ impl World {
         };
         for _ in 0..25 {
             self.now += 0.01;
-            self.credit += rate * 0.01;
+            self.held += rate * 0.01;
+            self.steps += 1;
+            if self.steps % 203 >= self.stall {
+                self.credit += std::mem::take(&mut self.held);
+            }
             while self.credit >= 1.0 {
                 self.credit -= 1.0;
                 let second = (self.now + self.phase).floor();
@@ -113,6 +124,16 @@ fn the_pace_settles_below_what_is_taken_and_follows_when_that_changes() {
     world.seconds(60);
     let (rate, deferred) = world.seconds(300);
     assert!((8.5..=10.0).contains(&rate), "it tightens: {rate}/s of 10/s");
+    assert!(deferred < 0.02, "{deferred}");
+}
+
+#[test]
+fn mails_that_come_in_clumps_cost_little_of_the_pace() {
+    let mut world = World::new(20.0, 400.0, 0.3);
+    world.stall = 20;
+    world.seconds(60);
+    let (rate, deferred) = world.seconds(300);
+    assert!((16.0..=20.0).contains(&rate), "{rate}/s of 20/s");
     assert!(deferred < 0.02, "{deferred}");
 }
 

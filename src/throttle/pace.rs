@@ -90,6 +90,8 @@ pub struct Pace {
     pub before: Window,
     /// When the number of slots last changed.
     pub slots_at: f64,
+    /// When it last became slower.
+    pub slower_at: f64,
     /// Last refused.
     pub refused_at: f64,
     /// Since when there is a pace.

@@ -23,7 +23,7 @@ pub struct Adaptive {
     /// Part of what the receiver took, from 0 to 1, at which the pace rests (0.9).
     pub headroom: f64,
     /// First wait before more is tried than the receiver took last; doubled each time it
-    /// refuses again, up to twenty times that (15s).
+    /// refuses again, up to six times that (15s).
     pub probe: Duration,
     /// A pace that was not refused for so long is forgotten (1h).
     pub forget: Duration,
