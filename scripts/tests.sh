@@ -3,6 +3,7 @@
 # Each has databases and ports of its own. Says one line for each, and all that a failed one said.
 #
 #   scripts/tests.sh [WHAT CARGO TEST TAKES, such as --features failpoints]
+#   scripts/tests.sh build [THE SAME]          # only builds them, and scripts/tests.sh run only runs those
 #   JOBS=1 scripts/tests.sh                    # one after the other
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,14 +15,21 @@ jobs=${JOBS:-$(($(nproc) > 1 ? $(nproc) : 2))}
 said=$(mktemp -d "${TMPDIR:-/tmp}/postrider-tests.XXXXXX")
 trap 'rm -rf "$said"' EXIT
 
-# cargo sets these for a test; what else it says of itself is compiled in.
-export CARGO_MANIFEST_DIR=$PWD
+do=both
+case ${1:-} in build | run) do=$1 && shift ;; esac
+programs=${CARGO_TARGET_DIR:-target}/test-programs
 started=$SECONDS
-cargo test --locked --no-run --message-format=json-render-diagnostics "$@" |
-    sed -n '/"reason":"compiler-artifact"/ { /"test":true/ s/.*"executable":"\([^"]*\)".*/\1/p }' >"$said/programs"
-[ -s "$said/programs" ] || { echo "tests: cargo built no tests" >&2; exit 1; }
-printf 'tests: built in %d s\n' $((SECONDS - started))
+if [ "$do" != run ]; then
+    cargo test --locked --no-run --message-format=json-render-diagnostics "$@" |
+        sed -n '/"reason":"compiler-artifact"/ { /"profile":{[^}]*"test":true/ s/.*"executable":"\([^"]*\)".*/\1/p }' >"$said/programs"
+    [ -s "$said/programs" ] || { echo "tests: cargo built no tests" >&2; exit 1; }
+    mv "$said/programs" "$programs"
+    printf 'tests: built in %d s\n' $((SECONDS - started))
+fi
+if [ "$do" = build ]; then exit 0; fi
 
+# cargo sets this for a test; what else it says of itself is compiled in.
+export CARGO_MANIFEST_DIR=$PWD
 name_of() { local name=${1##*/}; printf '%s' "${name%-*}"; }
 
 one() { # program: what it said goes to a file, its line to standard output
@@ -40,7 +48,7 @@ export -f one name_of
 crowd=() quiet=()
 while read -r program; do
     if [[ $(name_of "$program") =~ $alone ]]; then quiet+=("$program"); else crowd+=("$program"); fi
-done <"$said/programs"
+done <"$programs"
 printf '%s\0' "${crowd[@]}" | xargs -0 -r -n 1 -P "$jobs" bash -c 'one "$0"'
 for program in "${quiet[@]}"; do one "$program"; done
 
@@ -48,4 +56,4 @@ if [ -s "$said/failed" ]; then
     printf '\ntests: FAILED: %s\n' "$(paste -sd ' ' "$said/failed")" >&2
     exit 1
 fi
-printf 'tests: %d programs, all passed, %d s\n' "$(wc -l <"$said/programs")" $((SECONDS - started))
+printf 'tests: %d programs, all passed, %d s\n' "$(wc -l <"$programs")" $((SECONDS - started))
