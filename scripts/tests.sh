@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 # They measure rates, and want the machine for themselves.
 alone='^(cluster_limits|adaptive)$'
-jobs=${JOBS:-$(($(nproc) > 1 ? $(nproc) : 2))}
+jobs=${JOBS:-$(($(nproc) + 1))}
 
 said=$(mktemp -d "${TMPDIR:-/tmp}/postrider-tests.XXXXXX")
 trap 'rm -rf "$said"' EXIT
