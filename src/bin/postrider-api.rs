@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
@@ -61,7 +62,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     for cell in &cells {
         timekeepers.spawn(api::timekeeper::run(cell.pool.clone(), stop.clone()));
     }
-    api::serve(listener, api::router(api), stop.cancelled()).await;
+    api::serve(listener, api::router(Arc::clone(&api)), stop.cancelled()).await;
+    api.finish().await;
     drop(health);
     while let Some(ended) = timekeepers.join_next().await {
         ended.context("a keeper of time")?;
