@@ -18,9 +18,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Takes messages over HTTP and stores them in the queue; tells what became of them.
 ///
 /// A 202 is sent after the commit. Serves on the socket that a service manager passes, else on
@@ -35,7 +32,7 @@ struct Args {
     config: Option<PathBuf>,
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     boot::main(run(args))
 }
