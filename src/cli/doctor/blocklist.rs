@@ -26,7 +26,7 @@ pub(super) struct Seen {
 const ALWAYS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Listed on none.
-const NEVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+const NEVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Questions to one list at once.
 const AT_ONCE: usize = 8;
