@@ -76,8 +76,8 @@ sbom: ## The bill of materials (CycloneDX) as target/postrider.cdx.json
 dist: ## A release below dist/: static programs, units, documentation, checksums
 	@scripts/dist.sh
 
-image: dist ## The container image from dist/image/, started and tried (podman)
-	@scripts/container.sh
+image: dist ## The container image from dist/image/, started and tried with podman (ARGS=--figures)
+	@scripts/container.sh $(ARGS)
 
 stop: ## Stop what a killed run left behind
 	@scripts/stop.sh

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Do the benchmarks still work? Small, unoptimised, without numbers that mean anything.
+# Do the benchmarks still work? Small, unoptimised, without numbers that mean anything. Arguments go
+# to cargo: with the features of a build that is there already nothing is built again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cargo bench --locked --profile dev --bench delivery -- --count 500 --sink builtin
-queue() { cargo bench --locked --profile dev --bench queue -- "$@"; }
+cargo=(cargo bench --locked --profile dev "$@")
+"${cargo[@]}" --bench delivery -- --count 500 --sink builtin
+queue() { "${cargo[@]}" --bench queue -- "$@"; }
 queue claims --waiting 10000 --rounds 1 --jobs 500
 queue upload --recipients 5000
 queue fairness --waiting 2000 --seconds 3

@@ -11,7 +11,7 @@ stage=dist/$name
 rm -rf dist && mkdir -p "$stage/bin" dist/image
 
 scripts/static-build.sh "$stage/bin"
-cp "$stage"/bin/* dist/image/
+cp -a "$stage/bin" dist/image/
 cp /etc/ssl/certs/ca-certificates.crt dist/image/
 cp -r README.md LICENSE-* config docs migrations systemd "$stage/"
 if sbom=$(scripts/sbom.sh); then cp "$sbom" "$stage/" && cp "$sbom" "dist/$name.cdx.json"; fi

@@ -75,7 +75,10 @@ packages=(pgbouncer libfaketime libc-ares2 libcares2 prometheus
     python3-dkim python3-nacl python3-cffi-backend libsodium23
     # A name server that signs and one that validates, with their libraries.
     knot unbound libdnssec9 libknot13 libzscanner4 libcap-ng0 libedit2 libbsd0 libgnutls30 liblmdb0 liburcu8
-    libxdp1 libbpf1 libelf1 libfstrm0 libevent-2.1-7 libnghttp2-14 libprotobuf-c1 libpython3.11 libssl3)
+    libxdp1 libbpf1 libelf1 libfstrm0 libevent-2.1-7 libnghttp2-14 libprotobuf-c1 libpython3.11 libssl3
+    # Runs the container image as root, where no podman is installed.
+    podman conmon runc golang-github-containers-common libgpgme11 libassuan0 libsubid4 libdevmapper1.02.1
+    libseccomp2 libglib2.0-0)
 if [ "$(cat "$tools/tried" 2>/dev/null)" != "${packages[*]}" ] &&
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     mkdir -p "$tools/download"

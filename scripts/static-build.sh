@@ -1,5 +1,6 @@
 #!/bin/sh
-# Statically linked release binaries of this machine's architecture, into the folder $1.
+# The statically linked release programs of this machine's architecture, into the folder $1: one
+# file, and two links to it by whose names it is another program (docs/container.md).
 # Against musl where the compiler has that target, else against glibc.
 #
 # The same sources, lock file, compiler and C toolchain give the same bytes: paths are mapped away,
@@ -7,7 +8,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-out=${1:?the folder for the binaries}
+out=${1:?the folder for the programs}
 profile=${PROFILE:-release}
 cpu=$(uname -m)
 target=${TARGET:-$cpu-unknown-linux-musl}
@@ -19,14 +20,13 @@ fi
 folder=${CARGO_TARGET_DIR:-target}
 export SOURCE_DATE_EPOCH="${SOURCE_DATE_EPOCH:-0}"
 export RUSTFLAGS="$flags --remap-path-prefix=$PWD=/src --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-# The list of crates goes into the binaries where the tool is there (cargo install cargo-auditable).
+# The list of crates goes into the program where the tool is there (cargo install cargo-auditable).
 build=build
 if cargo auditable --version >/dev/null 2>&1; then build="auditable build"; fi
 # shellcheck disable=SC2086 # two words
-cargo $build --locked --profile "$profile" --target "$target" --bins
+cargo $build --locked --profile "$profile" --target "$target" --features one-file --bin postrider-all
 mkdir -p "$out"
-for program in postriderd postrider-api postrider; do
-    strip -o "$out/$program" "$folder/$target/$profile/$program" 2>/dev/null ||
-        cp "$folder/$target/$profile/$program" "$out/$program"
-done
-echo "static-build: $target, $profile: $(du -ch "$out"/postrider* | tail -n 1 | cut -f 1)"
+built=$folder/$target/$profile/postrider-all
+strip -o "$out/postrider" "$built" 2>/dev/null || cp "$built" "$out/postrider"
+for name in postriderd postrider-api; do ln -sf postrider "$out/$name"; done
+echo "static-build: $target, $profile: $(stat -c %s "$out/postrider") bytes"

@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-target}
-# Tests make processes die at certain points (src/domain/failpoint.rs).
-features=(--features failpoints)
+# Tests make processes die at certain points (src/domain/failpoint.rs); the image has one program.
+features=(--features failpoints,one-file)
 
 step() {
     local name=$1 started=$SECONDS
@@ -19,6 +19,7 @@ skip() { printf '\n== %s: SKIPPED, %s\n' "$1" "$2"; }
 
 ending() {
     local code=$?
+    [ -z "${papers:-}" ] || kill "$papers" 2>/dev/null || true
     scripts/stop.sh || true
     if [ "$code" -eq 0 ]; then
         printf '\nall passed in %d s\n' "$SECONDS"
@@ -66,27 +67,46 @@ rules() {
     promtool test rules config/prometheus/tests/*.yml
 }
 
+# What needs nothing but the programs and the libraries that are built.
+papers() {
+    step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --no-deps --lib "${features[@]}" --document-private-items
+    step "shipped configurations" shipped_configurations
+    if ! compgen -G 'systemd/*.service' >/dev/null; then
+        skip "systemd units" "there are none"
+    elif command -v systemd-analyze >/dev/null; then
+        step "systemd units" units
+    else
+        skip "systemd units" "there is no systemd-analyze"
+    fi
+    if [ -x "$target/tools/usr/bin/promtool" ] || command -v promtool >/dev/null; then
+        step "rules of Prometheus" rules
+    else
+        skip "rules of Prometheus" "there is no promtool"
+    fi
+}
+
 step "what is needed" scripts/setup.sh
 step "format" cargo fmt --check
 step "lint" cargo clippy --locked --all-targets "${features[@]}" -- -D warnings
 step "build" cargo build --locked --bins "${features[@]}"
-step "tests" cargo test --locked "${features[@]}"
-step "documentation" env RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --locked --no-deps --lib "${features[@]}" --document-private-items
-step "shipped configurations" shipped_configurations
-if ! compgen -G 'systemd/*.service' >/dev/null; then
-    skip "systemd units" "there are none"
-elif command -v systemd-analyze >/dev/null; then
-    step "systemd units" units
+step "build of the tests" scripts/tests.sh build "${features[@]}"
+# Tests wait most of their time; the rest of it is used.
+mkdir -p "$target"
+papers >"$target/papers.log" 2>&1 &
+papers=$!
+step "tests" scripts/tests.sh run
+code=0
+wait "$papers" || code=$?
+papers=
+cat "$target/papers.log"
+[ "$code" -eq 0 ]
+if said=$(scripts/container.sh --can 2>&1); then
+    step "container image" scripts/container.sh "$target/debug/postrider-all"
 else
-    skip "systemd units" "there is no systemd-analyze"
-fi
-if [ -x "$target/tools/usr/bin/promtool" ] || command -v promtool >/dev/null; then
-    step "rules of Prometheus" rules
-else
-    skip "rules of Prometheus" "there is no promtool"
+    skip "container image" "${said##*container: }"
 fi
 step "restore drill" scripts/restore-drill.sh "$target/debug"
-step "faults, a few cases" cargo bench --locked --profile dev --bench faults -- --short
+step "faults, a few cases" cargo bench --locked --profile dev "${features[@]}" --bench faults -- --short
 if [ -x bench/smoke.sh ]; then
-    step "bench, a short one" bench/smoke.sh
+    step "bench, a short one" bench/smoke.sh "${features[@]}"
 fi

@@ -34,6 +34,10 @@ use crate::telemetry::pages::Pages;
 use crate::telemetry::traces;
 use crate::telemetry::tracing as logs;
 
+/// Of all programs: many small pieces of many sizes, freed by other threads than took them.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Exit code of a start with a faulty configuration (`EX_CONFIG` of sysexits): the service
 /// manager need not try again before the file has changed.
 pub const EXIT_CONFIG: u8 = 78;

@@ -197,6 +197,10 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
         let call = Request::builder().method(method).uri("/u/nonsense").body(Body::empty());
         checked.call(&route, call.expect("a request")).await;
     }
+    for kind in ["c", "o"] {
+        let call = Request::get(format!("/{kind}/nonsense")).body(Body::empty());
+        checked.call(&format!("get /{kind}/{{token}}"), call.expect("a request")).await;
+    }
     assert!(checked.wrong.is_empty(), "{:#?}", checked.wrong);
     let untried: Vec<_> = listed.difference(&checked.seen).collect();
     assert!(untried.is_empty(), "no call was held against {untried:?}");

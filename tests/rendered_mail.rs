@@ -29,6 +29,7 @@ fn render_to(recipient: &str, compiled: &Compiled, payload: &Value) -> Result<Le
         unsubscribe: Some("https://mail.shop.example/u/AAAA"),
         unsubscribe_mail: None,
         return_path: None,
+        tracking: None,
     };
     Renderer::default().render(compiled, &input, &[])
 }
@@ -243,6 +244,7 @@ fn what_cannot_be_rendered_says_why() {
         unsubscribe: None,
         unsubscribe_mail: None,
         return_path: None,
+        tracking: None,
     };
     assert!(matches!(
         Renderer::new(400).render(&small, &input, &[]),
@@ -273,6 +275,7 @@ fn a_signed_letter_starts_with_its_signatures() {
         unsubscribe: None,
         unsubscribe_mail: None,
         return_path: Some(&Address::try_new("b+1@bounce.shop.example").expect("an address")),
+        tracking: None,
     };
     let letter = Renderer::default().render(&compiled, &input, &signers).expect("rendered");
     assert_legal(&letter);

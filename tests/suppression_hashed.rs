@@ -38,9 +38,9 @@ fn settings() -> Settings {
 
 /// Rows of lists that hold an address in the clear.
 const CLEAR: &str =
-    "select (select count(*) from postrider.suppression where strpos(address, '@') > 0)
-    + (select count(*) from postrider.suppression_past where strpos(address, '@') > 0)
-    + (select count(*) from postrider.soft_bounce where strpos(address, '@') > 0)";
+    "select (select count(*) from postrider.suppression where strpos(replace(address, '@#', ''), '@') > 0)
+    + (select count(*) from postrider.suppression_past where strpos(replace(address, '@#', ''), '@') > 0)
+    + (select count(*) from postrider.soft_bounce where strpos(replace(address, '@#', ''), '@') > 0)";
 
 async fn claimed(api: &TestApi, keeper: &Keeper) -> Vec<Job> {
     let worker = api.db.pool(Role::Worker).await;
@@ -136,7 +136,7 @@ async fn no_list_holds_an_address_and_everything_is_found() {
     let csv = request(Method::GET, "/v1/suppressions", &shop.key).header("accept", "text/csv");
     let csv = api.send(csv.body(Body::empty()).expect("a request")).await.body;
     let csv = csv.as_str().expect("text").to_owned();
-    assert!(!csv.contains('@') && csv.lines().count() == 4, "{csv}");
+    assert!(!csv.replace("@#", "").contains('@') && csv.lines().count() == 4, "{csv}");
     let bank = api.tenant("bank").await;
     let back = request(Method::POST, "/v1/suppressions/import", &bank.key)
         .header("content-type", "text/csv")

@@ -126,6 +126,7 @@ fn rendered(content: Value) -> String {
         bulk: false,
         unsubscribe: None,
         return_path: None,
+        tracking: None,
         unsubscribe_mail: None,
     };
     let letter = Renderer::default().render(&compiled, &input, &[]).expect("a letter");

@@ -16,6 +16,7 @@ use super::error::has_moved;
 use super::health::Readiness;
 use crate::cell::{self, identity, identity::IdentityError};
 use crate::domain::ids::{CellNumber, DeliveryId};
+use crate::event::track::{Seen, Told, tell};
 use crate::queue::enqueue::Enqueue;
 use crate::queue::lookup::Lookup;
 use crate::queue::wake::Waker;
@@ -180,6 +181,19 @@ impl Cells {
             }
         }
         trouble.map_or(Ok(None), Err)
+    }
+
+    /// A tracked mail was opened or a link in it followed: an event where its delivery is kept.
+    pub async fn track(&self, seen: &Seen) -> Result<Told, sqlx::Error> {
+        let mut trouble = None;
+        for cell in self.in_order(Some(seen.delivery.minted_in())) {
+            match self.ask(&cell, tell(&cell.pool, seen)).await {
+                Ok(Told::Unknown) => {}
+                Ok(told) => return Ok(told),
+                Err(error) => trouble = Some(error),
+            }
+        }
+        trouble.map_or(Ok(Told::Unknown), Err)
     }
 
     /// Asks the home cell.

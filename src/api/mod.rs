@@ -5,6 +5,7 @@
 //! mail is delivered.
 
 pub mod access;
+mod agent;
 pub mod auth;
 pub mod body;
 pub mod callbacks;
@@ -17,6 +18,7 @@ pub mod lines;
 pub mod lookup;
 pub mod message;
 pub mod openapi;
+mod page;
 pub mod recipient;
 pub mod recipients;
 pub mod router;
@@ -29,6 +31,7 @@ pub mod suppressions;
 mod tenant_health;
 pub mod timekeeper;
 pub mod trace;
+pub mod tracking;
 pub mod unsubscribe;
 pub mod webhook_body;
 pub mod webhooks;
@@ -45,6 +48,7 @@ use self::callbacks::Desk;
 use self::cells::{ApiCell, Cells};
 use self::limit::Limits;
 use self::submission::Terms;
+use self::tracking::Tracker;
 use self::webhooks::Hooks;
 use crate::cell::Cell;
 use crate::config::Settings;
@@ -64,6 +68,7 @@ pub struct Api {
     limits: Arc<Limits>,
     budget: Budget,
     unsubscribe: Option<TokenKey>,
+    tracker: Option<Arc<Tracker>>,
     hooks: Option<Hooks>,
     callbacks: Option<Desk>,
     clock: Clock,
@@ -96,6 +101,7 @@ impl Api {
         Arc::new(Self {
             settings,
             authenticator: Authenticator::new(Arc::clone(&cells), Arc::clone(&limits)),
+            tracker: Tracker::new(&now.secrets, Arc::clone(&cells)),
             cells,
             limits,
             budget: Budget::new(now.api.max_body_bytes),
@@ -104,6 +110,13 @@ impl Api {
             callbacks: Desk::new(&now.callbacks),
             clock,
         })
+    }
+
+    /// Waits until what was seen of tracked mail is told. Call it before the pools close.
+    pub async fn finish(&self) {
+        if let Some(tracker) = &self.tracker {
+            tracker.finish().await;
+        }
     }
 
     /// What a submission is held against now.

@@ -14,7 +14,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::error::Problem;
 use super::{
     Api, access, callbacks, events, health, lookup, message, openapi, recipients, stream,
-    suppression_file, suppressions as list, tenant_health, unsubscribe, webhooks as hooks, why,
+    suppression_file, suppressions as list, tenant_health, tracking, unsubscribe,
+    webhooks as hooks, why,
 };
 
 /// Longest time for an answer; uploads are bounded by their silence instead.
@@ -46,6 +47,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/callbacks/sendgrid", post(callbacks::sendgrid))
         .route("/v1/callbacks/mailgun", post(callbacks::mailgun))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::act))
+        .route("/c/{token}", get(tracking::click))
+        .route("/o/{token}", get(tracking::open))
         .route("/v1/openapi.json", get(openapi::show))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

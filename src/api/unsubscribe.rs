@@ -9,30 +9,14 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 
 use super::Api;
 use super::error::Problem;
+use super::page::{no_such_link, page};
 use crate::domain::ids::DeliveryId;
 use crate::tenant::suppression::Change;
-
-/// The page loads nothing, runs nothing, and posts only to itself.
-const POLICY: [(HeaderName, HeaderValue); 5] = [
-    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (HeaderName::from_static("x-robots-tag"), HeaderValue::from_static("noindex, nofollow")),
-    (
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-        ),
-    ),
-];
 
 /// Most bytes of a form that are read: the field that matters comes in some dozens.
 const MAX_FORM: usize = 4 << 10;
@@ -44,7 +28,7 @@ const BUTTON: &str = "<p>Do you want no further mail of this kind from this send
 /// `GET /u/{token}`
 pub async fn ask(State(api): State<Arc<Api>>, Path(text): Path<String>) -> Response {
     if read(&api, &text).is_none() {
-        return invalid();
+        return no_such_link();
     }
     count("asked");
     page(StatusCode::OK, "Unsubscribe", BUTTON)
@@ -56,7 +40,7 @@ pub async fn act(
     Path(text): Path<String>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let Some(delivery) = read(&api, &text) else { return Ok(invalid()) };
+    let Some(delivery) = read(&api, &text) else { return Ok(no_such_link()) };
     if !is_one_click(body).await {
         count("unasked");
         return Ok(page(StatusCode::BAD_REQUEST, "Unsubscribe", BUTTON));
@@ -64,7 +48,7 @@ pub async fn act(
     match api.cells.unsubscribe(delivery).await? {
         None => {
             count("unknown");
-            return Ok(invalid());
+            return Ok(no_such_link());
         }
         Some(Change::None) => count("repeated"),
         Some(Change::Made) => {
@@ -99,22 +83,4 @@ async fn is_one_click(body: Body) -> bool {
 
 fn count(outcome: &'static str) {
     metrics::counter!("postrider_unsubscribe_requests_total", "outcome" => outcome).increment(1);
-}
-
-fn invalid() -> Response {
-    page(
-        StatusCode::NOT_FOUND,
-        "This link does not work",
-        "<p>It is not complete, or too old. Please use the whole link from a recent mail.</p>",
-    )
-}
-
-/// `body` is ours: nothing of a request is in it.
-fn page(status: StatusCode, title: &str, body: &str) -> Response {
-    let html = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <meta name=\"robots\" content=\"noindex\"><title>{title}</title><h1>{title}</h1>{body}</html>\n"
-    );
-    (status, POLICY, Html(html)).into_response()
 }

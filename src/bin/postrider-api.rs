@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
@@ -17,9 +18,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 /// Takes messages over HTTP and stores them in the queue; tells what became of them.
 ///
 /// A 202 is sent after the commit. Serves on the socket that a service manager passes, else on
@@ -34,7 +32,7 @@ struct Args {
     config: Option<PathBuf>,
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let args = Args::parse();
     boot::main(run(args))
 }
@@ -64,7 +62,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     for cell in &cells {
         timekeepers.spawn(api::timekeeper::run(cell.pool.clone(), stop.clone()));
     }
-    api::serve(listener, api::router(api), stop.cancelled()).await;
+    api::serve(listener, api::router(Arc::clone(&api)), stop.cancelled()).await;
+    api.finish().await;
     drop(health);
     while let Some(ended) = timekeepers.join_next().await {
         ended.context("a keeper of time")?;

@@ -7,7 +7,7 @@ use postrider::boot::{self, Role};
 use postrider::cli::context::{Access, Lent};
 use postrider::cli::{self, Cli};
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     // Before the runtime: a wrong command line starts no threads.
     let cli = Cli::parse();
     let mut code = ExitCode::SUCCESS;

@@ -24,14 +24,10 @@ use postrider::webhook::{self, courier::Gear};
 use postrider::worker::daemon::{Running, StartError, Workplace};
 use postrider::worker::member;
 use postrider::worker::shared::{Shared, Standing};
-use tikv_jemallocator::Jemalloc;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-#[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Time for each of the last steps, which wait for nothing but the database.
 const LAST_STEPS: Duration = Duration::from_secs(5);
@@ -56,7 +52,7 @@ struct Args {
     name: String,
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     boot::main(run(Args::parse()))
 }
 

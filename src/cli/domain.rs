@@ -13,10 +13,10 @@ use crate::config::Source;
 use crate::message::address::Address;
 use crate::message::dkim::Algorithm;
 use crate::tenant::domain::{self, DomainError, SendingDomain};
-use crate::tenant::return_path;
+use crate::tenant::own_names::{self, Name};
 use crate::tenant::seal::Sealer;
 
-/// Sending domains: add (with DKIM keys), list, show, remove
+/// Sending domains: add (with DKIM keys), list, show, names of their own, remove
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  postrider domain add --tenant shop shop.example")]
 pub struct Args {
@@ -84,6 +84,28 @@ Examples:
         #[arg(long)]
         remove: bool,
     },
+    /// Let tracked links of a domain's mail lead over a host of the tenant's own
+    ///
+    /// The domain itself or a host below it. Only mail of domains with one is tracked, and only
+    /// in streams where track_opens or track_clicks say so. Links that are sent already go on
+    /// to lead over the host they were made for.
+    #[command(after_help = "\
+Examples:
+  postrider domain tracking-host --tenant shop shop.example link.shop.example
+  postrider domain tracking-host --tenant shop shop.example --remove")]
+    TrackingHost {
+        /// The tenant
+        #[arg(long)]
+        tenant: String,
+        /// The domain of its senders' addresses
+        domain: String,
+        /// The host in links
+        #[arg(required_unless_present = "remove", conflicts_with = "remove")]
+        host: Option<String>,
+        /// Track nothing of this domain's mail any more
+        #[arg(long)]
+        remove: bool,
+    },
     /// Remove a domain with its keys: nothing more is accepted from it, and what is queued
     /// can no longer be signed
     #[command(after_help = "Example:\n  postrider domain remove --tenant shop shop.example")]
@@ -146,7 +168,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
         Verb::Show { tenant, domain } => {
             let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
             let found = domain::find(&pool, scope, &domain).await?;
-            let words = format!("{} since {}:", found.domain, print::time(found.created_at));
+            let host = found.tracking_host.as_ref();
+            let host = host.map_or_else(String::new, |host| format!(", tracked over {host}"));
+            let words = format!("{} since {}{host}:", found.domain, print::time(found.created_at));
             answer(&words, &found, &settings.sources)
         }
         Verb::ReturnPath { tenant, domain, return_path: given, remove: _ } => {
@@ -160,7 +184,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
                 )));
             }
             let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
-            return_path::set(&pool, scope, &domain, given.as_deref()).await?;
+            let (name, actor) = (Name::ReturnPath, context.actor());
+            own_names::set(&pool, scope, &domain, name, given.as_deref(), actor).await?;
             let facts = serde_json::json!({"domain": domain, "return_path": given});
             let Some(given) = given else {
                 return Answer::new(
@@ -177,6 +202,22 @@ pub async fn run(args: Args, context: &Context) -> Result<Answer, CliError> {
                 "{domain} returns to {given} within a minute; publish in DNS:\n\n{given}.  MX\n  10 {host}.\n\n{given}.  TXT\n  {}",
                 quoted(&format!("v=spf1 {} -all", senders.join(" ")))
             );
+            Answer::new(words, &facts)
+        }
+        Verb::TrackingHost { tenant, domain, host, remove: _ } => {
+            let host = host.map(|host| own_names::tracking_host(&domain, &host)).transpose()?;
+            let (Cell { pool, .. }, scope) = context.scope_of_tenant(&tenant).await?;
+            let (name, actor) = (Name::TrackingHost, context.actor());
+            own_names::set(&pool, scope, &domain, name, host.as_deref(), actor).await?;
+            let facts = serde_json::json!({"domain": domain, "tracking_host": host});
+            let words = match host {
+                Some(host) => format!(
+                    "links of {domain} lead over {host} within a minute, in streams that are tracked\n\n\
+                     Let {host} lead to the API over https, with its name kept in the Host header, and\n\
+                     only the paths /c/ and /o/ (docs/tracking.md)."
+                ),
+                None => format!("nothing of {domain} is tracked any more within a minute"),
+            };
             Answer::new(words, &facts)
         }
         Verb::Remove { tenant, domain } => {

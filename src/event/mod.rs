@@ -12,3 +12,4 @@ pub mod kind;
 pub mod log;
 pub mod payload;
 pub mod switch;
+pub mod track;

@@ -20,7 +20,7 @@ use super::tls_report::Reporter;
 use crate::config::Settings;
 use crate::domain::clock::Clock;
 use crate::domain::ids::SessionId;
-use crate::event::days;
+use crate::event::{days, track};
 use crate::queue::{Generation, deadline, upkeep};
 use crate::route::planner::Planner;
 
@@ -180,6 +180,7 @@ impl Ticks {
                 while upkeep::expire_suppressions(&self.pool, PRUNE_ROWS as i32).await?
                     >= PRUNE_ROWS as u64
                 {}
+                while track::forget(&self.pool, PRUNE_ROWS as i32).await? >= PRUNE_ROWS as u64 {}
                 upkeep::forget_sessions(&self.pool).await?;
                 let (events_made, events_dropped) = days::roll(&self.pool, kept).await?;
                 let (made, dropped) = rolled?;

@@ -12,6 +12,7 @@ pub struct Letter {
     recipient: Address,
     bytes: Bytes,
     utf8_headers: bool,
+    html_as_given: bool,
 }
 
 impl Letter {
@@ -23,7 +24,18 @@ impl Letter {
         bytes: Vec<u8>,
         utf8_headers: bool,
     ) -> Self {
-        Self { sender, recipient, bytes: bytes.into(), utf8_headers }
+        Self { sender, recipient, bytes: bytes.into(), utf8_headers, html_as_given: false }
+    }
+
+    /// Its html was to be tracked and could not be read, so it is as the tenant wrote it.
+    #[must_use]
+    pub fn with_html_as_given(self) -> Self {
+        Self { html_as_given: true, ..self }
+    }
+
+    /// Whether that is so.
+    pub fn has_html_as_given(&self) -> bool {
+        self.html_as_given
     }
 
     /// Envelope sender; `None` is the null sender.

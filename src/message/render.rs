@@ -1,8 +1,9 @@
-//! One recipient's letter: fill, build, sign.
+//! One recipient's letter: fill, track, build, sign.
 //!
 //! Everything that depends on the recipient happens here and nothing else does; a
 //! render reads no clock and no store, so the same input gives the same bytes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +15,8 @@ use super::letter::Letter;
 use super::mailbox::Mailbox;
 use super::mime::{self, Parts};
 use super::payload::DeliveryPayload;
-use super::template::{Compiled, Ours};
+use super::template::{Compiled, Filled, Ours};
+use super::tracking::{self, Tracking, Unreadable};
 use crate::domain::ids::DeliveryId;
 
 /// Makes letters of compiled messages.
@@ -43,6 +45,8 @@ pub struct RenderInput<'a> {
     pub unsubscribe_mail: Option<&'a Address>,
     /// The envelope's sender; `None` is the null sender.
     pub return_path: Option<&'a Address>,
+    /// What of it is tracked; `None`: nothing, and the html stays as it is.
+    pub tracking: Option<&'a Tracking>,
 }
 
 /// Why there is no letter. None of these passes by itself.
@@ -91,7 +95,8 @@ impl Renderer {
         let unsubscribe = input.unsubscribe.filter(|_| input.bulk);
         unsubscribe.map_or(Ok(()), check_link).map_err(RenderError::Template)?;
         let ours = Ours { recipient: input.recipient.as_str(), unsubscribe };
-        let filled = compiled.fill(&payload, &ours).map_err(RenderError::Template)?;
+        let mut filled = compiled.fill(&payload, &ours).map_err(RenderError::Template)?;
+        let readable = track(&mut filled, input, unsubscribe).is_ok();
 
         let to = payload.to.unwrap_or_else(|| Mailbox::from(input.recipient.clone()));
         let date = input.date.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
@@ -116,7 +121,8 @@ impl Renderer {
         // Bodies are 7-bit: what is not ASCII stands in the header.
         let utf8_headers = !mail.is_ascii();
         let sender = input.return_path.cloned();
-        Ok(Letter::seal(sender, input.recipient.clone(), mail, utf8_headers))
+        let letter = Letter::seal(sender, input.recipient.clone(), mail, utf8_headers);
+        Ok(if readable { letter } else { letter.with_html_as_given() })
     }
 }
 
@@ -125,6 +131,18 @@ impl Default for Renderer {
     fn default() -> Self {
         Self::new(25 << 20)
     }
+}
+
+/// Leads the links of the html over the tenant's host. Html that cannot be read stays as it is.
+fn track(
+    filled: &mut Filled<'_>,
+    input: &RenderInput<'_>,
+    unsubscribe: Option<&str>,
+) -> Result<(), Unreadable> {
+    let (Some(tracking), Some(html)) = (input.tracking, &mut filled.html) else { return Ok(()) };
+    let mail = tracking::Mail { delivery: input.delivery, unsubscribe, tracking };
+    *html = Cow::Owned(tracking::rewrite(html, &mail)?);
+    Ok(())
 }
 
 /// A link stands between angle brackets in a header.

@@ -6,11 +6,10 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use subtle::ConstantTimeEq;
 
+use super::keyring::{Keyring, TAG_LEN};
 use crate::config::Secrets;
 use crate::domain::ids::DeliveryId;
 
@@ -20,11 +19,7 @@ pub struct Token(String);
 
 /// Makes and reads tokens.
 #[derive(Clone)]
-pub struct TokenKey {
-    key: hmac::Key,
-    /// Those of other versions: their tokens are read, and none are made.
-    others: Vec<hmac::Key>,
-}
+pub struct TokenKey(Keyring);
 
 /// A text that is no token of this installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,22 +45,17 @@ impl InvalidToken {
 /// Keeps this use of the installation's key apart from every other.
 const PURPOSE: &[u8] = b"postrider unsubscribe token v1";
 
-/// 128 bits: nobody guesses one (RFC 2104 5 asks for at least half of the hash).
-const TAG_LEN: usize = 16;
-
 const ID_LEN: usize = 8;
 
 impl TokenKey {
     /// Derives the key from the installation's 32 bytes.
     pub fn derive(installation_key: &[u8; 32]) -> Self {
-        Self { key: derived(installation_key), others: Vec::new() }
+        Self(Keyring::derive(installation_key, PURPOSE))
     }
 
     /// Of every version of the installation's key; `None` where there is none.
     pub fn of(secrets: &Secrets) -> Option<Self> {
-        let keys = secrets.keys().ok()?;
-        let mut keys = keys.iter().map(|key| derived(&key.bytes));
-        Some(Self { key: keys.next()?, others: keys.collect() })
+        Keyring::of(secrets, PURPOSE).map(Self)
     }
 
     /// The token of a delivery; always the same one.
@@ -73,7 +63,7 @@ impl TokenKey {
         let id = delivery.get().to_be_bytes();
         let mut bytes = [0; ID_LEN + TAG_LEN];
         bytes[..ID_LEN].copy_from_slice(&id);
-        bytes[ID_LEN..].copy_from_slice(&hmac::sign(&self.key, &id).as_ref()[..TAG_LEN]);
+        bytes[ID_LEN..].copy_from_slice(&self.0.tag(&[&id]));
         Token(URL_SAFE_NO_PAD.encode(bytes))
     }
 
@@ -85,18 +75,12 @@ impl TokenKey {
             _ => return Err(InvalidToken::Malformed),
         }
         let (id, tag) = bytes.split_at(ID_LEN);
-        let fits = |key: &hmac::Key| bool::from(hmac::sign(key, id).as_ref()[..TAG_LEN].ct_eq(tag));
-        if !fits(&self.key) && !self.others.iter().any(fits) {
+        if !self.0.made(tag, &[id]) {
             return Err(InvalidToken::Forged);
         }
         let id = id.try_into().map_err(|_| InvalidToken::Malformed)?;
         Ok(DeliveryId::new(i64::from_be_bytes(id)))
     }
-}
-
-fn derived(installation_key: &[u8; 32]) -> hmac::Key {
-    let root = hmac::Key::new(hmac::HMAC_SHA256, installation_key);
-    hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&root, PURPOSE).as_ref())
 }
 
 impl Token {

@@ -100,6 +100,11 @@ pub const METRICS: &[Description] = &[
         &[],
         "From the moment a delivery was due to its acceptance at the first attempt.",
     ),
+    counter(
+        "postrider_tracking_letters_total",
+        &["result"],
+        "Letters made for streams that are tracked: tracked, or unreadable (the html went out as given).",
+    ),
     counter("postrider_intents_total", &[], "Deliveries whose intent to be sent was made durable."),
     Description {
         name: "postrider_intent_batch_deliveries",
@@ -410,6 +415,11 @@ pub const METRICS: &[Description] = &[
         "postrider_unsubscribe_requests_total",
         &["outcome"],
         "Requests to unsubscribing links: what they did, or what was wrong with the link.",
+    ),
+    counter(
+        "postrider_tracking_requests_total",
+        &["kind", "outcome"],
+        "Requests to links and pictures of tracked mail: what was told, or why nothing was.",
     ),
     counter(
         "postrider_api_requests_total",

@@ -5,6 +5,8 @@
 //! signs with them ever hold them open. A domain without a usable key is an error,
 //! so that nothing goes out unsigned by mistake.
 
+mod error;
+
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::Serialize;
@@ -13,9 +15,11 @@ use sqlx::{FromRow, PgPool};
 
 use super::action::Deed;
 use super::isolation::TenantScope;
-use super::seal::{Owner, SealError, Sealer};
+use super::seal::{Owner, Sealer};
 use crate::domain::ids::TenantId;
-use crate::message::dkim::{self, Algorithm, KeyPair, KeyRefused, UnknownAlgorithm};
+use crate::message::dkim::{self, Algorithm, KeyPair, KeyRefused};
+
+pub use error::DomainError;
 
 /// A domain that a tenant may write from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,6 +28,8 @@ pub struct SendingDomain {
     pub domain: String,
     /// When it was added.
     pub created_at: DateTime<Utc>,
+    /// The host that its tracked links lead over, if it has one.
+    pub tracking_host: Option<String>,
     /// Its keys in use.
     pub keys: Vec<PublishedKey>,
 }
@@ -39,64 +45,18 @@ pub struct PublishedKey {
     pub record: String,
 }
 
-/// Why a domain was not added, found or used.
-#[derive(Debug, thiserror::Error)]
-pub enum DomainError {
-    /// Not a domain.
-    #[error("expected a domain like shop.example, found {found:?}")]
-    BadDomain {
-        /// What was given.
-        found: String,
-    },
-    /// Not a selector.
-    #[error(
-        "expected a selector of at most 63 lower-case letters, digits and hyphens, found {found:?}"
-    )]
-    BadSelector {
-        /// What was given.
-        found: String,
-    },
-    /// It is another tenant's.
-    #[error("the domain {domain} belongs to another tenant: remove it there first")]
-    Taken {
-        /// Which.
-        domain: String,
-    },
-    /// There are keys under these selectors.
-    #[error(
-        "the domain {domain} has a key under the selector {selector}: choose another one \
-         (--selector) to add keys"
-    )]
-    SelectorTaken {
-        /// Which domain.
-        domain: String,
-        /// Which selector.
-        selector: String,
-    },
-    /// The tenant has no such domain.
-    #[error("the tenant has no domain {domain}: see `postrider domain list`")]
-    NoDomain {
-        /// What was given.
-        domain: String,
-    },
-    /// The domain has no key in use.
-    #[error("the domain {domain} has no key to sign with: run: postrider domain add")]
-    NoKey {
-        /// Which.
-        domain: String,
-    },
-    /// A key cannot be sealed or opened.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// A key cannot be made or used.
-    #[error(transparent)]
-    Dkim(#[from] KeyRefused),
-    /// Stored by another version.
-    #[error("the stored DKIM key: {0}")]
-    Algorithm(#[from] UnknownAlgorithm),
-    /// The database did not do it.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+#[derive(FromRow)]
+struct DomainRow {
+    domain: String,
+    created_at: DateTime<Utc>,
+    tracking_host: Option<String>,
+}
+
+impl DomainRow {
+    fn with(self, keys: Vec<PublishedKey>) -> SendingDomain {
+        let Self { domain, created_at, tracking_host } = self;
+        SendingDomain { domain, created_at, tracking_host, keys }
+    }
 }
 
 #[derive(FromRow)]
@@ -143,10 +103,10 @@ pub async fn add(
 
 /// The tenant's domains with their keys.
 pub async fn list(pool: &PgPool, scope: TenantScope) -> Result<Vec<SendingDomain>, DomainError> {
-    let rows: Vec<(String, DateTime<Utc>)> = scope
+    let rows: Vec<DomainRow> = scope
         .operate(pool, move |conn| {
             sqlx::query_as(
-                "select domain, created_at from postrider.sending_domain
+                "select domain, created_at, tracking_host from postrider.sending_domain
                  where tenant_id = $1 order by domain",
             )
             .bind(scope.tenant().get())
@@ -155,9 +115,9 @@ pub async fn list(pool: &PgPool, scope: TenantScope) -> Result<Vec<SendingDomain
         })
         .await?;
     let mut domains = Vec::with_capacity(rows.len());
-    for (domain, created_at) in rows {
-        let keys = published(pool, scope, &domain).await?;
-        domains.push(SendingDomain { domain, created_at, keys });
+    for row in rows {
+        let keys = published(pool, scope, &row.domain).await?;
+        domains.push(row.with(keys));
     }
     Ok(domains)
 }
@@ -170,10 +130,11 @@ pub async fn find(
 ) -> Result<SendingDomain, DomainError> {
     let domain = read_domain(domain)?;
     let asked = domain.clone();
-    let created_at = scope
+    let row: DomainRow = scope
         .operate(pool, move |conn| {
-            sqlx::query_scalar(
-                "select created_at from postrider.sending_domain where tenant_id = $1 and domain = $2",
+            sqlx::query_as(
+                "select domain, created_at, tracking_host from postrider.sending_domain
+                 where tenant_id = $1 and domain = $2",
             )
             .bind(scope.tenant().get())
             .bind(asked)
@@ -183,7 +144,7 @@ pub async fn find(
         .await?
         .ok_or_else(|| DomainError::NoDomain { domain: domain.clone() })?;
     let keys = published(pool, scope, &domain).await?;
-    Ok(SendingDomain { domain, created_at, keys })
+    Ok(row.with(keys))
 }
 
 /// Removes a domain with its keys. What is queued for it can no longer be signed.
@@ -355,7 +316,7 @@ async fn published(
 }
 
 /// The same form as the domain of an address, so that both compare as bytes.
-fn read_domain(text: &str) -> Result<String, DomainError> {
+pub(super) fn read_domain(text: &str) -> Result<String, DomainError> {
     let bad = || DomainError::BadDomain { found: text.chars().take(80).collect() };
     let address = crate::message::address::Address::try_new(&format!("a@{text}"));
     Ok(address.map_err(|_| bad())?.domain().to_owned())

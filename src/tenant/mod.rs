@@ -11,7 +11,7 @@ pub mod domain;
 pub mod isolation;
 pub mod key;
 pub mod login;
-pub mod return_path;
+pub mod own_names;
 pub mod rewrap;
 pub mod seal;
 pub mod signers;

@@ -7,6 +7,7 @@ use metrics::{counter, gauge, histogram};
 
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::Trail;
+use crate::message::letter::Letter;
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::settle::{DeadReason, Ending};
@@ -36,6 +37,12 @@ pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
         }
         _ => {}
     }
+}
+
+/// A letter was made that is to be tracked.
+pub fn tracked(letter: &Letter) {
+    let result = if letter.has_html_as_given() { "unreadable" } else { "tracked" };
+    counter!("postrider_tracking_letters_total", "result" => result).increment(1);
 }
 
 /// A claim brought `got` jobs of `asked`.

@@ -16,7 +16,7 @@ use quick_cache::sync::Cache;
 use sqlx::PgPool;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::{Canonicalization, Settings};
+use crate::config::{Canonicalization, Settings, Stream};
 use crate::domain::ids::{DeliveryId, MessageId};
 use crate::domain::outcome::{Outcome, WaitReason};
 use crate::domain::trace::Traceparent;
@@ -27,13 +27,14 @@ use crate::message::letter::Letter;
 use crate::message::render::{RenderError, RenderInput, Renderer};
 use crate::message::return_path::{Purpose, ReturnKey};
 use crate::message::template::Compiled;
+use crate::message::tracking::{Tracking, TrackingKey};
 use crate::message::unsubscribe::{TokenKey, link};
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::{content, deadline};
 use crate::route::choice::RouteChoice;
 use crate::tenant::domain::DomainError;
-use crate::tenant::return_path::ReturnDomains;
+use crate::tenant::own_names::{DomainNames, OwnNames};
 use crate::tenant::seal::{SealError, Sealer};
 use crate::tenant::signers::DomainKeys;
 
@@ -47,6 +48,9 @@ const LARGEST_LETTER: usize = 40 << 20;
 /// First size of the cache's table. Small on purpose: such a cache has one shard, and a
 /// message is refused by the cache when it is larger than a shard.
 const FIRST_ITEMS: usize = 32;
+
+/// Largest message whose links are found beside the sockets: some milliseconds.
+const SMALL_TO_READ: u64 = 512 << 10;
 
 /// Memory for the letters in hand: 256 MiB. A delivery waits until its letter fits, so a
 /// campaign with large attachments is sent fewer at a time and not from more memory.
@@ -70,7 +74,8 @@ pub struct Rendering {
     keys: DomainKeys,
     tokens: Option<TokenKey>,
     return_key: Option<ReturnKey>,
-    return_domains: ReturnDomains,
+    tracking_key: Option<TrackingKey>,
+    names: DomainNames,
     terms: RwLock<Arc<Terms>>,
     signing: Semaphore,
     /// Longest wait for the database.
@@ -95,7 +100,22 @@ struct Terms {
     public_url: String,
     return_path_domain: Option<Arc<str>>,
     canonicalization: Canonicalization,
-    bulk: HashMap<String, bool>,
+    streams: HashMap<String, Treatment>,
+}
+
+/// How mail of a stream is written.
+#[derive(Clone, Copy)]
+struct Treatment {
+    bulk: bool,
+    opens: bool,
+    clicks: bool,
+}
+
+impl From<&Stream> for Treatment {
+    fn from(stream: &Stream) -> Self {
+        let Stream { bulk, track_opens: opens, track_clicks: clicks, .. } = *stream;
+        Self { bulk, opens, clicks }
+    }
 }
 
 #[derive(Clone)]
@@ -117,7 +137,8 @@ impl Rendering {
             messages: Cache::with_weighter(FIRST_ITEMS, cache, ByContent),
             tokens: TokenKey::of(&settings.secrets),
             return_key: ReturnKey::of(&settings.secrets),
-            return_domains: ReturnDomains::new(pool.clone()),
+            tracking_key: TrackingKey::of(&settings.secrets),
+            names: DomainNames::new(pool.clone()),
             keys: DomainKeys::new(pool.clone(), sealer),
             pool,
             terms: RwLock::new(Arc::new(Terms::read(settings))),
@@ -155,13 +176,21 @@ impl Rendering {
             })?
             .map_err(|error| missing_key(job, &error))?;
         let terms = Arc::clone(&self.terms.read());
-        let bulk = terms.is_bulk(&lane.stream_name);
+        let Treatment { bulk, opens, clicks } = terms.of(&lane.stream_name);
         let unsubscribe = self
             .tokens
             .as_ref()
             .filter(|_| bulk)
             .map(|key| link(&terms.public_url, &key.token(job.id)));
-        let back = self.return_domain(job, &message.from, &terms).await?;
+        let own = self.own_names(job, &message.from).await?;
+        let back = own.return_path.or_else(|| terms.return_path_domain.clone());
+        let tracking = own.tracking_host.zip(self.tracking_key.clone());
+        let tracking = tracking.filter(|_| opens || clicks).map(|(host, key)| Tracking {
+            host,
+            key,
+            opens,
+            clicks,
+        });
         let address = |purpose| {
             let (key, domain) = self.return_key.as_ref().zip(back.as_deref())?;
             key.address(purpose, job.id, domain)
@@ -180,29 +209,30 @@ impl Rendering {
             unsubscribe_mail: address(Purpose::Unsubscribe).filter(|_| unsubscribe.is_some()),
             return_path: address(Purpose::Return),
             unsubscribe,
+            tracking,
             message,
             signers,
         };
+        let tracked = task.tracking.is_some();
         let letter = if task.is_slow() { self.on_a_thread(task).await? } else { task.run() };
         match letter {
-            Ok(letter) => Ok(Rendered { letter, caller, many, _memory: memory }),
+            Ok(letter) => {
+                if tracked {
+                    super::metrics::tracked(&letter);
+                }
+                Ok(Rendered { letter, caller, many, _memory: memory })
+            }
             Err(error) => Err(Outcome::Malformed { reason: error.to_string() }),
         }
     }
 
-    /// The domain that reports about the mail come back to; none: the sender's own address.
-    async fn return_domain(
-        &self,
-        job: &Job,
-        from: &Address,
-        terms: &Terms,
-    ) -> Result<Option<Arc<str>>, Outcome> {
-        let own = self.return_domains.of(job.tenant, from.domain());
-        let own = deadline::within(self.answer, own).await.map_err(|error| {
-            tracing::warn!(%error, delivery = %job.id, "could not look up a return path");
+    /// What the sender's domain has of its own.
+    async fn own_names(&self, job: &Job, from: &Address) -> Result<OwnNames, Outcome> {
+        let own = self.names.of(job.tenant, from.domain());
+        deadline::within(self.answer, own).await.map_err(|error| {
+            tracing::warn!(%error, delivery = %job.id, "could not look up a domain's own names");
             Outcome::Postponed { delay: Duration::from_secs(1), reason: WaitReason::NotReady }
-        })?;
-        Ok(own.or_else(|| terms.return_path_domain.clone()))
+        })
     }
 
     /// Waits until a letter of a message of this weight fits into memory; one that is larger
@@ -270,6 +300,7 @@ struct Task {
     unsubscribe: Option<String>,
     unsubscribe_mail: Option<Address>,
     return_path: Option<Address>,
+    tracking: Option<Tracking>,
     message: Arc<Prepared>,
     signers: Arc<[Arc<Signer>]>,
 }
@@ -277,6 +308,7 @@ struct Task {
 impl Task {
     fn is_slow(&self) -> bool {
         self.signers.iter().any(|signer| signer.algorithm() == Algorithm::RsaSha256)
+            || (self.tracking.is_some() && self.message.bytes > SMALL_TO_READ)
     }
 
     fn run(&self) -> Result<Letter, RenderError> {
@@ -289,6 +321,7 @@ impl Task {
             unsubscribe: self.unsubscribe.as_deref(),
             unsubscribe_mail: self.unsubscribe_mail.as_ref(),
             return_path: Some(self.return_path.as_ref().unwrap_or(&self.message.from)),
+            tracking: self.tracking.as_ref(),
         };
         self.renderer.render(&self.message.compiled, &input, &self.signers)
     }
@@ -306,16 +339,17 @@ impl Terms {
             public_url: settings.api.public_url.clone(),
             return_path_domain: settings.feedback.return_path_domain.as_deref().map(Arc::from),
             canonicalization: settings.dkim.canonicalization,
-            bulk: settings
+            streams: settings
                 .streams
                 .iter()
-                .map(|(name, stream)| (name.clone(), stream.bulk))
+                .map(|(name, stream)| (name.clone(), Treatment::from(stream)))
                 .collect(),
         }
     }
 
     /// A stream that is not configured follows `bulk`.
-    fn is_bulk(&self, stream: &str) -> bool {
-        self.bulk.get(stream).copied().unwrap_or(true)
+    fn of(&self, stream: &str) -> Treatment {
+        let known = self.streams.get(stream).or_else(|| self.streams.get("bulk"));
+        known.copied().unwrap_or_else(|| Treatment::from(&Stream::bulk()))
     }
 }

@@ -21,6 +21,8 @@ use super::postgres::{Role, TestDb};
 
 /// The API under test.
 pub struct TestApi {
+    /// What its routes share.
+    pub api: Arc<Api>,
     /// Its routes.
     pub router: Router,
     /// A pool that may do everything.
@@ -66,8 +68,9 @@ impl TestApi {
         let settings = Arc::new(settings);
         let (_, watched) = watch::channel(Arc::clone(&settings));
         let clock = Clock::Fixed(Arc::clone(&now));
-        let router = api::router(Api::start(watched, db.pool(Role::Api).await, clock));
-        Self { router, owner, settings, now, db }
+        let api = Api::start(watched, db.pool(Role::Api).await, clock);
+        let router = api::router(Arc::clone(&api));
+        Self { api, router, owner, settings, now, db }
     }
 
     /// A tenant with the domain `NAME.example` and a key.

@@ -65,6 +65,7 @@ impl Odd {
                     unsubscribe: Some("https://mail.shop.example/u/AAAA"),
                     unsubscribe_mail: (number % 2 == 0).then_some(&mailto),
                     return_path: Some(&sender),
+                    tracking: None,
                 };
                 let renderer = Renderer::default().signing(manner);
                 renderer.render(compiled, &input, &signers).expect("rendered")

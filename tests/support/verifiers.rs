@@ -29,6 +29,14 @@ pub struct Key {
     record: String,
 }
 
+/// What the DNS says of a key.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// `SELECTOR._domainkey.DOMAIN`
+    pub name: String,
+    pub text: String,
+}
+
 /// What dkimpy says of a mail's signatures, the topmost first.
 #[derive(Debug, Deserialize)]
 pub struct Verdict {
@@ -46,26 +54,36 @@ impl Key {
         Self { signer: Arc::new(Signer::new(DOMAIN, selector, key)), record }
     }
 
-    fn name(&self) -> String {
-        format!("{}._domainkey.{DOMAIN}", self.signer.selector())
+    fn published(&self) -> Record {
+        let name = format!("{}._domainkey.{DOMAIN}", self.signer.selector());
+        Record { name, text: self.record.clone() }
     }
+}
+
+fn published(keys: &[Key]) -> Vec<Record> {
+    keys.iter().map(Key::published).collect()
 }
 
 /// Whether each signature passes, by mail-auth. (This release of it misreads bodies in the
 /// relaxed form whose last lines hold only white space.)
 pub fn by_mail_auth(mails: &[&[u8]], keys: &[Key]) -> Vec<Vec<bool>> {
+    records_by_mail_auth(mails, &published(keys))
+}
+
+/// The same with what the DNS says.
+pub fn records_by_mail_auth(mails: &[&[u8]], records: &[Record]) -> Vec<Vec<bool>> {
     let half = mails.len().div_ceil(2).max(1);
     std::thread::scope(|scope| {
         let halves: Vec<_> = mails
             .chunks(half)
-            .map(|some| scope.spawn(move || all_by_mail_auth(some, keys)))
+            .map(|some| scope.spawn(move || all_by_mail_auth(some, records)))
             .collect();
         halves.into_iter().flat_map(|half| half.join().expect("no panic")).collect()
     })
 }
 
-fn all_by_mail_auth(mails: &[&[u8]], keys: &[Key]) -> Vec<Vec<bool>> {
-    let published = Published::of(keys);
+fn all_by_mail_auth(mails: &[&[u8]], records: &[Record]) -> Vec<Vec<bool>> {
+    let published = Published::of(records);
     let verifier = MessageAuthenticator::new_cloudflare_tls().expect("no query is sent");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -109,10 +127,15 @@ with open(sys.argv[2], 'rb') as mails:
 
 /// The verdicts of dkimpy: one process for each half of the mails.
 pub fn by_dkimpy(mails: &[&[u8]], keys: &[Key]) -> Vec<Verdict> {
+    records_by_dkimpy(mails, &published(keys))
+}
+
+/// The same with what the DNS says.
+pub fn records_by_dkimpy(mails: &[&[u8]], records: &[Record]) -> Vec<Verdict> {
     tool("usr/lib/python3/dist-packages/dkim");
     let folder = tempfile::tempdir().expect("a folder");
-    let records: HashMap<String, &str> =
-        keys.iter().map(|key| (key.name(), key.record.as_str())).collect();
+    let records: HashMap<&str, &str> =
+        records.iter().map(|record| (&*record.name, &*record.text)).collect();
     let of_keys = folder.path().join("keys");
     fs::write(&of_keys, serde_json::to_vec(&records).expect("JSON")).expect("write");
     let half = mails.len().div_ceil(2).max(1);
@@ -152,12 +175,12 @@ pub fn by_dkimpy(mails: &[&[u8]], keys: &[Key]) -> Vec<Verdict> {
 struct Published(HashMap<Box<str>, Txt>);
 
 impl Published {
-    fn of(keys: &[Key]) -> Self {
-        let record = |key: &Key| {
-            let text = DomainKey::parse(key.record.as_bytes()).expect("parses");
-            (format!("{}.", key.name()).into_boxed_str(), Txt::from(text))
+    fn of(records: &[Record]) -> Self {
+        let known = |record: &Record| {
+            let text = DomainKey::parse(record.text.as_bytes()).expect("parses");
+            (format!("{}.", record.name).into_boxed_str(), Txt::from(text))
         };
-        Self(keys.iter().map(record).collect())
+        Self(records.iter().map(known).collect())
     }
 }
 

@@ -9,6 +9,7 @@ mod events;
 mod health;
 mod schemas;
 mod suppressions;
+mod tracking;
 
 use std::sync::LazyLock;
 
@@ -42,6 +43,8 @@ enum Back {
     Json(&'static str),
     Text,
     Page,
+    Redirect,
+    Picture,
 }
 
 struct Operation {
@@ -182,8 +185,13 @@ pub async fn show() -> Response {
 /// The whole document.
 pub fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    let more =
-        [events::OPERATIONS, callbacks::OPERATIONS, suppressions::OPERATIONS, health::OPERATIONS];
+    let more = [
+        events::OPERATIONS,
+        callbacks::OPERATIONS,
+        suppressions::OPERATIONS,
+        health::OPERATIONS,
+        tracking::OPERATIONS,
+    ];
     for operation in OPERATIONS.iter().chain(more.into_iter().flatten()) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
         path[operation.method] = operation.described();
@@ -220,8 +228,14 @@ impl Operation {
             Back::Json(schema) => json!({"application/json": {"schema": schemas::named(schema)}}),
             Back::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
             Back::Page => json!({"text/html": {"schema": {"type": "string"}}}),
+            Back::Redirect => json!({}),
+            Back::Picture => json!({"image/gif": {"schema": {"type": "string"}}}),
         };
         responses.insert(self.status.into(), json!({"description": self.summary, "content": back}));
+        if matches!(self.back, Back::Redirect) {
+            let header = json!({"Location": {"schema": {"type": "string", "format": "uri"}}});
+            responses[self.status]["headers"] = header;
+        }
         let always: &[&str] = match self.caller {
             Caller::Tenant => &["401", "429"],
             Caller::Anybody => &[],
@@ -243,7 +257,7 @@ impl Operation {
             let text = json!({"text/plain": {"schema": {"type": "string"}}});
             responses.insert("503".into(), json!({"description": "Not now", "content": text}));
         }
-        if matches!(self.back, Back::Page) {
+        if matches!(self.back, Back::Page | Back::Redirect | Back::Picture) {
             let page = json!({"text/html": {"schema": {"type": "string"}}});
             responses
                 .insert("404".into(), json!({"description": "No such link", "content": &page}));

@@ -91,7 +91,7 @@ pub(super) fn schemas() -> Value {
     };
     let list = |items: Value| json!({"type": "array", "items": items});
     let entry = json!({
-        "address": {"type": "string", "description": "ann@example.org, @example.org, or # and a keyed hash"},
+        "address": {"type": "string", "description": "ann@example.org, @example.org, or # and a keyed hash (@# of a domain)"},
         "stream": perhaps(text()), "reason": text(), "source": text(), "created_at": time(),
         "expires_at": perhaps(time()),
     });

@@ -8,14 +8,16 @@ use crate::cell::Cell;
 /// Messages looked at together.
 const MESSAGES: i64 = 200;
 
-/// Tables that are emptied by the tenant's key, references first.
-const KEYED: [&str; 19] = [
+/// Tables that are emptied by the tenant's key, references first. `tracked` is not copied before: it
+/// only keeps events of the same hour from being told twice.
+const KEYED: [&str; 20] = [
     "transit",
     "webhook_retry",
     "webhook_secret",
     "webhook",
     "event",
     "event_tenant",
+    "tracked",
     "suppression",
     "suppression_past",
     "suppression_import",

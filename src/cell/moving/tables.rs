@@ -44,8 +44,8 @@ pub(super) const KEYED: [Keyed; 19] = [
 ];
 
 /// Every table with rows of a tenant that a move knows what to do with: copied, made anew by
-/// name, or emptied into transit before. One that is missing here would be left behind.
-pub const CARRIED: [&str; 32] = [
+/// name, emptied into transit before, or forgotten. One that is missing here would be left behind.
+pub const CARRIED: [&str; 33] = [
     "tenant",
     "tenant_login",
     "sending_domain",
@@ -73,6 +73,7 @@ pub const CARRIED: [&str; 32] = [
     "late_outcome",
     "event_tenant",
     "event",
+    "tracked",
     "webhook",
     "webhook_secret",
     "webhook_retry",

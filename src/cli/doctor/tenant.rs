@@ -1,7 +1,7 @@
 //! A tenant's domains: what receivers read about them in the DNS, where bounces come back to, and
 //! where a click on unsubscribing leads.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::finding::Finding;
 use super::names::Names;
@@ -12,7 +12,7 @@ use crate::cli::error::CliError;
 use crate::config::{Settings, Source};
 use crate::route::https::Https;
 use crate::tenant::domain::{self, SendingDomain};
-use crate::tenant::return_path;
+use crate::tenant::own_names;
 
 /// Looks at every domain of the tenant.
 pub(super) async fn look(
@@ -23,8 +23,7 @@ pub(super) async fn look(
 ) -> Result<Vec<Finding>, CliError> {
     let (Cell { pool, .. }, scope) = context.scope_of_tenant(tenant).await?;
     let domains = domain::list(&pool, scope).await?;
-    let own: BTreeMap<String, String> =
-        return_path::list(&pool, scope).await?.into_iter().collect();
+    let own = own_names::list(&pool, scope).await?;
     let mut findings = Vec::new();
     if domains.is_empty() {
         findings.push(Finding::fault(
@@ -36,13 +35,17 @@ pub(super) async fn look(
     let usual = settings.feedback.return_path_domain.as_ref();
     let mut return_paths = BTreeSet::new();
     for domain in &domains {
-        let returns = own.get(&domain.domain).or(usual);
-        return_paths.extend(returns.cloned());
+        let own = own.get(&domain.domain).cloned().unwrap_or_default();
+        let returns = own.return_path.map(|own| own.to_string()).or_else(|| usual.cloned());
+        return_paths.extend(returns.clone());
         findings.extend(keys(domain, names).await);
         // SPF is looked up at the domain of the envelope sender (RFC 7208 2.4).
-        let envelope = returns.unwrap_or(&domain.domain);
+        let envelope = returns.as_ref().unwrap_or(&domain.domain);
         findings.push(spf(envelope, &settings.sources, names).await);
         findings.push(dmarc(domain, names).await);
+        if let Some(host) = own.tracking_host {
+            findings.push(tracked(&host, names).await);
+        }
     }
     match Https::new(settings) {
         Ok(https) => {
@@ -55,6 +58,19 @@ pub(super) async fn look(
         }
     }
     Ok(findings)
+}
+
+/// Where tracked links lead. Who answers there is known when one is followed.
+async fn tracked(host: &str, names: &Names) -> Finding {
+    match names.addresses(host).await {
+        Ok(found) if found.is_empty() => Finding::fault(
+            "tracking",
+            format!("{host} has no address, and the links in mail lead there"),
+            "lead it to the API's proxy, or postrider domain tracking-host (docs/tracking.md)",
+        ),
+        Ok(_) => Finding::fine("tracking", format!("links lead over {host}")),
+        Err(error) => Finding::odd("tracking", format!("{host}: {error}"), "the name servers"),
+    }
 }
 
 async fn keys(domain: &SendingDomain, names: &Names) -> Vec<Finding> {

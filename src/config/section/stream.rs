@@ -25,6 +25,10 @@ pub struct Stream {
     pub retry: Retry,
     /// When its mail rests; `None`: never. A stream of bulk mail takes it from `bulk`.
     pub quiet: Option<Quiet>,
+    /// Whether a picture tells that a mail was opened (false).
+    pub track_opens: bool,
+    /// Whether links lead over the tenant's own host, which tells that they were followed (false).
+    pub track_clicks: bool,
 }
 
 /// Exponential backoff with full jitter.
@@ -55,6 +59,8 @@ impl Stream {
             doubt_wait: Duration::from_secs(6 * 3600),
             retry: Retry::default(),
             quiet: None,
+            track_opens: false,
+            track_clicks: false,
         }
     }
 
@@ -91,6 +97,8 @@ impl Stream {
             retry: Retry::read(section.section("retry"), default.retry),
             // What is not bulk is awaited: it rests only where that is said of itself.
             quiet: Quiet::read(&section, default.quiet.filter(|_| bulk)),
+            track_opens: section.switch("track_opens", default.track_opens),
+            track_clicks: section.switch("track_clicks", default.track_clicks),
         };
         section.end();
         stream

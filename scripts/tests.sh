@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Builds the tests and runs their programs, several beside each other: most of their time they wait.
+# Each has databases and ports of its own. Says one line for each, and all that a failed one said.
+#
+#   scripts/tests.sh [WHAT CARGO TEST TAKES, such as --features failpoints]
+#   scripts/tests.sh build [THE SAME]          # only builds them, and scripts/tests.sh run only runs those
+#   JOBS=1 scripts/tests.sh                    # one after the other
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# They measure rates, and want the machine for themselves.
+alone='^(cluster_limits|adaptive)$'
+jobs=${JOBS:-$(($(nproc) + 1))}
+
+said=$(mktemp -d "${TMPDIR:-/tmp}/postrider-tests.XXXXXX")
+trap 'rm -rf "$said"' EXIT
+
+do=both
+case ${1:-} in build | run) do=$1 && shift ;; esac
+programs=${CARGO_TARGET_DIR:-target}/test-programs
+started=$SECONDS
+if [ "$do" != run ]; then
+    cargo test --locked --no-run --message-format=json-render-diagnostics "$@" |
+        sed -n '/"reason":"compiler-artifact"/ { /"profile":{[^}]*"test":true/ s/.*"executable":"\([^"]*\)".*/\1/p }' >"$said/programs"
+    [ -s "$said/programs" ] || { echo "tests: cargo built no tests" >&2; exit 1; }
+    mv "$said/programs" "$programs"
+    printf 'tests: built in %d s\n' $((SECONDS - started))
+fi
+if [ "$do" = build ]; then exit 0; fi
+
+# cargo sets this for a test; what else it says of itself is compiled in.
+export CARGO_MANIFEST_DIR=$PWD
+name_of() { local name=${1##*/}; printf '%s' "${name%-*}"; }
+
+one() { # program: what it said goes to a file, its line to standard output
+    local name started=$SECONDS code=0 result
+    name=$(name_of "$1")
+    "$1" >"$said/$name.log" 2>&1 </dev/null || code=$?
+    result=$(sed -n 's/^test result: \([^;]*;[^;]*;[^;]*\).*/\1/p' "$said/$name.log" | tail -n 1)
+    # What a test left out is said by the test itself.
+    grep -h 'SKIPPED' "$said/$name.log" || true
+    printf '%-26s %4d s  %s\n' "$name" $((SECONDS - started)) "${result:-no result}"
+    [ "$code" -eq 0 ] || { printf '%s\n' "$name" >>"$said/failed"; sed 's/^/    /' "$said/$name.log"; }
+}
+export said
+export -f one name_of
+
+crowd=() quiet=()
+while read -r program; do
+    if [[ $(name_of "$program") =~ $alone ]]; then quiet+=("$program"); else crowd+=("$program"); fi
+done <"$programs"
+printf '%s\0' "${crowd[@]}" | xargs -0 -r -n 1 -P "$jobs" bash -c 'one "$0"'
+for program in "${quiet[@]}"; do one "$program"; done
+
+if [ -s "$said/failed" ]; then
+    printf '\ntests: FAILED: %s\n' "$(paste -sd ' ' "$said/failed")" >&2
+    exit 1
+fi
+printf 'tests: %d programs, all passed, %d s\n' "$(wc -l <"$programs")" $((SECONDS - started))
