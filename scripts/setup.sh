@@ -91,4 +91,20 @@ if [ "$(cat "$tools/tried" 2>/dev/null)" != "${packages[*]}" ] &&
     rm -rf "$tools/download"
     echo "${packages[*]}" >"$tools/tried"
 fi
+# What holds the API against its document (tests/openapi_fuzzed.rs): Python's packages, all of
+# them pinned, in a folder of their own. The test says so when it is not there.
+checker=$tools/schemathesis pins=$(dirname "$0")/schemathesis.txt
+if ! cmp -s "$pins" "$checker/installed.txt" && command -v python3 >/dev/null; then
+    say "installing schemathesis (PyPI) into $checker"
+    python3 -c 'import ensurepip' 2>/dev/null || (install_packages python3-venv) || true
+    for _ in 1 2 3; do
+        rm -rf "$checker"
+        if python3 -m venv "$checker" 2>/dev/null &&
+            "$checker/bin/pip" install --quiet --no-input --disable-pip-version-check -r "$pins" 2>/dev/null; then
+            cp "$pins" "$checker/installed.txt"
+            break
+        fi
+    done
+    [ -e "$checker/installed.txt" ] || say "schemathesis could not be installed; tests/openapi_fuzzed.rs needs it"
+fi
 say "$(cargo --version), $("$programs/postgres" --version), $(cc --version | head -n 1)"

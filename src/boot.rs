@@ -7,7 +7,6 @@ mod look;
 mod reload;
 
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -298,7 +297,8 @@ fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Er
     if let Some(password) = &database.password {
         options = options.password(password.expose());
     }
-    if !is_local(&options) && matches!(options.get_ssl_mode(), PgSslMode::Allow | PgSslMode::Prefer)
+    if !Database::is_on_this_machine(&options)
+        && matches!(options.get_ssl_mode(), PgSslMode::Allow | PgSslMode::Prefer)
     {
         // Over a network in clear only where `sslmode=disable` says so.
         options = options.ssl_mode(PgSslMode::Require);
@@ -322,14 +322,6 @@ fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Er
         options = options.options([("statement_timeout", &*longest)]);
     }
     Ok(options.options([("idle_in_transaction_session_timeout", "10s")]))
-}
-
-fn is_local(options: &PgConnectOptions) -> bool {
-    let host = options.get_host();
-    options.get_socket().is_some()
-        || host.starts_with('/')
-        || host == "localhost"
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -1,13 +1,16 @@
-//! Promises: one trace leads from a request through the queue to each attempt of a delivery,
-//! is found from the log and from `postrider why`, and is told in OTLP; a receiver that is away
-//! costs spans and nothing else.
+//! Promises: one trace leads from a request through the queue to each attempt of a delivery, and
+//! on to each request that tells an endpoint of it, is found from the log and from
+//! `postrider why`, and is told in OTLP; a receiver that is away costs spans and nothing else.
 
 mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use support::builders;
 use support::command::{bare, ran};
 use support::companion::Companion;
+use support::hook::Hook;
 use support::installation::Installation;
 use support::otlp::{Receiver, Told, page};
 use support::smtp_peer::{Act, Certificate, Script};
@@ -196,5 +199,84 @@ async fn a_receiver_that_does_not_answer_costs_spans_and_nothing_else() {
     assert!(counted("exported").await < 0.5);
     let told = "the receiver of traces does not take them";
     assert_eq!(daemon.words().matches(told).count(), 1, "said once: {}", daemon.words());
+    assert_eq!(daemon.terminate().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_endpoint_is_told_belongs_to_the_attempt_that_it_is_about() {
+    let receiver = Receiver::start().await;
+    let home = Installation::new(None).await;
+    let tenant = builders::tenant(&home.owner, "acme").await;
+    let config = home.configure(&format!(
+        "[webhook]\nallow_http = true\nallow_private_addresses = true\nfirst_retry = \"100ms\"\n\
+         poll_interval = \"100ms\"\n\
+         [traces]\nendpoint = \"{}\"\nratio = 0.0\ntrouble_ratio = 0.0\ninterval = \"100ms\"\n",
+        receiver.endpoint()
+    ));
+    let daemon = home.daemon(&config).await;
+    let api = Companion::start(&config).await;
+    let key = Companion::key(&home.owner, tenant).await;
+    let client = reqwest::Client::new();
+    let ask = async |path: &str, body: serde_json::Value| -> serde_json::Value {
+        let url = format!("{}/v1/webhooks{path}", api.url());
+        let asked = client.post(url).bearer_auth(key.reveal()).json(&body).send().await;
+        let answer = asked.expect("ask");
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+        answer.json().await.expect("JSON")
+    };
+    // One event at a time; the first is not taken at once.
+    let asked_of_ann = AtomicUsize::new(0);
+    let one = Hook::answering(move |events, _| {
+        let of_ann = events.iter().any(|event| event["data"]["to"] == "ann@example.org");
+        if of_ann && asked_of_ann.fetch_add(1, Ordering::Relaxed) == 0 { 503 } else { 204 }
+    })
+    .await;
+    let url = format!("{}?token=hidden", one.url());
+    let made = ask("", json!({"url": url, "types": ["delivered"]})).await;
+    let header = format!("00-{TRACE}-{CALLER}-01");
+    api.submit(&key, &message("ann@example.org"), &[("traceparent", &header)]).await;
+    // Nobody keeps this one.
+    api.submit(&key, &message("bob@example.org"), &[]).await;
+    one.until("both events", |hook| hook.taken().len() == 2).await;
+
+    let told = receiver.has(5).await;
+    println!("{}", page(&told));
+    let attempts = named(&told, "attempt");
+    let [attempt] = &attempts[..] else { panic!("one attempt is kept") };
+    let requests = named(&told, "webhook");
+    let [refused, taken] = &requests[..] else { panic!("two requests about it") };
+    for request in &requests {
+        assert_eq!((request.trace().as_str(), request.parent()), (TRACE, attempt.id()));
+        assert_eq!(request.service, "postriderd");
+        assert_eq!(request.fact("postrider.webhook"), made["id"].as_str().expect("an id"));
+        assert_eq!(request.fact("postrider.event"), "delivered");
+        assert_eq!(request.fact("postrider.delivery"), attempt.fact("postrider.delivery"));
+        assert_eq!(request.fact("postrider.events"), "1");
+        assert!(request.span.links.is_empty());
+    }
+    assert_eq!(refused.fact("http.response.status_code"), "503");
+    assert!(refused.span.status.as_ref().is_some_and(|status| status.code == 2));
+    assert_eq!(taken.fact("http.response.status_code"), "204");
+    assert!(taken.span.status.is_none());
+    assert!(!page(&told).contains("hidden"), "nothing of the URL is told");
+
+    // Several in one request: each in its trace, and linked to the others.
+    let other = format!("00-{}-{CALLER}-01", TRACE.replace('4', "5"));
+    api.submit(&key, &message("cid@example.org"), &[("traceparent", &other)]).await;
+    one.until("the third event", |hook| hook.taken().len() == 3).await;
+    let batches = Hook::new().await;
+    let made = ask("", json!({"url": batches.url(), "types": ["delivered"], "batch": 100})).await;
+    let replay = format!("/{}/replay", made["id"].as_str().expect("an id"));
+    ask(&replay, json!({"since": "2026-01-01T00:00:00Z"})).await;
+    batches.until("all of them", |hook| hook.taken().len() == 3).await;
+    let told = receiver.has(5 + 4 + 2).await;
+    let of_batch: Vec<_> = named(&told, "webhook")
+        .into_iter()
+        .filter(|request| request.fact("postrider.events") == "3")
+        .collect();
+    let [first, second] = &of_batch[..] else { panic!("{}", page(&told)) };
+    assert_ne!(first.trace(), second.trace());
+    assert_eq!(first.span.links[0].span_id, second.span.span_id);
+    assert_eq!(second.span.links[0].span_id, first.span.span_id);
     assert_eq!(daemon.terminate().await, Some(0));
 }

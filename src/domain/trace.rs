@@ -51,6 +51,8 @@ pub struct Notes {
     pub caller: Option<Traceparent>,
     /// Whether more than one delivery was made of the message.
     pub many: bool,
+    /// The attempt's own span, once it is over and kept: what comes of it belongs under it.
+    pub kept: Option<Traceparent>,
     /// Points that were passed, in order; `None` while nobody asks for traces.
     marks: Option<Vec<Mark>>,
 }

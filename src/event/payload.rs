@@ -8,6 +8,7 @@ use sqlx::postgres::PgRow;
 
 use super::kind::EventKind;
 use crate::domain::ids::{DeliveryId, EventId, MessageId, WebhookId};
+use crate::domain::trace::Traceparent;
 
 /// Milliseconds from 1970 to the epoch of ids.
 const EPOCH_MS: i64 = 1_577_836_800_000;
@@ -46,6 +47,9 @@ pub struct Event {
     /// The delivery whose events are told in order.
     #[serde(skip)]
     pub delivery: Option<DeliveryId>,
+    /// The attempt that it tells of, in its trace, where that is kept.
+    #[serde(skip)]
+    pub trace: Option<Traceparent>,
 }
 
 /// What an event is about. What is not known is left out.
@@ -89,8 +93,10 @@ impl Event {
             .ok_or_else(|| sqlx::Error::Decode(format!("no event is of kind {kind}").into()))?;
         let delivery = row.try_get::<Option<i64>, _>("job_id")?.map(DeliveryId::new);
         let detail: Option<String> = row.try_get("detail")?;
-        let detail: Map<String, Value> =
+        let mut detail: Map<String, Value> =
             detail.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let trace = detail.remove("trace");
+        let trace = trace.as_ref().and_then(Value::as_str).and_then(|text| text.parse().ok());
         let attempt: Option<i16> = row.try_get("attempt")?;
         let data = Data {
             message_id: row.try_get::<Option<i64>, _>("message_id")?.map(MessageId::new),
@@ -108,7 +114,7 @@ impl Event {
             },
         };
         let id = EventId::new(number);
-        Ok(Self { id, kind: kind.as_str(), timestamp: minted_at(number), data, delivery })
+        Ok(Self { id, kind: kind.as_str(), timestamp: minted_at(number), data, delivery, trace })
     }
 
     /// An event that never happened, to try an endpoint with. `now` is in milliseconds since 1970.
@@ -116,7 +122,7 @@ impl Event {
         let id = EventId::new((now - EPOCH_MS).max(0) << 22);
         let data = Map::from_iter([("endpoint".to_owned(), Value::from(webhook.to_string()))]);
         let data = Data { more: data, ..Data::default() };
-        Self { id, kind: "test", timestamp: minted_at(id.get()), data, delivery: None }
+        Self { id, kind: "test", timestamp: minted_at(id.get()), data, delivery: None, trace: None }
     }
 }
 

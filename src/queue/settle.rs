@@ -277,6 +277,9 @@ struct Detail<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
     took_ms: u64,
+    /// Its span (W3C Trace Context), where its trace is kept: what is told of it belongs there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
     #[serde(skip)]
     code: Option<i16>,
 }
@@ -291,6 +294,7 @@ impl<'a> Detail<'a> {
             tls: trail.tls.as_deref(),
             provider_id: trail.provider_id.as_deref(),
             took_ms: trail.took.as_millis() as u64,
+            trace: trail.notes.kept.map(|kept| kept.to_string()),
             ..Self::default()
         };
         match outcome {

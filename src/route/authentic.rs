@@ -17,11 +17,11 @@ use crate::config::Dnssec;
 
 /// Makes connections to name servers over which every question asks for validation.
 #[derive(Clone, Default)]
-pub(super) struct Connections(TokioRuntimeProvider);
+pub struct Connections(TokioRuntimeProvider);
 
 /// A connection to a name server.
 #[derive(Clone)]
-pub(super) struct Asking(DnsExchange<TokioRuntimeProvider>);
+pub struct Asking(DnsExchange<TokioRuntimeProvider>);
 
 impl DnsHandle for Asking {
     type Response = <DnsExchange<TokioRuntimeProvider> as DnsHandle>::Response;
@@ -55,7 +55,7 @@ impl ConnectionProvider for Connections {
 
 /// Whether an AD bit from any of these servers is believed (pure). The answer to a question may
 /// come from each of them, so the least trusted one decides.
-pub(super) fn believed(dnssec: Dnssec, servers: impl IntoIterator<Item = IpAddr>) -> bool {
+pub fn believed(dnssec: Dnssec, servers: impl IntoIterator<Item = IpAddr>) -> bool {
     match dnssec {
         Dnssec::Off => false,
         Dnssec::Trusted => true,

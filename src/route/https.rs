@@ -21,9 +21,9 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::dns::{Resolver, ResolverError, absolute};
+use super::dns::{HostsFile, Resolver, ResolverError, absolute};
 use super::reachable::{Private, is_reachable};
-use crate::config::{Dns, TlsPolicies};
+use crate::config::{Dns, Settings, TlsPolicies};
 
 /// Longest time for one request, from the question for the address to the last byte.
 pub const LONGEST: Duration = Duration::from_secs(15);
@@ -104,10 +104,27 @@ impl Https {
         Ok(Self { resolver, private, connector, port: tls.https_port })
     }
 
-    /// GET, with an answer of at most `most` bytes.
-    pub async fn get(&self, host: &str, path: &str, most: usize) -> Result<Response, HttpsFault> {
+    /// By the name servers and roots of these settings.
+    pub fn new(settings: &Settings) -> Result<Self, NoClient> {
+        let resolver = Arc::new(Resolver::new(&settings.dns, HostsFile::Ignored)?);
+        Self::with(resolver, &settings.dns, &settings.tls)
+    }
+
+    /// Whom it asks for addresses.
+    pub(super) fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// GET, with an answer of at most `most` bytes; `port` where the URL names one.
+    pub async fn get(
+        &self,
+        host: &str,
+        port: Option<u16>,
+        path: &str,
+        most: usize,
+    ) -> Result<Response, HttpsFault> {
         let request = Request::builder().method(Method::GET).uri(path).body(Full::default());
-        self.ask(host, self.port, request, most).await
+        self.ask(host, port.unwrap_or(self.port), request, most).await
     }
 
     /// POST; `port` where the URL names one.

@@ -9,7 +9,7 @@
 //! a receiver publishes how it wants TLS (`dane`, `sts`), the plan says so. Nothing here opens
 //! a connection to a mail host.
 
-mod authentic;
+pub mod authentic;
 mod cache;
 pub mod choice;
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod sign;
 pub mod spec;
 mod standing;
 mod store;
+mod trace;
 mod trial;
 mod turn;
 

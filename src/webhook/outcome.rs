@@ -46,6 +46,15 @@ impl Answer {
         }
     }
 
+    /// The status, where there was an answer.
+    pub(super) const fn status(&self) -> Option<u16> {
+        match self {
+            Self::Taken { status } | Self::Refused { status, .. } => Some(*status),
+            Self::Gone => Some(410),
+            Self::Unreached { .. } => None,
+        }
+    }
+
     /// Whether it was taken.
     pub(super) const fn is_taken(&self) -> bool {
         matches!(self, Self::Taken { .. })

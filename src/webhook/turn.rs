@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -16,7 +16,9 @@ use super::outcome::Answer;
 use super::secret::WebhookSecret;
 use super::sender::Sender;
 use super::standing::{Fate, Item, judge};
+use super::trace;
 use crate::domain::backoff::Backoff;
+use crate::domain::clock::Clock;
 use crate::domain::failpoint::{self, Point};
 use crate::domain::ids::SessionId;
 use crate::event::log::{self, Page};
@@ -164,8 +166,11 @@ impl Turns {
                     run.pace().await;
                     going.push(self.send(lease, secrets, id, body, request, until));
                 }
-                let Some((request, answer)) = going.next().await else { break };
-                run.note(items, &request, answer);
+                let Some((request, sent)) = going.next().await else { break };
+                if let Some(sent) = &sent {
+                    sent.tell(lease, items, &request);
+                }
+                run.note(items, &request, sent.map(|sent| sent.answer));
             }
         }
         let rest = run.next.saturating_duration_since(Instant::now());
@@ -180,9 +185,33 @@ impl Turns {
         body: Vec<u8>,
         request: Vec<usize>,
         until: Instant,
-    ) -> (Vec<usize>, Option<Answer>) {
+    ) -> (Vec<usize>, Option<Sent>) {
         let Some(_place) = self.sender.place(until).await else { return (request, None) };
-        (request, Some(self.sender.post(&lease.url, secrets, &id, body).await))
+        let began = Clock::System.now();
+        let answer = self.sender.post(&lease.url, secrets, &id, body).await;
+        (request, Some(Sent { answer, began, ended: Clock::System.now() }))
+    }
+}
+
+/// A request that was made.
+struct Sent {
+    answer: Answer,
+    began: SystemTime,
+    ended: SystemTime,
+}
+
+impl Sent {
+    /// Tells of it in the traces of what it told; `request` are places in `items`.
+    fn tell(&self, lease: &Lease, items: &[Item], request: &[usize]) {
+        let item =
+            |at: &usize| items.get(*at).and_then(|item| Some((item.event.as_ref()?, item.tries)));
+        trace::told(&trace::Request {
+            lease,
+            events: request.iter().filter_map(item).collect(),
+            answer: &self.answer,
+            began: self.began,
+            ended: self.ended,
+        });
     }
 }
 

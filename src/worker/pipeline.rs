@@ -86,8 +86,8 @@ impl Pipeline {
         };
         trail.took = started.elapsed();
         super::metrics::attempt(&claim.lane, &claim.job, &outcome, &trail);
-        let told = super::trace::attempt(&claim.lane, &claim.job, &outcome, &trail);
-        super::report::attempt(&claim.lane, &claim.job, &outcome, &trail, told.as_ref());
+        trail.notes.kept = super::trace::attempt(&claim.lane, &claim.job, &outcome, &trail);
+        super::report::attempt(&claim.lane, &claim.job, &outcome, &trail);
         let policy = self.policies.of(&claim.lane.stream_name);
         let settlement = retry::decide(&claim.job, &outcome, &trail, &policy, rand::random());
         super::metrics::ending(&claim.lane, settlement.ending);

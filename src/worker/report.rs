@@ -1,6 +1,5 @@
 //! What is logged of an attempt. Addresses only where the log level says so.
 
-use super::trace::Told;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::Trail;
 use crate::queue::job::Job;
@@ -9,7 +8,8 @@ use crate::telemetry::tracing::{shown, shown_in};
 
 /// One line for an attempt: what it was, which way it went, how it ended, and where its trace
 /// is, if that is kept.
-pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail, told: Option<&Told>) {
+pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
+    let kept = trail.notes.kept;
     macro_rules! line {
         ($level:ident, $text:literal, $reason:expr) => {
             tracing::$level!(
@@ -23,8 +23,8 @@ pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail, told: O
                 host = trail.host.as_deref(),
                 took_ms = trail.took.as_millis() as u64,
                 reason = $reason,
-                trace_id = told.map(|told| told.trace.as_str()),
-                span_id = told.map(|told| told.span.as_str()),
+                trace_id = kept.map(|kept| tracing::field::display(kept.trace)),
+                span_id = kept.map(|kept| tracing::field::display(kept.parent)),
                 $text
             )
         };

@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use crate::domain::clock::Clock;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::Trail;
-use crate::domain::trace::{Context, SpanId};
+use crate::domain::trace::{Context, SpanId, Traceparent};
 use crate::domain::verdict::Verdict;
 use crate::queue::job::Job;
 use crate::queue::lane::Lane;
@@ -17,17 +17,9 @@ use crate::telemetry::traces::span::{Facts, Kind, Moment, Span};
 use crate::telemetry::traces::terms::Course;
 use crate::telemetry::tracing::masked;
 
-/// Where an attempt is told, for its line in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The trace.
-    pub trace: String,
-    /// The attempt's span.
-    pub span: String,
-}
-
-/// Tells of an attempt that is over, if it is one to be kept.
-pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) -> Option<Told> {
+/// Tells of an attempt that is over, if it is one to be kept; where it stands in its trace, for
+/// its line in the log and for what comes of it.
+pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) -> Option<Traceparent> {
     let terms = traces::terms()?;
     let is_smooth = matches!(outcome, Outcome::Delivered(_)) && job.attempt == 1 && !job.suspect;
     let course = if is_smooth { Course::Smooth } else { Course::Troubled };
@@ -69,9 +61,8 @@ pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) -> Opti
         // One follows from the other, and what it waited for lies between them.
         links: before.map(|before| (context.trace, before)).into_iter().collect(),
     };
-    let told = Told { trace: context.trace.to_string(), span: itself.to_string() };
     traces::record([wait, attempt]);
-    Some(told)
+    Some(Traceparent { trace: context.trace, parent: itself, sampled: true })
 }
 
 /// How an attempt ended.

@@ -65,6 +65,11 @@ impl Companion {
         key
     }
 
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+
     /// Submits a message with these headers; the answer.
     pub async fn submit(&self, key: &ApiKey, body: &Value, headers: &[(&str, &str)]) -> Value {
         let client = reqwest::Client::new();

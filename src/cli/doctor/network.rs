@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 
+use super::blocklist::Seen;
 use super::finding::Finding;
 use super::names::Names;
 use crate::config::{Provider, RouteKind, Settings, Source};
@@ -91,9 +92,7 @@ async fn identity(source: &Source, names: &Names) -> Vec<Finding> {
         )];
     }
     let mut findings = Vec::new();
-    // Behind a translation of addresses the outer one is not known here.
-    let ours: Vec<IpAddr> =
-        source.addresses.iter().copied().filter(|address| is_public(*address)).collect();
+    let ours = public(source);
     for address in ours.iter().filter(|address| !addresses.contains(address)) {
         findings.push(Finding::fault(
             "source",
@@ -120,6 +119,32 @@ async fn identity(source: &Source, names: &Names) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The addresses that the world sees mail come from: those of the sources and, where a source has
+/// none that is public, those that its EHLO name leads to.
+pub(super) async fn outside(sources: &[Source], names: &Names) -> Vec<Seen> {
+    let mut found: Vec<Seen> = Vec::new();
+    for source in sources {
+        let mut addresses = public(source);
+        if addresses.is_empty() {
+            let led = names.addresses(&source.ehlo).await.unwrap_or_default();
+            addresses = led.into_iter().filter(|address| is_public(*address)).collect();
+        }
+        for address in addresses {
+            match found.iter_mut().find(|seen| seen.address == address) {
+                Some(seen) => seen.sources.push(source.name.clone()),
+                None => found.push(Seen { address, sources: vec![source.name.clone()] }),
+            }
+        }
+    }
+    found
+}
+
+/// A source's own addresses that are public: behind a translation of addresses the outer one is
+/// not known here.
+fn public(source: &Source) -> Vec<IpAddr> {
+    source.addresses.iter().copied().filter(|address| is_public(*address)).collect()
 }
 
 /// Whether a host greets us from this source.

@@ -1,12 +1,18 @@
-//! A tenant's domains: what receivers read about them in the DNS.
+//! A tenant's domains: what receivers read about them in the DNS, where bounces come back to, and
+//! where a click on unsubscribing leads.
+
+use std::collections::BTreeSet;
 
 use super::finding::Finding;
 use super::names::Names;
+use super::{return_path as back, unsubscribing};
 use crate::cell::Cell;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::config::{Settings, Source};
+use crate::route::https::Https;
 use crate::tenant::domain::{self, SendingDomain};
+use crate::tenant::own_names;
 
 /// Looks at every domain of the tenant.
 pub(super) async fn look(
@@ -17,6 +23,7 @@ pub(super) async fn look(
 ) -> Result<Vec<Finding>, CliError> {
     let (Cell { pool, .. }, scope) = context.scope_of_tenant(tenant).await?;
     let domains = domain::list(&pool, scope).await?;
+    let own = own_names::list(&pool, scope).await?;
     let mut findings = Vec::new();
     if domains.is_empty() {
         findings.push(Finding::fault(
@@ -25,12 +32,45 @@ pub(super) async fn look(
             format!("postrider domain add --tenant {tenant} DOMAIN"),
         ));
     }
+    let usual = settings.feedback.return_path_domain.as_ref();
+    let mut return_paths = BTreeSet::new();
     for domain in &domains {
+        let own = own.get(&domain.domain).cloned().unwrap_or_default();
+        let returns = own.return_path.map(|own| own.to_string()).or_else(|| usual.cloned());
+        return_paths.extend(returns.clone());
         findings.extend(keys(domain, names).await);
-        findings.push(spf(domain, &settings.sources, names).await);
+        // SPF is looked up at the domain of the envelope sender (RFC 7208 2.4).
+        let envelope = returns.as_ref().unwrap_or(&domain.domain);
+        findings.push(spf(envelope, &settings.sources, names).await);
         findings.push(dmarc(domain, names).await);
+        if let Some(host) = own.tracking_host {
+            findings.push(tracked(&host, names).await);
+        }
+    }
+    match Https::new(settings) {
+        Ok(https) => {
+            findings.extend(back::look(settings, &return_paths, names, &https).await);
+            findings.push(unsubscribing::look(settings, &https).await);
+        }
+        Err(error) => {
+            let advice = "dns.servers, or tls.roots_file";
+            findings.push(Finding::fault("unsubscribing", error.to_string(), advice));
+        }
     }
     Ok(findings)
+}
+
+/// Where tracked links lead. Who answers there is known when one is followed.
+async fn tracked(host: &str, names: &Names) -> Finding {
+    match names.addresses(host).await {
+        Ok(found) if found.is_empty() => Finding::fault(
+            "tracking",
+            format!("{host} has no address, and the links in mail lead there"),
+            "lead it to the API's proxy, or postrider domain tracking-host (docs/tracking.md)",
+        ),
+        Ok(_) => Finding::fine("tracking", format!("links lead over {host}")),
+        Err(error) => Finding::odd("tracking", format!("{host}: {error}"), "the name servers"),
+    }
 }
 
 async fn keys(domain: &SendingDomain, names: &Names) -> Vec<Finding> {
@@ -63,8 +103,7 @@ async fn keys(domain: &SendingDomain, names: &Names) -> Vec<Finding> {
     findings
 }
 
-async fn spf(domain: &SendingDomain, sources: &[Source], names: &Names) -> Finding {
-    let name = &domain.domain;
+async fn spf(name: &str, sources: &[Source], names: &Names) -> Finding {
     let texts = match names.texts(name).await {
         Ok(texts) => texts,
         Err(error) => return Finding::odd("spf", format!("{name}: {error}"), "try again"),

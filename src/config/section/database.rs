@@ -3,7 +3,10 @@
 //! Each is one cell: the whole schema in one database. `[database]` is the home cell, which
 //! also holds the directory of tenants; `[[cell]]` are further ones.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
 
 use crate::config::reader::Reader;
 use crate::config::secret::Secret;
@@ -65,6 +68,15 @@ impl Database {
     /// server is taken to be gone, since it would have ended the statement itself.
     pub fn answer_deadline(&self) -> Duration {
         self.acquire_timeout + self.statement_timeout + Duration::from_secs(1)
+    }
+
+    /// Whether these options lead to this machine: by a socket or the loopback.
+    pub fn is_on_this_machine(options: &PgConnectOptions) -> bool {
+        let host = options.get_host();
+        options.get_socket().is_some()
+            || host.starts_with('/')
+            || host == "localhost"
+            || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 
     /// The home cell.
@@ -137,7 +149,7 @@ impl Database {
 
 fn is_postgres_url(url: &str) -> bool {
     let known = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    known && url.parse::<sqlx::postgres::PgConnectOptions>().is_ok()
+    known && url.parse::<PgConnectOptions>().is_ok()
 }
 
 /// Whether a URL carries a password, as `user:password@` or as a parameter.

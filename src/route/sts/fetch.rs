@@ -19,7 +19,7 @@ pub(super) struct NotFetched {
 /// The policy of a domain, as text and as read.
 pub(super) async fn policy(https: &Https, domain: &str) -> Result<(String, StsPolicy), NotFetched> {
     let fault = |failure, why: String| NotFetched { why, failure };
-    let answer = https.get(&format!("mta-sts.{domain}"), PATH, MOST).await;
+    let answer = https.get(&format!("mta-sts.{domain}"), None, PATH, MOST).await;
     let answer = answer.map_err(|error| match error {
         HttpsFault::Certificate(_) => fault(Failure::StsWebPki, error.to_string()),
         HttpsFault::TooLarge(_) => fault(Failure::StsInvalid, error.to_string()),

@@ -19,7 +19,7 @@ pub use store::StsStore;
 use store::{Kept, is_ageing};
 
 use super::cache::Cache;
-use super::dns::{LONGEST, Resolver};
+use super::dns::{LONGEST, Miss, Resolver};
 use super::https::Https;
 use super::tls_result::Failure;
 use crate::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
@@ -112,6 +112,22 @@ impl StsLookup {
             }
         }
     }
+}
+
+/// What a domain publishes now, past everything that is kept: for those who look after a domain of
+/// their own. `None` where no record announces a policy; `Err` says what is wrong with it.
+pub async fn published(https: &Https, domain: &str) -> Result<Option<StsPolicy>, String> {
+    let records = match https.resolver().txt(&format!("_mta-sts.{domain}")).await {
+        Ok(found) => found.records,
+        Err(Miss::NoName(_) | Miss::NoRecord(_)) => return Ok(None),
+        Err(Miss::Timeout) => return Err("the name servers did not answer in time".into()),
+        Err(Miss::Failed(text)) => return Err(text),
+    };
+    if record::id(&records).is_none() {
+        return Err(format!("expected one record like \"v=STSv1; id=1;\", found {records:?}"));
+    }
+    let fetched = fetch::policy(https, domain).await;
+    fetched.map(|(_, policy)| Some(policy)).map_err(|fault| fault.why)
 }
 
 fn in_force(kept: Option<Kept>, trouble: Option<Failure>) -> Known {
