@@ -85,11 +85,6 @@ impl Companion {
         answer.json().await.expect("JSON")
     }
 
-    /// Where it answers.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.listen)
-    }
-
     /// What it logged.
     pub fn words(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
