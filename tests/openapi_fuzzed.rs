@@ -103,6 +103,7 @@ fn text(id: &Value) -> &str {
 /// From scripts/setup.sh.
 #[allow(clippy::disallowed_methods, reason = "cargo says by a variable where it builds")]
 fn program() -> PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "cargo says by a variable where it builds")]
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"));
     let installed = target.join("tools/schemathesis/bin/schemathesis");
