@@ -8,8 +8,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# They measure rates, and want the machine for themselves.
-alone='^(cluster_limits|adaptive)$'
+# They measure rates or pages, and want the machine for themselves.
+alone='^(cluster_limits|adaptive|plans)$'
 jobs=${JOBS:-$(($(nproc) + 1))}
 
 said=$(mktemp -d "${TMPDIR:-/tmp}/postrider-tests.XXXXXX")

@@ -88,7 +88,7 @@ async fn what_makes_no_sense_or_leads_inside_is_refused_by_its_field() {
         (json!({"url": "https://127.0.0.1/"}), "url"),
         (json!({"url": "https://[::1]/"}), "url"),
         (json!({"url": "https://a:b@hooks.example.com/"}), "url"),
-        (json!({"url": "https://hooks.example.com/", "types": ["opened"]}), "types"),
+        (json!({"url": "https://hooks.example.com/", "types": ["forwarded"]}), "types"),
         (json!({"url": "https://hooks.example.com/", "batch": 0}), "batch"),
         (json!({"url": "https://hooks.example.com/", "in_flight": 65}), "in_flight"),
         (json!({"url": "https://hooks.example.com/", "secret": "x"}), "secret"),
@@ -176,7 +176,7 @@ async fn events_are_read_page_by_page_and_as_lines() {
     let rest = api.get(&one.key, &format!("/v1/events?cursor={third}")).await;
     assert_eq!(ids(rest.body["events"].as_array().expect("events")), ids(&seen[3..]));
     for (query, field) in
-        [("cursor=x", "cursor"), ("limit=0", "limit"), ("type=opened", "type"), ("x=1", "query")]
+        [("cursor=x", "cursor"), ("limit=0", "limit"), ("type=forwarded", "type"), ("x=1", "query")]
     {
         let refused = api.get(&one.key, &format!("/v1/events?{query}")).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{query}: {refused:?}");

@@ -93,7 +93,7 @@ async fn whatever_is_sent_is_answered_as_the_document_says() {
         api.words()
     );
     println!("{said}");
-    assert!(sent > 5, "only {sent} messages that fit were made:\n{said}");
+    assert!(sent > 3, "only {sent} messages that fit were made:\n{said}");
 }
 
 fn text(id: &Value) -> &str {

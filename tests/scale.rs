@@ -74,6 +74,7 @@ async fn what_waits_is_counted_by_what_it_waits_for_and_two_daemons_agree() {
             && count(scale, "/all/sendable/count") == 0
             // One that was put back for a moment is among them until it is due.
             && count(scale, "/bulk/scheduled/count") == 30
+            && count(scale, "/transactional/scheduled/count") == 0
     };
     for daemon in [&one, &two] {
         let scale = daemon.scale_becomes("limited", told).await;

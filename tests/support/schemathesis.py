@@ -49,10 +49,9 @@ def before_call(ctx, case, **kwargs):
     if not isinstance(body, dict) or not half(body):
         return
     if path == "/v1/messages":
-        body["from"] = "Shop <me@shop.example>"
-        for recipient in body.get("recipients") or []:
-            if isinstance(recipient, dict):
-                recipient["to"] = ADDRESS
+        kept = {key: body[key] for key in ("vars", "metadata") if isinstance(body.get(key), dict)}
+        case.body = {"from": "me@shop.example", "subject": "Hi", "text": "Hello", "stream": "bulk"}
+        case.body |= {"recipients": [{"to": ADDRESS}]} | kept
     elif path == "/v1/suppressions":
         body["address"] = ADDRESS
     elif path.startswith("/v1/webhooks") and "url" in body:
