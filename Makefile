@@ -9,10 +9,11 @@ help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo 'Arguments: make run ARGS="--recipients 10000 --faults --exit"'
 
-setup: ## Find or install what is needed (Debian, Ubuntu)
+setup: ## Find or install what is needed, also for tests and measurements (Debian, Ubuntu)
 	@scripts/setup.sh
 
-run: setup ## Start everything, send a first campaign, stay up until Ctrl-C
+run: ## Start everything, send a first campaign, stay up until Ctrl-C
+	@scripts/setup.sh run
 	cargo build --locked --profile quick --bins
 	@$(target)/quick/postrider dev $(ARGS)
 

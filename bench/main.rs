@@ -23,6 +23,7 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use postrider::cli::dev::binaries::Binaries;
 use postrider::cli::dev::cluster::{Cluster, Durability};
+use postrider::cli::dev::lock::FolderLock;
 
 use crate::daemon::Measured;
 use crate::load::Load;
@@ -125,6 +126,7 @@ fn main() -> ExitCode {
 
 async fn run(args: &Args) -> anyhow::Result<()> {
     let folder = std::env::current_dir()?.join("target/bench");
+    let _lock = FolderLock::take(&folder, "wait until that measurement is over")?;
     let binaries = Binaries::find(args.pg_bin.as_deref())?;
     let cluster = Cluster::start(&folder.join("postgres"), Durability::Durable, &binaries)?;
 

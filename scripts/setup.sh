@@ -2,6 +2,9 @@
 # Finds what building and running from this folder needs, and installs from the
 # distribution what is missing. Needs no network when everything is there.
 #
+#   scripts/setup.sh        # all of it, also for tests and measurements
+#   scripts/setup.sh run    # what `make run` needs
+#
 # Postgres is wanted for its server programs only: no system cluster is made,
 # none is started, and one that exists is left alone.
 set -euo pipefail
@@ -66,6 +69,11 @@ if ! programs=$(postgres_programs); then
     install_postgres
     programs=$(postgres_programs) || fail "installed Postgres, but found no initdb, pg_ctl and postgres"
 fi
+ready() { say "$(cargo --version), $("$programs/postgres" --version), $(cc --version | head -n 1)"; }
+if [ "${1:-}" = run ]; then
+    ready
+    exit
+fi
 # For tests, the proof under faults, and the checks of rules and dashboards: unpacked and not
 # installed, since a package would start a service. What needs them says so.
 tools=${CARGO_TARGET_DIR:-target}/tools
@@ -81,6 +89,7 @@ packages=(pgbouncer libfaketime libc-ares2 libcares2 prometheus
     libseccomp2 libglib2.0-0)
 if [ "$(cat "$tools/tried" 2>/dev/null)" != "${packages[*]}" ] &&
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+    say "unpacking what tests and measurements need into $tools (apt-get download)"
     mkdir -p "$tools/download"
     for package in "${packages[@]}"; do
         (cd "$tools/download" && apt-get download "$package") >/dev/null 2>&1 || true
@@ -107,4 +116,4 @@ if ! cmp -s "$pins" "$checker/installed.txt" && command -v python3 >/dev/null; t
     done
     [ -e "$checker/installed.txt" ] || say "schemathesis could not be installed; tests/openapi_fuzzed.rs needs it"
 fi
-say "$(cargo --version), $("$programs/postgres" --version), $(cc --version | head -n 1)"
+ready

@@ -8,7 +8,7 @@ for note in "$target"/{dev/postgres,test-postgres,bench/postgres}{,/moved}/data-
     [ -r "$note" ] || continue
     # A run that is up keeps its lock; only what a killed one left is stopped.
     lock=${note%%/postgres*}/lock
-    if [[ $note == */dev/postgres/* && -e $lock ]] && ! flock -n "$lock" true; then continue; fi
+    if [ -e "$lock" ] && ! flock -n "$lock" true; then continue; fi
     pid=$(head -n 1 "$note")
     # The note may be old and the number somebody else's by now.
     [ "$(readlink "/proc/$pid/cwd" || true)" = "$(realpath "$(dirname "$note")")" ] || continue

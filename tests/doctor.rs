@@ -85,6 +85,9 @@ async fn what_is_wrong_is_named_with_what_to_do() {
 
     let zone =
         || Zone::new().mx("one.test", 300, 10, "mx.one.test").a("mail.one.test", [192, 0, 2, 25]);
+    let host = "link.acme.test";
+    let set = home.postrider(&["domain", "tracking-host", "--tenant", "acme", "acme.test", host]);
+    assert_eq!(set.code, 0, "{}", set.err);
     let bad = zone()
         .txt(&place, "v=DKIM1; k=ed25519; p=somebodyelses")
         .txt("acme.test", "v=spf1 ip4:192.0.2.7 -all")
@@ -95,6 +98,7 @@ async fn what_is_wrong_is_named_with_what_to_do() {
     assert_eq!(grade(&findings, "dkim", "another key"), "fault");
     assert_eq!(grade(&findings, "spf", "is not named"), "odd");
     assert_eq!(grade(&findings, "dmarc", "is not published"), "fault");
+    assert_eq!(grade(&findings, "tracking", "link.acme.test has no address"), "fault");
     assert_eq!(grade(&findings, "egress", "127.0.0.1"), "fine");
     assert_eq!(grade(&findings, "database", "the schema fits"), "fine");
     assert_eq!(grade(&findings, "clock", "agrees"), "fine");
@@ -108,9 +112,11 @@ async fn what_is_wrong_is_named_with_what_to_do() {
         .txt("acme.test", "v=spf1 a:mail.one.test -all")
         .txt("_dmarc.acme.test", "v=DMARC1; p=none")
         .txt("acme.example", "v=spf1 -all")
+        .a("link.acme.test", [198, 51, 100, 7])
         .serve()
         .await;
     let (findings, _) = doctor(&home, &good, &["--tenant", "acme"]);
+    assert_eq!(grade(&findings, "tracking", "link.acme.test"), "fine");
     assert_eq!(grade(&findings, "dkim", &place), "fine");
     assert_eq!(grade(&findings, "spf", "a:mail.one.test"), "fine");
     assert_eq!(grade(&findings, "dmarc", "_dmarc.acme.test"), "fine");

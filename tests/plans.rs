@@ -309,7 +309,7 @@ fn check(queue: &Queue) -> String {
 }
 
 #[tokio::test]
-async fn a_check_of_suppressions_reads_the_index_alone_however_long_the_list_is() {
+async fn a_check_of_suppressions_reads_no_table_and_few_pages_however_long_the_list_is() {
     let queue = Queue::new().await;
     list(&queue, 20_000).await;
     let statement = check(&queue);

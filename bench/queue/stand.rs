@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use postrider::cli::dev::binaries::Binaries;
 use postrider::cli::dev::cluster::{Cluster, Durability};
+use postrider::cli::dev::lock::FolderLock;
 use postrider::config::Secrets;
 use postrider::config::secret::Secret;
 use postrider::message::return_path::ReturnKey;
@@ -34,6 +35,8 @@ pub(crate) struct Stand {
     cluster: Cluster,
     folder: PathBuf,
     major: u32,
+    // Dropped behind the server.
+    _lock: FolderLock,
 }
 
 /// A migrated database.
@@ -48,11 +51,11 @@ impl Stand {
     /// Starts Postgres below `target/bench`.
     pub(crate) fn start(pg_bin: Option<&Path>) -> anyhow::Result<Self> {
         let folder = std::env::current_dir()?.join("target/bench");
-        fs::create_dir_all(&folder)?;
+        let lock = FolderLock::take(&folder, "wait until that measurement is over")?;
         let binaries = Binaries::find(pg_bin)?;
         let cluster = Cluster::start(&folder.join("postgres"), Durability::Durable, &binaries)?;
         fs::write(folder.join("key"), KEY)?;
-        Ok(Self { cluster, folder, major: binaries.major() })
+        Ok(Self { cluster, folder, major: binaries.major(), _lock: lock })
     }
 
     /// Where logs and configurations lie.

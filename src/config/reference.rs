@@ -122,6 +122,9 @@ pub fn markdown() -> Result<String, ConfigError> {
     Ok(page)
 }
 
+/// What a line begins with that goes on with the comment beside a key.
+const BESIDE: &str = "          ";
+
 /// What the shipped file says.
 struct Told {
     entries: Vec<Entry>,
@@ -134,6 +137,8 @@ fn read(shipped: &str) -> Told {
     let (mut section, mut example) = (String::new(), false);
     let mut words: Vec<&str> = Vec::new();
     let mut group: Vec<&str> = Vec::new();
+    // Whether the last key has its comment beside it, which may go on below.
+    let mut goes_on = false;
     // Keys of the table at hand: a key may be shown in two ways.
     let mut seen: Vec<&str> = Vec::new();
     for line in shipped.lines() {
@@ -146,6 +151,7 @@ fn read(shipped: &str) -> Told {
             words.clear();
             group.clear();
             seen.clear();
+            goes_on = false;
             told.text.push_str(bare);
         } else if let Some((key, value, beside)) = setting(bare) {
             // One comment may stand before several keys.
@@ -157,6 +163,7 @@ fn read(shipped: &str) -> Told {
                 beside.clone_into(&mut all);
             }
             let known = told.entries.iter().any(|e: &Entry| e.section == section && e.key == key);
+            goes_on = beside.is_some() && !known;
             if !known {
                 told.entries.push(Entry {
                     section: section.clone(),
@@ -172,10 +179,16 @@ fn read(shipped: &str) -> Told {
             }
         } else {
             match line.strip_prefix('#') {
+                Some(comment) if goes_on && comment.starts_with(BESIDE) => {
+                    if let Some(last) = told.entries.last_mut() {
+                        last.words = format!("{} {}", last.words, comment.trim());
+                    }
+                }
                 Some(comment) if !comment.trim().is_empty() => words.push(comment.trim()),
                 _ => {
                     words.clear();
                     group.clear();
+                    goes_on = false;
                 }
             }
             told.text.push_str(line);
@@ -220,8 +233,9 @@ mod tests {
 
     #[test]
     fn words_defaults_and_examples_are_told_apart() {
-        let told =
-            read("[a]\n# What it is.\n# one = 1\n# two = 2   # beside\n\n# [[b]]\n# three = 3\n");
+        let told = read(
+            "[a]\n# What it is.\n# one = 1\n# two = 2   # beside\n#             it\n\n# [[b]]\n# three = 3\n",
+        );
         let facts: Vec<_> = told
             .entries
             .iter()
@@ -229,13 +243,13 @@ mod tests {
             .collect();
         let expected = [
             ("a", "one", Some("1"), "What it is."),
-            ("a", "two", Some("2"), "beside"),
+            ("a", "two", Some("2"), "beside it"),
             ("b[]", "three", None, ""),
         ];
         assert_eq!(facts, expected);
         assert_eq!(
             told.text,
-            "[a]\n# What it is.\none = 1\ntwo = 2   # beside\n\n[[b]]\nthree = 3\n"
+            "[a]\n# What it is.\none = 1\ntwo = 2   # beside\n#             it\n\n[[b]]\nthree = 3\n"
         );
     }
 }

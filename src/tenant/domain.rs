@@ -28,6 +28,8 @@ pub struct SendingDomain {
     pub domain: String,
     /// When it was added.
     pub created_at: DateTime<Utc>,
+    /// The domain that its mail returns to, if it has one of its own.
+    pub return_path: Option<String>,
     /// The host that its tracked links lead over, if it has one.
     pub tracking_host: Option<String>,
     /// Its keys in use.
@@ -49,13 +51,14 @@ pub struct PublishedKey {
 struct DomainRow {
     domain: String,
     created_at: DateTime<Utc>,
+    return_path: Option<String>,
     tracking_host: Option<String>,
 }
 
 impl DomainRow {
     fn with(self, keys: Vec<PublishedKey>) -> SendingDomain {
-        let Self { domain, created_at, tracking_host } = self;
-        SendingDomain { domain, created_at, tracking_host, keys }
+        let Self { domain, created_at, return_path, tracking_host } = self;
+        SendingDomain { domain, created_at, return_path, tracking_host, keys }
     }
 }
 
@@ -106,7 +109,7 @@ pub async fn list(pool: &PgPool, scope: TenantScope) -> Result<Vec<SendingDomain
     let rows: Vec<DomainRow> = scope
         .operate(pool, move |conn| {
             sqlx::query_as(
-                "select domain, created_at, tracking_host from postrider.sending_domain
+                "select domain, created_at, return_path, tracking_host from postrider.sending_domain
                  where tenant_id = $1 order by domain",
             )
             .bind(scope.tenant().get())
@@ -133,7 +136,7 @@ pub async fn find(
     let row: DomainRow = scope
         .operate(pool, move |conn| {
             sqlx::query_as(
-                "select domain, created_at, tracking_host from postrider.sending_domain
+                "select domain, created_at, return_path, tracking_host from postrider.sending_domain
                  where tenant_id = $1 and domain = $2",
             )
             .bind(scope.tenant().get())

@@ -1,7 +1,6 @@
 //! Names that a sending domain has of its own: the return-path domain of its mail, and the host
 //! that tracked links lead over.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -106,32 +105,6 @@ pub struct OwnNames {
     pub return_path: Option<Arc<str>>,
     /// The host that its links lead over; without one nothing of its mail is tracked.
     pub tracking_host: Option<Arc<str>>,
-}
-
-/// What each of a tenant's sending domains has. `pool` acts as the operator's role.
-pub async fn list(
-    pool: &PgPool,
-    scope: TenantScope,
-) -> Result<BTreeMap<String, OwnNames>, sqlx::Error> {
-    let rows: Vec<(String, Option<String>, Option<String>)> = scope
-        .operate(pool, move |conn| {
-            sqlx::query_as(
-                "select domain, return_path, tracking_host from postrider.sending_domain
-                 where tenant_id = $1",
-            )
-            .bind(scope.tenant().get())
-            .fetch_all(conn)
-            .boxed()
-        })
-        .await?;
-    let named = rows.into_iter().map(|(domain, return_path, tracking_host)| {
-        let own = OwnNames {
-            return_path: return_path.map(Arc::from),
-            tracking_host: tracking_host.map(Arc::from),
-        };
-        (domain, own)
-    });
-    Ok(named.collect())
 }
 
 /// The names of all sending domains, looked up when first needed and again after a minute.

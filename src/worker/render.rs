@@ -184,10 +184,10 @@ impl Rendering {
             .map(|key| link(&terms.public_url, &key.token(job.id)));
         let own = self.own_names(job, &message.from).await?;
         let back = own.return_path.or_else(|| terms.return_path_domain.clone());
-        let tracking = own.tracking_host.zip(self.tracking_key.clone());
-        let tracking = tracking.filter(|_| opens || clicks).map(|(host, key)| Tracking {
+        let host = own.tracking_host.filter(|_| opens || clicks);
+        let tracking = host.zip(self.tracking_key.as_ref()).map(|(host, key)| Tracking {
             host,
-            key,
+            key: key.clone(),
             opens,
             clicks,
         });

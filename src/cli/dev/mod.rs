@@ -11,6 +11,7 @@
 
 pub mod binaries;
 pub mod cluster;
+pub mod lock;
 
 mod campaign;
 mod database;

@@ -1,42 +1,34 @@
 //! Where a development run keeps its files, and which ports it takes.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rand::Rng;
 
 use super::database::Database;
+use super::lock::FolderLock;
 
 /// Below the folder we were started in, so that `cargo clean` takes it away.
 const FOLDER: &str = "target/dev";
 
-/// The folder, locked: two runs in one folder would stop each other's Postgres.
+/// The folder, which no other run may have.
 #[derive(Debug)]
 pub(super) struct Place {
     folder: PathBuf,
-    _lock: File,
+    _lock: FolderLock,
 }
 
 impl Place {
     pub(super) fn open() -> anyhow::Result<Self> {
-        fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
+        let advice = "stop it, or start this one elsewhere with another --port-base";
+        let lock = FolderLock::take(Path::new(FOLDER), advice)?;
         let folder = fs::canonicalize(FOLDER).with_context(|| format!("cannot enter {FOLDER}"))?;
-        let lock = File::create(folder.join("lock")).context("cannot make the lock file")?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "another `postrider dev` runs in {}: stop it, or start this one elsewhere with \
-                 another --port-base",
-                folder.display()
-            ),
-            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock"),
-        }
         let place = Self { folder, _lock: lock };
         place.keep_key()?;
         Ok(place)

@@ -12,7 +12,6 @@ use crate::cli::error::CliError;
 use crate::config::{Settings, Source};
 use crate::route::https::Https;
 use crate::tenant::domain::{self, SendingDomain};
-use crate::tenant::own_names;
 
 /// Looks at every domain of the tenant.
 pub(super) async fn look(
@@ -23,7 +22,6 @@ pub(super) async fn look(
 ) -> Result<Vec<Finding>, CliError> {
     let (Cell { pool, .. }, scope) = context.scope_of_tenant(tenant).await?;
     let domains = domain::list(&pool, scope).await?;
-    let own = own_names::list(&pool, scope).await?;
     let mut findings = Vec::new();
     if domains.is_empty() {
         findings.push(Finding::fault(
@@ -35,16 +33,15 @@ pub(super) async fn look(
     let usual = settings.feedback.return_path_domain.as_ref();
     let mut return_paths = BTreeSet::new();
     for domain in &domains {
-        let own = own.get(&domain.domain).cloned().unwrap_or_default();
-        let returns = own.return_path.map(|own| own.to_string()).or_else(|| usual.cloned());
-        return_paths.extend(returns.clone());
+        let returns = domain.return_path.as_ref().or(usual);
+        return_paths.extend(returns.cloned());
         findings.extend(keys(domain, names).await);
         // SPF is looked up at the domain of the envelope sender (RFC 7208 2.4).
-        let envelope = returns.as_ref().unwrap_or(&domain.domain);
+        let envelope = returns.unwrap_or(&domain.domain);
         findings.push(spf(envelope, &settings.sources, names).await);
         findings.push(dmarc(domain, names).await);
-        if let Some(host) = own.tracking_host {
-            findings.push(tracked(&host, names).await);
+        if let Some(host) = &domain.tracking_host {
+            findings.push(tracked(host, names).await);
         }
     }
     match Https::new(settings) {
