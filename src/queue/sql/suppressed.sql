@@ -1,8 +1,10 @@
 -- Which of these are suppressed; places from 1. Arrays: $1 tenant  $2 lane, whose stream it is
 -- about  $3 a form under which the list may name a recipient or its domain. Everyone's list is
--- asked once for all of them, a tenant's for its own.
+-- asked once for all of them, a tenant's for its own. Sorted as bytes: by a language it takes
+-- longer than the look-ups.
 with asked as materialized (
-  select * from unnest($1::bigint[], $2::int[], $3::text[]) with ordinality as k(tenant_id, lane_id, address, n)
+  select k.tenant_id, k.lane_id, k.address collate "C" as address, k.n
+  from unnest($1::bigint[], $2::int[], $3::text[]) with ordinality as k(tenant_id, lane_id, address, n)
 ), hit as materialized (
   select null::bigint as tenant_id, l.address, l.stream
   from postrider.listed(0, array(select distinct address from asked)) l
