@@ -33,13 +33,6 @@ begin
           and (s.expires_at is null or s.expires_at > now());
       p_forms := array(select f from unnest(p_forms) f where not f ^@ '@');
     end if;
-    -- Hashes of addresses sort before $. Where nobody is named in the clear, that is not looked for.
-    if (select s.address from postrider.suppression s
-        where s.tenant_id = p_list and s.address >= '$' and s.address < '@' order by s.address limit 1) is null
-      and (select s.address from postrider.suppression s
-           where s.tenant_id = p_list and s.address >= 'A' order by s.address limit 1) is null then
-      p_forms := array(select f from unnest(p_forms) f where f collate "C" < '$' or f ^@ '@');
-    end if;
   end if;
   return query
     select s.address, s.stream from postrider.suppression s
@@ -47,23 +40,61 @@ begin
       and (s.expires_at is null or s.expires_at > now());
 end $$;
 
+-- Whether a list names anybody in the clear. Hashes of addresses sort before $, those of domains
+-- between @# and @$.
+create function postrider.names_clearly(p_list bigint) returns boolean language plpgsql stable
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
+begin
+  return (select s.address from postrider.suppression s
+          where s.tenant_id = p_list and s.address >= '$' and s.address < '@#' order by s.address limit 1) is not null
+    or (select s.address from postrider.suppression s
+        where s.tenant_id = p_list and s.address >= '@$' order by s.address limit 1) is not null;
+end $$;
+
+-- The same for the forms of several tenants: those of each end at its place in p_ends, from 1. If
+-- the first form is a hash, that is said of the first half of p_forms, which is all hashes; the
+-- second has the same people in the clear, tenant by tenant. On a list without such they are
+-- not looked for. What everyone's list names has no tenant. One call has one plan, made once.
+create function postrider.suppressed(p_tenants bigint[], p_ends int[], p_forms text[])
+returns table(tenant_id bigint, address text, stream text) language plpgsql stable as $$
+declare
+  v_half int := case when p_forms[1] ~ '^@?#' then cardinality(p_forms) / 2 else 0 end;
+  v_from int := 1;
+  v_forms text[] := p_forms;
+begin
+  if v_half > 0 and not postrider.names_clearly(0) then
+    v_forms := p_forms[:v_half];
+  end if;
+  return query select null::bigint, l.address, l.stream from postrider.listed(0, v_forms) l;
+  for n in 1..cardinality(p_tenants) loop
+    v_forms := p_forms[v_from:p_ends[n]];
+    if v_half > 0 and postrider.names_clearly(p_tenants[n]) then
+      v_forms := v_forms || p_forms[v_from + v_half:p_ends[n] + v_half];
+    end if;
+    return query select p_tenants[n], l.address, l.stream from postrider.listed(p_tenants[n], v_forms) l;
+    v_from := p_ends[n] + 1;
+  end loop;
+end $$;
+
 create or replace function postrider.held_recipients(
   p_tenant bigint, p_stream text, p_recipients text[], p_of int[], p_probes text[])
 returns int[] language plpgsql as $$
-declare v_held int[]; v_forms text[];
+declare v_held int[]; v_hits text[];
 begin
   if p_probes is null then
     select array_agg(n), array_agg(probe) into p_of, p_probes
     from unnest(p_recipients) with ordinality as r(recipient, n)
     cross join lateral (values (lower(normalize(recipient))), ('@' || postrider.domain_of(recipient))) p(probe);
   end if;
-  -- In the list's own order of bytes: sorting by a language's takes longer than all look-ups.
-  v_forms := array(select distinct f collate "C" from unnest(p_probes) f);
-  select array_agg(distinct u.n) into v_held
-  from unnest(p_of, p_probes) as u(n, address)
-  where (u.address in (
-    select l.address from postrider.listed(0, v_forms) l where l.stream in ('', p_stream)
-    union all
-    select l.address from postrider.listed(p_tenant, v_forms) l where l.stream in ('', p_stream))) is true;
+  v_hits := array(
+    select s.address
+    from postrider.suppressed(array[p_tenant],
+      array[cardinality(p_probes) / case when p_probes[1] ~ '^@?#' then 2 else 1 end], p_probes) s
+    where s.stream in ('', p_stream));
+  if cardinality(v_hits) > 0 then
+    select array_agg(distinct u.n) into v_held
+    from unnest(p_of, p_probes) as u(n, address)
+    where (u.address in (select unnest(v_hits))) is true;
+  end if;
   return coalesce(v_held, '{}');
 end $$;

@@ -19,6 +19,13 @@ const TOLERANCE: i64 = 12;
 /// Tables that are never to be read from end to end.
 const HOT: [&str; 5] = ["ready_", "lease_", "deferred_", "job_", "attempt_"];
 
+/// Whether a statement may read tables from end to end.
+#[derive(Clone, Copy, PartialEq)]
+enum Scans {
+    None,
+    AsPlanned,
+}
+
 struct Queue {
     _db: TestDb,
     owner: PgPool,
@@ -79,8 +86,11 @@ impl Queue {
     }
 
     /// What a statement costs, by running it for nothing.
-    async fn cost(&self, statement: &str) -> Cost {
+    async fn cost(&self, statement: &str, scans: Scans) -> Cost {
         let mut tx = self.worker.begin().await.expect("begin");
+        // A table of a page or two may be read whole; that says nothing of a longer one.
+        let prefer = if scans == Scans::None { "set local enable_seqscan = off" } else { "select" };
+        sqlx::raw_sql(prefer).execute(&mut *tx).await.expect("prefer");
         let before = reads(&mut tx).await;
         let explain = format!("explain (analyze, buffers, format json) {statement}");
         let plan: Value = sqlx::query(sqlx::AssertSqlSafe(explain))
@@ -112,7 +122,7 @@ impl Queue {
         cost
     }
 
-    async fn costs(&self) -> Vec<(&'static str, Cost)> {
+    async fn costs(&self, scans: Scans) -> Vec<(&'static str, Cost)> {
         let claim = |generation: Generation| {
             let number = generation.number();
             let (lease, lease_gen) = match generation {
@@ -163,7 +173,7 @@ impl Queue {
             ("promote", "select * from postrider.promote(1000)".to_owned()),
             ("wake", "select postrider.wake_lanes(1000)".to_owned()),
         ] {
-            costs.push((name, self.cost(&statement).await));
+            costs.push((name, self.cost(&statement, scans).await));
         }
         costs
     }
@@ -198,9 +208,9 @@ fn plain(statement: &str) -> String {
 async fn ten_times_as_much_blocked_work_costs_the_hot_statements_nothing() {
     let queue = Queue::new().await;
     queue.add(20_000).await;
-    let few = queue.costs().await;
+    let few = queue.costs(Scans::None).await;
     queue.add(180_000).await;
-    let many = queue.costs().await;
+    let many = queue.costs(Scans::AsPlanned).await;
     for ((name, few), (_, many)) in few.iter().zip(&many) {
         let most = few.pages + few.pages / 2 + TOLERANCE;
         assert!(many.pages <= most, "{name}: {few:?} became {many:?}");
@@ -270,9 +280,9 @@ async fn a_settlement_looks_its_leases_up_whatever_the_planner_knows_of_them() {
 async fn a_stride_of_the_expiry_is_bounded_and_reads_no_table_from_end_to_end() {
     let queue = Queue::new().await;
     queue.add(20_000).await;
-    let few = queue.cost("select postrider.expire_waiting('0 s')").await;
+    let few = queue.cost("select postrider.expire_waiting('0 s')", Scans::None).await;
     queue.add(180_000).await;
-    let many = queue.cost("select postrider.expire_waiting('0 s')").await;
+    let many = queue.cost("select postrider.expire_waiting('0 s')", Scans::AsPlanned).await;
     assert_eq!(many.read_whole, 0);
     // 5,000 rows of each generation at most: those of the ring by their pages, and a look
     // at 21 heads.
@@ -297,14 +307,14 @@ async fn list(queue: &Queue, entries: i64) {
 }
 
 /// A check of 1,000 recipients, one in ten of them listed.
-fn check(queue: &Queue) -> String {
+fn check() -> String {
     let forms: Vec<String> = (0..1_000)
         .map(|n| format!("'{}{n}@d{}.example'", if n % 10 == 0 { "u" } else { "free" }, n % 100))
         .chain((0..100).map(|n| format!("'@d{n}.example'")))
         .collect();
     plain(include_str!("../src/queue/sql/suppressed.sql"))
-        .replace("$1", &format!("array_fill(1::bigint, array[{}])", forms.len()))
-        .replace("$2", &format!("array_fill({}, array[{}])", queue.free, forms.len()))
+        .replace("$1", "array[1::bigint]")
+        .replace("$2", &format!("array[{}]", forms.len()))
         .replace("$3", &format!("array[{}]", forms.join(",")))
 }
 
@@ -312,10 +322,10 @@ fn check(queue: &Queue) -> String {
 async fn a_check_of_suppressions_reads_no_table_and_few_pages_however_long_the_list_is() {
     let queue = Queue::new().await;
     list(&queue, 20_000).await;
-    let statement = check(&queue);
-    let few = queue.cost(&statement).await;
+    let statement = check();
+    let few = queue.cost(&statement, Scans::None).await;
     list(&queue, 200_000).await;
-    let many = queue.cost(&statement).await;
+    let many = queue.cost(&statement, Scans::AsPlanned).await;
     // A look for each text, of the depth of the index.
     assert!(many.pages <= few.pages * 2, "{few:?} became {many:?}");
 

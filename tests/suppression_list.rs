@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
+use postrider::config::Suppression;
+use postrider::config::secret::Secret;
 use postrider::queue::job::Bar;
 use postrider::queue::upkeep;
 use postrider::tenant::suppression::Keeper;
@@ -44,9 +46,13 @@ async fn held(
 
 /// Recipients of what is claimed, and whether they are barred.
 async fn claimed(api: &TestApi) -> Vec<(String, bool)> {
+    claimed_as(api, &Keeper::default()).await
+}
+
+async fn claimed_as(api: &TestApi, keeper: &Keeper) -> Vec<(String, bool)> {
     let worker = api.db.pool(Role::Worker).await;
     let session = builders::session(&worker, Duration::from_secs(60)).await;
-    let jobs = builders::claim_all(&worker, session.id(), 100).await;
+    let jobs = builders::claim_all_as(&worker, keeper, session.id(), 100).await;
     let mut all: Vec<(String, bool)> =
         jobs.into_iter().map(|job| (job.recipient, job.bar == Some(Bar::Suppressed))).collect();
     all.sort();
@@ -112,6 +118,61 @@ async fn what_is_listed_between_submission_and_claim_stops_the_mail() {
         ("f@six.example", false),
     ];
     assert_eq!(claimed(&api).await, expected.map(|(to, barred)| (to.to_owned(), barred)));
+}
+
+#[tokio::test]
+async fn a_claim_of_several_tenants_asks_each_list_for_its_own_however_it_names_people() {
+    let key = Some(Secret::new("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="));
+    let keyed = Keeper::new(&Suppression { hashed: true, key, ..Suppression::default() });
+    // Whose lists hold hashes; 0 is everyone's.
+    for hashed in [&[][..], &["mill"], &["bank", "mill", "shop"], &["0", "bank"]] {
+        let api = TestApi::new().await;
+        let names = ["bank", "mill", "shop"];
+        let mut expected = Vec::new();
+        let mut tenants = Vec::new();
+        for name in names {
+            tenants.push(api.tenant(name).await);
+            let to = names.map(|whose| format!("{whose}@{name}.example"));
+            let to: Vec<&str> = to.iter().map(String::as_str).collect();
+            assert_eq!(held(&api, &tenants[tenants.len() - 1], name, "news", &to).await, [""; 0]);
+            expected.extend(
+                to.iter().map(|to| {
+                    ((*to).to_owned(), to.starts_with(name) || *to == "shop@mill.example")
+                }),
+            );
+        }
+        for (name, tenant) in names.into_iter().zip(&tenants) {
+            // Of others' recipients too: their mail is none of its business.
+            for at in names {
+                add(&api, tenant, json!({"address": format!("{name}@{at}.example")})).await;
+            }
+        }
+        facts(&api.db, &["suppression", "add", "--everyone", "shop@mill.example"]);
+        for list in hashed {
+            let id = names.iter().position(|name| name == list).map_or(0, |n| tenants[n].id);
+            let clear: Vec<String> = sqlx::query_scalar(
+                "select address from postrider.suppression where tenant_id = $1",
+            )
+            .bind(id)
+            .fetch_all(&api.owner)
+            .await
+            .expect("read");
+            let hashes: Vec<String> = clear.iter().map(|one| keyed.recipient(one)).collect();
+            sqlx::query(
+                "update postrider.suppression s set address = h.hash
+                 from unnest($2::text[], $3::text[]) h(clear, hash)
+                 where s.tenant_id = $1 and s.address = h.clear",
+            )
+            .bind(id)
+            .bind(clear)
+            .bind(hashes)
+            .execute(&api.owner)
+            .await
+            .expect("hash");
+        }
+        expected.sort();
+        assert_eq!(claimed_as(&api, &keyed).await, expected, "{hashed:?}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 //! have. Until this has answered, nothing of the claim is handed on; should it fail, the leases
 //! are those of nobody and are given back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::PgPool;
 
@@ -13,20 +13,22 @@ use super::job::{Bar, Job};
 use crate::domain::ids::{LaneId, TenantId};
 use crate::tenant::suppression::Keeper;
 
-/// Jobs, and the places of the questions about them.
-type Places = (Vec<usize>, Vec<usize>);
+/// What is asked, by tenant.
+type Questions = BTreeMap<TenantId, Forms>;
 
-/// What is asked, each once: a whole batch to one domain asks for that domain once.
-#[derive(Debug, Default)]
-struct Questions {
-    tenants: Vec<i64>,
-    lanes: Vec<i32>,
-    forms: Vec<String>,
-    /// The job that each is about; `None`: those of a lane, to one domain.
-    of: Vec<Option<usize>>,
-    /// Jobs by lane and domain, and the places of their questions.
-    domains: HashMap<(TenantId, LaneId, String), Places>,
+/// Forms in order, each once, and the jobs that it is about: a whole batch to one domain asks for
+/// that domain once.
+#[derive(Default)]
+struct Forms {
+    /// Of each subject, if there is a key.
+    hashes: BTreeMap<String, Vec<usize>>,
+    /// Of each subject.
+    clear: BTreeMap<String, Vec<usize>>,
 }
+
+/// A form that a list names: whose list (`None`: everyone's), the form, and the stream that it is
+/// about (empty: all).
+type Named = (Option<i64>, String, String);
 
 /// Bars the jobs whose recipient is suppressed and that nothing bars yet.
 pub async fn bar_suppressed(
@@ -34,68 +36,100 @@ pub async fn bar_suppressed(
     keeper: &Keeper,
     jobs: &mut [Job],
 ) -> Result<(), sqlx::Error> {
-    let mut asked = Questions::default();
-    for (n, job) in jobs.iter().enumerate().filter(|(_, job)| job.bar.is_none()) {
-        asked.about(keeper, n, job);
-    }
-    if asked.forms.is_empty() {
+    let asked = questions(keeper, jobs);
+    if asked.is_empty() {
         return Ok(());
     }
-    let found: Vec<i64> = sqlx::query_scalar(include_str!("sql/suppressed.sql"))
-        .bind(&asked.tenants)
-        .bind(&asked.lanes)
-        .bind(&asked.forms)
-        .fetch_all(pool)
-        .await?;
-    for n in found {
-        // Places are from 1.
-        let place = n.unsigned_abs() as usize - 1;
-        for job in asked.jobs_at(place) {
-            if let Some(job) = jobs.get_mut(job) {
-                job.bar = Some(Bar::Suppressed);
+    let mut held = BTreeSet::new();
+    let mut of_stream: Vec<(usize, String)> = Vec::new();
+    for (tenant, form, stream) in named(pool, &asked).await? {
+        let lists = asked.iter().filter(|(of, _)| tenant.is_none_or(|tenant| of.get() == tenant));
+        for job in lists.flat_map(|(_, forms)| forms.jobs(&form)) {
+            if stream.is_empty() {
+                held.insert(*job);
+            } else {
+                of_stream.push((*job, stream.clone()));
             }
+        }
+    }
+    of_stream.retain(|(job, _)| !held.contains(job));
+    if !of_stream.is_empty() {
+        let lanes = of_stream.iter().filter_map(|(job, _)| jobs.get(*job)).map(|job| job.lane);
+        let streams = streams_of(pool, lanes.collect()).await?;
+        for (n, stream) in of_stream {
+            if jobs.get(n).is_some_and(|job| streams.get(&job.lane.get()) == Some(&stream)) {
+                held.insert(n);
+            }
+        }
+    }
+    for n in held {
+        if let Some(job) = jobs.get_mut(n) {
+            job.bar = Some(Bar::Suppressed);
         }
     }
     Ok(())
 }
 
-impl Questions {
-    fn about(&mut self, keeper: &Keeper, n: usize, job: &Job) {
-        for form in keeper.forms_of_address(&job.recipient) {
-            self.ask(job, form, Some(n));
+fn questions(keeper: &Keeper, jobs: &[Job]) -> Questions {
+    let mut asked = Questions::new();
+    let mut domains: HashMap<&str, Vec<String>> = HashMap::new();
+    for (n, job) in jobs.iter().enumerate().filter(|(_, job)| job.bar.is_none()) {
+        let recipient = job.recipient.as_str();
+        let domain = recipient.rsplit_once('@').map_or(recipient, |(_, domain)| domain);
+        let of_domain = domains.entry(domain).or_insert_with(|| keeper.forms_of_domain(recipient));
+        let of_tenant = asked.entry(job.tenant).or_default();
+        of_tenant.ask(&keeper.forms_of_address(recipient), n);
+        of_tenant.ask(of_domain, n);
+    }
+    asked
+}
+
+impl Forms {
+    /// Asks for a subject: its hash, if there is one, and its form in the clear.
+    fn ask(&mut self, forms: &[String], job: usize) {
+        let Some((clear, hashes)) = forms.split_last() else { return };
+        for form in hashes {
+            note(&mut self.hashes, form, job);
         }
-        let domain = job.recipient.rsplit_once('@').map_or("", |(_, domain)| domain);
-        let key = (job.tenant, job.lane, domain.to_owned());
-        if let Some((jobs, _)) = self.domains.get_mut(&key) {
-            jobs.push(n);
-            return;
-        }
-        let places: Vec<usize> = keeper
-            .forms_of_domain(&job.recipient)
-            .into_iter()
-            .map(|form| self.ask(job, form, None))
-            .collect();
-        self.domains.insert(key, (vec![n], places));
+        note(&mut self.clear, clear, job);
     }
 
-    fn ask(&mut self, job: &Job, form: String, of: Option<usize>) -> usize {
-        self.tenants.push(job.tenant.get());
-        self.lanes.push(job.lane.get());
-        self.forms.push(form);
-        self.of.push(of);
-        self.of.len() - 1
+    fn jobs(&self, form: &str) -> &[usize] {
+        self.hashes.get(form).or_else(|| self.clear.get(form)).map_or(&[], Vec::as_slice)
     }
+}
 
-    fn jobs_at(&self, place: usize) -> Vec<usize> {
-        match self.of.get(place) {
-            Some(Some(job)) => vec![*job],
-            Some(None) => self
-                .domains
-                .values()
-                .find(|(_, places)| places.contains(&place))
-                .map(|(jobs, _)| jobs.clone())
-                .unwrap_or_default(),
-            None => Vec::new(),
-        }
+fn note(asked: &mut BTreeMap<String, Vec<usize>>, form: &str, job: usize) {
+    match asked.get_mut(form) {
+        Some(jobs) => jobs.push(job),
+        None => drop(asked.insert(form.to_owned(), vec![job])),
     }
+}
+
+async fn named(pool: &PgPool, asked: &Questions) -> Result<Vec<Named>, sqlx::Error> {
+    let tenants: Vec<i64> = asked.keys().map(|tenant| tenant.get()).collect();
+    let mut ends: Vec<i32> = Vec::with_capacity(asked.len());
+    for of_tenant in asked.values() {
+        let subjects = i32::try_from(of_tenant.clear.len()).unwrap_or(i32::MAX);
+        ends.push(ends.last().copied().unwrap_or(0).saturating_add(subjects));
+    }
+    let hashes = asked.values().flat_map(|of_tenant| of_tenant.hashes.keys());
+    let clear = asked.values().flat_map(|of_tenant| of_tenant.clear.keys());
+    let forms: Vec<&str> = hashes.chain(clear).map(String::as_str).collect();
+    sqlx::query_as(include_str!("sql/suppressed.sql"))
+        .bind(tenants)
+        .bind(ends)
+        .bind(forms)
+        .fetch_all(pool)
+        .await
+}
+
+async fn streams_of(
+    pool: &PgPool,
+    lanes: BTreeSet<LaneId>,
+) -> Result<HashMap<i32, String>, sqlx::Error> {
+    let lanes: Vec<i32> = lanes.into_iter().map(LaneId::get).collect();
+    let rows: Vec<(i32, String)> =
+        sqlx::query_as(include_str!("sql/lane_streams.sql")).bind(lanes).fetch_all(pool).await?;
+    Ok(rows.into_iter().collect())
 }

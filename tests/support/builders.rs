@@ -74,17 +74,22 @@ pub async fn lanes(worker: &PgPool) -> Vec<LaneId> {
 
 /// Claims up to `take` from every hinted lane and live generation.
 pub async fn claim_all(worker: &PgPool, session: SessionId, take: u32) -> Vec<Job> {
+    claim_all_as(worker, &Keeper::default(), session, take).await
+}
+
+/// The same by a process that knows how the list of suppressions names people.
+pub async fn claim_all_as(
+    worker: &PgPool,
+    keeper: &Keeper,
+    session: SessionId,
+    take: u32,
+) -> Vec<Job> {
     let wants: Vec<Want> =
         lanes(worker).await.into_iter().map(|lane| Want { lane, after: None, take }).collect();
     let mut jobs = Vec::new();
     let live = upkeep::live_generations(worker).await.expect("generations");
     for generation in [Generation::PARKED].into_iter().chain(live) {
-        jobs.extend(
-            claim(worker, &Keeper::default(), session, generation, &wants)
-                .await
-                .expect("claim")
-                .jobs,
-        );
+        jobs.extend(claim(worker, keeper, session, generation, &wants).await.expect("claim").jobs);
     }
     jobs
 }

@@ -75,12 +75,12 @@ impl Keeper {
         self.all_forms(subject.as_str().to_owned())
     }
 
-    /// Every text under which the list may have this recipient, but for its domain.
+    /// Every text under which the list may have this recipient, but for its domain; a hash first.
     pub fn forms_of_address(&self, address: &str) -> Vec<String> {
         self.all_forms(normal_form(address))
     }
 
-    /// Every text under which the list may have the domain of this recipient.
+    /// Every text under which the list may have the domain of this recipient; a hash first.
     pub fn forms_of_domain(&self, address: &str) -> Vec<String> {
         self.all_forms(domain_form(address))
     }
