@@ -3,89 +3,20 @@
 
 mod support;
 
-use std::fs;
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use postrider::sink::FaultMix;
 use serde_json::{Value, json};
 use support::builders;
 use support::command::KEY;
-use support::dashboards::{queries, shipped};
+use support::dashboards::queries;
 use support::installation::Installation;
+use support::prometheus::{Running, ask, free_address, prometheus, start};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Ends a process with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The program, installed or unpacked by scripts/setup.sh.
-fn prometheus() -> PathBuf {
-    let target = PathBuf::from(env!("CARGO_BIN_EXE_postriderd"));
-    let target = target.ancestors().nth(2).expect("a target folder").to_path_buf();
-    [target.join("tools/usr/bin/prometheus"), PathBuf::from("/usr/bin/prometheus")]
-        .into_iter()
-        .find(|path| path.exists())
-        .expect("there is no Prometheus: run make setup")
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("address")
-}
-
-/// Prometheus as shipped, but scraping these addresses every second.
-fn start(
-    program: &Path,
-    folder: &TempDir,
-    daemon: SocketAddr,
-    api: SocketAddr,
-) -> (Running, SocketAddr) {
-    let shipped_config = fs::read_to_string(shipped("prometheus/prometheus.yml")).expect("read");
-    assert!(shipped_config.contains("127.0.0.1:9025") && shipped_config.contains("127.0.0.1:9026"));
-    let config = shipped_config
-        .replace("127.0.0.1:9025", &daemon.to_string())
-        .replace("127.0.0.1:9026", &api.to_string())
-        .replace("15s", "1s");
-    fs::write(folder.path().join("prometheus.yml"), config).expect("write");
-    for rules in ["recording.rules.yml", "alerts.rules.yml"] {
-        let from = shipped(&format!("prometheus/{rules}"));
-        fs::copy(from, folder.path().join(rules)).expect("copy");
-    }
-    let listen = free_address();
-    let child = Command::new(program)
-        .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
-        .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-        .arg(format!("--web.listen-address={listen}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("start Prometheus");
-    (Running(child), listen)
-}
-
-/// What a query gives, as Prometheus says it.
-async fn ask(prometheus: SocketAddr, query: &str) -> Result<Vec<Value>, String> {
-    let mut url = reqwest::Url::parse(&format!("http://{prometheus}/api/v1/query")).expect("URL");
-    url.query_pairs_mut().append_pair("query", query);
-    let answer = reqwest::get(url).await.map_err(|error| error.to_string())?;
-    let answer: Value = answer.json().await.map_err(|error| error.to_string())?;
-    match answer["data"]["result"].as_array() {
-        Some(series) => Ok(series.clone()),
-        None => Err(answer.to_string()),
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_panel_shows_something() {

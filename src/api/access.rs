@@ -13,6 +13,7 @@ use axum::response::Response;
 use tracing::Instrument;
 
 use super::trace::{Answered, Journey};
+use crate::telemetry::exemplars;
 
 /// The header that ties an answer to our log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,6 +64,10 @@ pub async fn note(mut request: Request, next: Next) -> Response {
         request_id: id.to_str().unwrap_or_default(),
         took,
     });
+    if let Some(trace) = trace {
+        let label = ("route", route.as_str());
+        exemplars::note("postrider_api_request_seconds", label, took.as_secs_f64(), trace);
+    }
     let trace_id = trace.map(|trace| trace.to_string());
     span.in_scope(|| {
         tracing::info!(

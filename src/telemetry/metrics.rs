@@ -56,6 +56,11 @@ pub fn install() -> Result<MetricsHandle, BuildError> {
     Ok(installed.insert(MetricsHandle(recorder)).clone())
 }
 
+/// Upper bound of the usual bucket of so many seconds; `None`: beyond all.
+pub(super) fn bucket(seconds: f64) -> Option<f64> {
+    SECONDS.into_iter().find(|bound| seconds <= *bound)
+}
+
 fn describe() {
     for metric in METRICS {
         match metric.kind {

@@ -5,6 +5,7 @@
 //! to a receiver.
 
 pub mod catalogue;
+pub mod exemplars;
 pub mod health;
 pub mod manager;
 pub mod metrics;

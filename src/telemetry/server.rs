@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::extract::{ConnectInfo, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
+use super::exemplars;
 use super::health::Health;
 use super::metrics::MetricsHandle;
 use super::pages::{Entry, Pages};
@@ -51,8 +52,13 @@ pub async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }
 
-async fn scrape(State(probes): State<Probes>) -> Response {
+async fn scrape(State(probes): State<Probes>, headers: HeaderMap) -> Response {
     super::usage::sample();
+    let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok());
+    if accepted.is_some_and(|accepted| accepted.contains("application/openmetrics-text")) {
+        let format = [(header::CONTENT_TYPE, exemplars::CONTENT_TYPE)];
+        return (format, exemplars::open_metrics(&probes.metrics.render())).into_response();
+    }
     let format = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (format, probes.metrics.render()).into_response()
 }

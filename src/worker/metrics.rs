@@ -12,6 +12,7 @@ use crate::queue::job::Job;
 use crate::queue::lane::Lane;
 use crate::queue::settle::{DeadReason, Ending};
 use crate::route::health::Reason;
+use crate::telemetry::exemplars;
 
 /// An attempt ended.
 pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
@@ -36,6 +37,14 @@ pub fn attempt(lane: &Lane, job: &Job, outcome: &Outcome, trail: &Trail) {
             counter!("postrider_postponed_total", "reason" => reason.as_str()).increment(1);
         }
         _ => {}
+    }
+}
+
+/// An attempt ended whose trace is kept.
+pub fn traced(lane: &Lane, outcome: &Outcome, trail: &Trail) {
+    if let (Outcome::Delivered(_), Some(kept)) = (outcome, trail.notes.kept) {
+        let label = ("mailbox_provider", lane.mailbox_provider.as_str());
+        exemplars::note("postrider_delivery_seconds", label, trail.took.as_secs_f64(), kept.trace);
     }
 }
 

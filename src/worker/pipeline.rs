@@ -87,6 +87,7 @@ impl Pipeline {
         trail.took = started.elapsed();
         super::metrics::attempt(&claim.lane, &claim.job, &outcome, &trail);
         trail.notes.kept = super::trace::attempt(&claim.lane, &claim.job, &outcome, &trail);
+        super::metrics::traced(&claim.lane, &outcome, &trail);
         super::report::attempt(&claim.lane, &claim.job, &outcome, &trail);
         let policy = self.policies.of(&claim.lane.stream_name);
         let settlement = retry::decide(&claim.job, &outcome, &trail, &policy, rand::random());

@@ -22,6 +22,7 @@ pub mod letters;
 pub mod listening;
 pub mod otlp;
 pub mod postgres;
+pub mod prometheus;
 pub mod providers;
 pub mod quota;
 pub mod smtp_peer;
