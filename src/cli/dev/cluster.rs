@@ -30,10 +30,6 @@ const PORT: u16 = 5432;
 /// Seconds that starting and stopping may take.
 const PATIENCE: &str = "60";
 
-/// Bounds of the buffers, in megabytes.
-const LEAST_BUFFERS: u64 = 128;
-const MOST_BUFFERS: u64 = 8192;
-
 /// What must survive a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -247,8 +243,8 @@ impl Server {
         let path = self.data.join("postgresql.conf");
         let socket = self.socket.to_string_lossy().replace('\'', "''");
         let kind = match self.durability {
-            Durability::Durable => format!("shared_buffers = {}MB\n{DURABLE}", quarter_of_memory()),
-            Durability::Fast => FAST.to_owned(),
+            Durability::Durable => DURABLE,
+            Durability::Fast => FAST,
         };
         let text = format!(
             "# Written by postrider at each start.\n\
@@ -330,17 +326,10 @@ fn output(mut command: Command) -> Result<Output, ClusterError> {
         .map_err(|source| ClusterError::File { path: PathBuf::from(command.get_program()), source })
 }
 
-/// Megabytes of buffers as docs/postgres.md recommends them; only what is used is taken.
-fn quarter_of_memory() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.map_or(LEAST_BUFFERS, |kib| (kib / 1024 / 4).clamp(LEAST_BUFFERS, MOST_BUFFERS))
-}
-
 /// Settings for every use: room for many pools, and nothing of a cluster's network life.
 const COMMON: &str = "\
     max_connections = 300\n\
+    shared_buffers = 256MB\n\
     max_wal_senders = 0\n\
     wal_level = minimal\n\
     timezone = 'UTC'\n\
@@ -356,7 +345,6 @@ const DURABLE: &str = "\
 
 /// Never for data that anyone wants back.
 const FAST: &str = "\
-    shared_buffers = 256MB\n\
     fsync = off\n\
     synchronous_commit = off\n\
     full_page_writes = off\n\
