@@ -44,15 +44,14 @@ pub fn open_metrics(text: &str) -> String {
     let exemplars = EXEMPLARS.lock().clone().unwrap_or_default();
     let mut open = String::with_capacity(text.len() + exemplars.len() * 100);
     for line in text.lines().filter(|line| !line.is_empty()) {
-        match line.strip_prefix("# ") {
-            Some(said) => describe(said, &mut open),
-            None => {
-                open.push_str(line);
-                let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
-                if let Some(Exemplar { trace, seconds, at }) = exemplars.get(series) {
-                    let at = at.timestamp_millis() as f64 / 1_000.0;
-                    let _ = write!(open, " # {{trace_id=\"{trace}\"}} {seconds} {at}");
-                }
+        if let Some(said) = line.strip_prefix("# ") {
+            describe(said, &mut open);
+        } else {
+            open.push_str(line);
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+            if let Some(Exemplar { trace, seconds, at }) = exemplars.get(series) {
+                let at = at.timestamp_millis() as f64 / 1_000.0;
+                let _ = write!(open, " # {{trace_id=\"{trace}\"}} {seconds} {at}");
             }
         }
         open.push('\n');
