@@ -27,6 +27,7 @@ if cargo auditable --version >/dev/null 2>&1; then build="auditable build"; fi
 cargo $build --locked --profile "$profile" --target "$target" --features one-file --bin postrider-all
 mkdir -p "$out"
 built=$folder/$target/$profile/postrider-all
-strip -o "$out/postrider" "$built" 2>/dev/null || cp "$built" "$out/postrider"
+# The build's id is made of debug information too, which is not the same each time; it goes with it.
+strip -R .note.gnu.build-id -o "$out/postrider" "$built" 2>/dev/null || cp "$built" "$out/postrider"
 for name in postriderd postrider-api; do ln -sf postrider "$out/$name"; done
 echo "static-build: $target, $profile: $(stat -c %s "$out/postrider") bytes"
