@@ -43,7 +43,7 @@ pub(crate) struct Args {
     /// Events of one request.
     #[arg(long, default_value_t = 100, value_name = "N")]
     batch: u32,
-    /// A million events that wait for the dead endpoint, and longer turns.
+    /// A million events that wait for the dead endpoint, and turns of five seconds.
     #[arg(long)]
     full: bool,
 }
@@ -93,7 +93,7 @@ struct Side {
 /// Measures, prints, judges.
 pub(crate) async fn run(stand: &Stand, args: &Args) -> anyhow::Result<()> {
     let (pending, seconds) =
-        if args.full { (1_000_000, args.seconds.max(8)) } else { (args.pending, args.seconds) };
+        if args.full { (1_000_000, args.seconds.max(5)) } else { (args.pending, args.seconds) };
     let consumer = Consumer::start().await?;
     let mut sides = Vec::new();
     for listening in Listening::ALL {
