@@ -40,8 +40,8 @@ begin
       and (s.expires_at is null or s.expires_at > now());
 end $$;
 
--- Whether a list names anybody in the clear. Hashes of addresses sort before $, those of domains
--- between @# and @$.
+-- Whether a list names anybody in the clear, but for addresses that sort among the hashes: those of
+-- addresses begin with #, before $, and those of domains stand between @# and @$.
 create function postrider.names_clearly(p_list bigint) returns boolean language plpgsql stable
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
@@ -51,28 +51,38 @@ begin
         where s.tenant_id = p_list and s.address >= '@$' order by s.address limit 1) is not null;
 end $$;
 
--- The same for the forms of several tenants: those of each end at its place in p_ends, from 1. If
--- the first form is a hash, that is said of the first half of p_forms, which is all hashes; the
--- second has the same people in the clear, tenant by tenant. On a list without such they are
--- not looked for. What everyone's list names has no tenant. One call has one plan, made once.
+-- The same for the forms of several tenants: those of each end at its place in p_ends, from 1; of
+-- the last also without one. If the first form is a hash, that is said of the first half of
+-- p_forms, which is all hashes; the second has the same people in the clear, tenant by tenant. On a
+-- list without such they are not looked for. What everyone's list names has no tenant. One call
+-- has one plan, made once.
 create function postrider.suppressed(p_tenants bigint[], p_ends int[], p_forms text[])
 returns table(tenant_id bigint, address text, stream text) language plpgsql stable as $$
 declare
-  v_half int := case when p_forms[1] ~ '^@?#' then cardinality(p_forms) / 2 else 0 end;
+  -- An address has an @, also where it begins with #.
+  v_half int := case when p_forms[1] ~ '^@?#[^@]*$' then cardinality(p_forms) / 2 else 0 end;
   v_from int := 1;
+  v_end int;
+  v_odd text[] := '{}';
   v_forms text[] := p_forms;
 begin
-  if v_half > 0 and not postrider.names_clearly(0) then
-    v_forms := p_forms[:v_half];
+  if v_half > 0 then
+    v_odd := array(select f from unnest(p_forms[v_half + 1:]) f where f collate "C" < '$');
+    if not postrider.names_clearly(0) then
+      v_forms := p_forms[:v_half] || v_odd;
+    end if;
   end if;
   return query select null::bigint, l.address, l.stream from postrider.listed(0, v_forms) l;
   for n in 1..cardinality(p_tenants) loop
-    v_forms := p_forms[v_from:p_ends[n]];
+    v_end := coalesce(p_ends[n], cardinality(p_forms) - v_half);
+    v_forms := p_forms[v_from:v_end];
     if v_half > 0 and postrider.names_clearly(p_tenants[n]) then
-      v_forms := v_forms || p_forms[v_from + v_half:p_ends[n] + v_half];
+      v_forms := v_forms || p_forms[v_from + v_half:v_end + v_half];
+    else
+      v_forms := v_forms || v_odd;
     end if;
     return query select p_tenants[n], l.address, l.stream from postrider.listed(p_tenants[n], v_forms) l;
-    v_from := p_ends[n] + 1;
+    v_from := v_end + 1;
   end loop;
 end $$;
 
@@ -87,9 +97,7 @@ begin
     cross join lateral (values (lower(normalize(recipient))), ('@' || postrider.domain_of(recipient))) p(probe);
   end if;
   v_hits := array(
-    select s.address
-    from postrider.suppressed(array[p_tenant],
-      array[cardinality(p_probes) / case when p_probes[1] ~ '^@?#' then 2 else 1 end], p_probes) s
+    select s.address from postrider.suppressed(array[p_tenant], '{}', p_probes) s
     where s.stream in ('', p_stream));
   if cardinality(v_hits) > 0 then
     select array_agg(distinct u.n) into v_held

@@ -3,14 +3,12 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::builders;
-use support::command::KEY;
 use support::installation::Installation;
-use support::prometheus::{Running, ask, exemplars, free_address, prometheus, start};
+use support::prometheus::{api, ask, exemplars, free_address, prometheus, start};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; only a broken program reaches it.
@@ -27,15 +25,7 @@ async fn a_kept_trace_is_an_exemplar_in_prometheus() {
          [traces]\nendpoint = \"http://{nobody}/v1/traces\"\nratio = 1.0\n"
     ));
     let daemon = home.daemon(&config).await;
-    let _api = Running(
-        Command::new(env!("CARGO_BIN_EXE_postrider-api"))
-            .arg("--config")
-            .arg(&config)
-            .env("POSTRIDER_KEY", KEY)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start postrider-api"),
-    );
+    let _api = api(&config);
     let made = home.postrider(&["key", "create", "--tenant", "acme", "--json"]);
     let key: Value = serde_json::from_str(&made.out).expect("JSON");
     let key = key["key"].as_str().expect("a key").to_owned();

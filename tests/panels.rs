@@ -3,16 +3,14 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use postrider::sink::FaultMix;
 use serde_json::{Value, json};
 use support::builders;
-use support::command::KEY;
 use support::dashboards::queries;
 use support::installation::Installation;
-use support::prometheus::{Running, ask, free_address, prometheus, start};
+use support::prometheus::{api, ask, free_address, prometheus, start};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; only a broken program reaches it.
@@ -35,15 +33,7 @@ async fn every_panel_shows_something() {
          [[throttle]]\nscope = \"tenant\"\nrate = \"400/s\"\n"
     ));
     let daemon = home.daemon(&config).await;
-    let _api = Running(
-        Command::new(env!("CARGO_BIN_EXE_postrider-api"))
-            .arg("--config")
-            .arg(&config)
-            .env("POSTRIDER_KEY", KEY)
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start postrider-api"),
-    );
+    let _api = api(&config);
     let made = home.postrider(&["key", "create", "--tenant", "acme", "--json"]);
     let key: Value = serde_json::from_str(&made.out).expect("JSON");
     let key = key["key"].as_str().expect("a key").to_owned();

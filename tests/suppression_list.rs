@@ -12,7 +12,7 @@ use postrider::config::Suppression;
 use postrider::config::secret::Secret;
 use postrider::queue::job::Bar;
 use postrider::queue::upkeep;
-use postrider::tenant::suppression::Keeper;
+use postrider::tenant::suppression::{Keeper, Probes};
 use serde_json::{Value, json};
 use support::api::{Answer, Tenant, TestApi, in_hours, message, request};
 use support::builders;
@@ -173,6 +173,54 @@ async fn a_claim_of_several_tenants_asks_each_list_for_its_own_however_it_names_
         expected.sort();
         assert_eq!(claimed_as(&api, &keyed).await, expected, "{hashed:?}");
     }
+}
+
+#[tokio::test]
+async fn an_address_that_begins_as_a_hash_does_is_an_address() {
+    let key = Some(Secret::new("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="));
+    let keyed = Keeper::new(&Suppression { hashed: true, key, ..Suppression::default() });
+    // Sorted before all others, and looked for first. One list has nobody else in the clear.
+    let odd = ["!ann@x.example", "#ann@x.example"];
+    let usual = ["ann@x.example", "bob@x.example", "eve@x.example"];
+    let to: Vec<&str> = odd.into_iter().rev().chain(usual).collect();
+    for (keeper, listed) in [
+        (&keyed, &odd[..]),
+        (&keyed, &["#ann@x.example", "eve@x.example"]),
+        (&Keeper::default(), &odd),
+        (&Keeper::default(), &["#ann@x.example", "eve@x.example"]),
+    ] {
+        let api = TestApi::new().await;
+        let shop = api.tenant("shop").await;
+        assert_eq!(held(&api, &shop, "shop", "news", &to).await, [""; 0]);
+        for address in listed {
+            let added = add(&api, &shop, json!({ "address": address })).await;
+            assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
+        }
+        assert_eq!(held_as(&api, keeper, shop.id, &to).await, places(&to, listed), "{listed:?}");
+        let mut expected: Vec<(String, bool)> =
+            to.iter().map(|to| ((*to).to_owned(), listed.contains(to))).collect();
+        expected.sort();
+        assert_eq!(claimed_as(&api, keeper).await, expected, "{listed:?}");
+    }
+}
+
+/// Places, from 1, of those who are listed.
+fn places(to: &[&str], listed: &[&str]) -> Vec<i32> {
+    (1..).zip(to).filter(|(_, to)| listed.contains(to)).map(|(n, _)| n).collect()
+}
+
+/// Places of whom a submission by a process with this keeper holds back.
+async fn held_as(api: &TestApi, keeper: &Keeper, tenant: i64, to: &[&str]) -> Vec<i32> {
+    let to: Vec<String> = to.iter().map(|to| (*to).to_owned()).collect();
+    let probes = Probes::new(keeper, &to);
+    sqlx::query_scalar("select postrider.held_recipients($1, 'news', $2, $3, $4)")
+        .bind(tenant)
+        .bind(&to)
+        .bind(&probes.of)
+        .bind(&probes.forms)
+        .fetch_one(&api.owner)
+        .await
+        .expect("check")
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::command::KEY;
 use super::dashboards::shipped;
 
 /// Ends a process with the test.
@@ -33,6 +34,13 @@ pub fn prometheus() -> PathBuf {
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("address")
+}
+
+/// `postrider-api` with this configuration, whose addresses it names. It is not ready yet.
+pub fn api(config: &Path) -> Running {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postrider-api"));
+    command.arg("--config").arg(config).env("POSTRIDER_KEY", KEY).stderr(Stdio::null());
+    Running(command.spawn().expect("start postrider-api"))
 }
 
 /// Prometheus as shipped, but scraping these addresses every second.
