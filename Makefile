@@ -1,6 +1,6 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-suppressions bench-postfix bench-reports bench-events bench-pace bench-compare faults score-bounces deny sbom dist image stop fmt lint
+.PHONY: help setup run test bench bench-claims bench-soak bench-fairness bench-upload bench-far bench-destinations bench-together bench-suppressions bench-postfix bench-reports bench-events bench-pace bench-traces bench-compare faults score-bounces deny sbom dist image stop fmt lint
 
 ARGS ?=
 target := $(or $(CARGO_TARGET_DIR),target)
@@ -58,6 +58,9 @@ bench-events: setup ## What events cost, also beside a dead endpoint (--full)
 
 bench-pace: setup ## Receivers that refuse beyond a rate: how the pace settles and follows (--takes 20 --seconds 240)
 	@bench/queue.sh pace $(ARGS)
+
+bench-traces: setup ## What 1 % of the traces costs, in turns (ARGS="PAIRS MAILS")
+	@bench/traces.sh $(ARGS)
 
 bench-postfix: setup ## Postfix's queue to the same sink, for comparison (as root)
 	@bench/queue.sh postfix $(ARGS)
