@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=${CARGO_TARGET_DIR:-target}
+# A clone that is built once gains nothing from it, and it takes as much room as the programs.
+if [ -n "${CI:-}" ]; then export CARGO_INCREMENTAL=0; fi
 # Tests make processes die at certain points (src/domain/failpoint.rs); the image has one program.
 features=(--features failpoints,one-file)
 
