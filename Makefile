@@ -59,8 +59,8 @@ bench-events: setup ## What events cost, also beside a dead endpoint (--full)
 bench-pace: setup ## Receivers that refuse beyond a rate: how the pace settles and follows (--takes 20 --seconds 240)
 	@bench/queue.sh pace $(ARGS)
 
-bench-traces: setup ## What 1 % of the traces costs, in turns (ARGS="PAIRS MAILS")
-	@bench/traces.sh $(ARGS)
+bench-traces: setup ## What 1 % of the traces costs, in turns within one run (--count 1000000)
+	@bench/run.sh --sink builtin --traces 0.01 $(or $(ARGS),--count 1000000)
 
 bench-postfix: setup ## Postfix's queue to the same sink, for comparison (as root)
 	@bench/queue.sh postfix $(ARGS)

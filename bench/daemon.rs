@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use postrider::cli::dev::cluster::Cluster;
 use sqlx::{Connection, PgConnection};
 
@@ -30,12 +30,52 @@ pub(crate) struct Measured {
 }
 
 /// The daemon; killed on drop.
-struct Daemon(Child);
+pub(crate) struct Daemon {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it with this configuration; its log goes to the folder.
+    pub(crate) fn start(config: &Path, folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join("postriderd.log");
+        let log = File::create(&path)?;
+        let process = Command::new(env!("CARGO_BIN_EXE_postriderd"))
+            .arg("--config")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start postriderd")?;
+        Ok(Self { process, log: path })
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// An error if it has ended.
+    pub(crate) fn lives(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!("postriderd ended ({status}): see {}", self.log.display());
+        }
+        Ok(())
+    }
+
+    /// Has it read its configuration again.
+    pub(crate) fn reload(&self) -> anyhow::Result<()> {
+        let told = Command::new("kill").args(["-HUP", &self.pid().to_string()]).status()?;
+        ensure!(told.success(), "kill: {told}");
+        Ok(())
+    }
+}
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -46,21 +86,18 @@ pub(crate) async fn run(
     cluster: &Cluster,
     load: &Load,
     sink: SocketAddr,
-    receiver: &str,
 ) -> anyhow::Result<Measured> {
     let mut database = PgConnection::connect(&load.url).await?;
     let config = folder.join("postrider.toml");
-    fs::write(&config, configuration(args, &load.url, sink, receiver))?;
+    fs::write(&config, configuration(args, &load.url, sink, None))?;
     let postmaster = cluster.pid()?;
 
     let before = usage::cpu_of_family(postmaster);
-    let mut daemon = Daemon(start(&config, folder)?);
-    let pid = daemon.0.id();
+    let mut daemon = Daemon::start(&config, folder)?;
+    let pid = daemon.pid();
     let (mut seen, mut moved) = (0, Instant::now());
     while seen < i64::from(args.count) {
-        if let Some(status) = daemon.0.try_wait()? {
-            bail!("postriderd ended ({status}): see {}", folder.join("postriderd.log").display());
-        }
+        daemon.lives()?;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let now = settled(&mut database).await?;
         if now > seen {
@@ -92,26 +129,20 @@ pub(crate) async fn run(
 }
 
 /// Ends so far. An estimate would be cheaper, but this costs a scan of memory twice a second.
-async fn settled(database: &mut PgConnection) -> Result<i64, sqlx::Error> {
+pub(crate) async fn settled(database: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select count(*) from postrider.attempt where kind between 1 and 6")
         .fetch_one(database)
         .await
 }
 
-fn start(config: &Path, folder: &Path) -> anyhow::Result<Child> {
-    let log = File::create(folder.join("postriderd.log"))?;
-    Command::new(env!("CARGO_BIN_EXE_postriderd"))
-        .arg("--config")
-        .arg(config)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("cannot start postriderd")
-}
-
-fn configuration(args: &Args, url: &str, sink: SocketAddr, receiver: &str) -> String {
-    let traces = args.traces.map_or_else(String::new, |ratio| {
+/// The daemon's configuration; with traces: the share of them that is kept, and who is told.
+pub(crate) fn configuration(
+    args: &Args,
+    url: &str,
+    sink: SocketAddr,
+    traces: Option<(f64, &str)>,
+) -> String {
+    let traces = traces.map_or_else(String::new, |(ratio, receiver)| {
         format!("[traces]\nendpoint = \"{receiver}\"\nratio = {ratio:?}\n")
     });
     format!(

@@ -13,19 +13,19 @@ mod load;
 mod peer;
 mod receiver;
 mod report;
+mod turns;
 mod usage;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Parser, ValueEnum};
 use postrider::cli::dev::binaries::Binaries;
 use postrider::cli::dev::cluster::{Cluster, Durability};
 use postrider::cli::dev::lock::FolderLock;
 
-use crate::daemon::Measured;
 use crate::load::Load;
 use crate::peer::Peer;
 use crate::receiver::Receiver;
@@ -55,7 +55,8 @@ struct Args {
     /// Measure the API too, at so many submissions a second.
     #[arg(long, value_name = "N")]
     api: Option<u32>,
-    /// Keep this share of the traces, and tell a receiver of them.
+    /// Measure instead what it costs to keep this share of the traces and to tell a receiver of
+    /// them, in turns of two seconds with and without.
     #[arg(long, value_name = "RATIO", num_args = 0..=1, default_missing_value = "0.01")]
     traces: Option<f64>,
     /// Folder of Postgres's server programs.
@@ -132,7 +133,12 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 
     let load = Load::submit(&cluster, &folder, args).await?;
     say(&format!("{} deliveries submitted in {:.2?}", args.count, load.took));
-    let measured = measure(args, &folder, &cluster, &load).await?;
+    let peer = Peer::start(args)?;
+    if let Some(ratio) = args.traces {
+        return traces(args, ratio, &folder, &load, &peer).await;
+    }
+    let measured = daemon::run(args, &folder, &cluster, &load, peer.address()).await?;
+    drop(peer);
     let raw = peer::raw_limit(args)?;
     say(&Report { args, load: &load, measured, raw, postgres: binaries.major() }.to_string());
     if let Some(rate) = args.api {
@@ -141,22 +147,18 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(
+async fn traces(
     args: &Args,
+    ratio: f64,
     folder: &Path,
-    cluster: &Cluster,
     load: &Load,
-) -> anyhow::Result<Measured> {
-    let peer = Peer::start(args)?;
+    peer: &Peer,
+) -> anyhow::Result<()> {
     let receiver = Receiver::start().await?;
-    let endpoint = receiver.endpoint();
-    let measured = daemon::run(args, folder, cluster, load, peer.address(), &endpoint).await?;
-    drop(peer);
-    if let Some(ratio) = args.traces {
-        let kib = receiver.bytes() / 1_024;
-        say(&format!("traces, ratio {ratio}: {kib} KiB told"));
-    }
-    Ok(measured)
+    let turns = turns::run(args, ratio, folder, load, peer.address(), &receiver.endpoint()).await?;
+    say(&format!("\nratio {ratio}, {} KiB told; {turns}", receiver.bytes() / 1_024));
+    ensure!(ratio == 0.0 || receiver.bytes() > 0, "the receiver was told nothing");
+    Ok(())
 }
 
 fn say(text: &str) {

@@ -17,11 +17,28 @@ step() {
     printf '== %s: %d s\n' "$name" $((SECONDS - started))
 }
 
+# A step beside others: `behind NAME COMMAND...`, and later `met NAME`, which says what it said.
+declare -A beside
+behind() {
+    local name=$1
+    shift
+    mkdir -p "$target"
+    "$@" >"$target/$name.log" 2>&1 &
+    beside[$name]=$!
+}
+met() {
+    local code=0
+    wait "${beside[$1]}" || code=$?
+    unset "beside[$1]"
+    cat "$target/$1.log"
+    return "$code"
+}
+
 skip() { printf '\n== %s: SKIPPED, %s\n' "$1" "$2"; }
 
 ending() {
     local code=$?
-    [ -z "${papers:-}" ] || kill "$papers" 2>/dev/null || true
+    [ "${#beside[@]}" -eq 0 ] || kill "${beside[@]}" 2>/dev/null || true
     scripts/stop.sh || true
     if [ "$code" -eq 0 ]; then
         printf '\nall passed in %d s\n' "$SECONDS"
@@ -87,21 +104,18 @@ papers() {
     fi
 }
 
-step "what is needed" scripts/setup.sh
+step "what is needed to build" scripts/setup.sh run
+# The rest of it comes over the network, and the lints want the processor.
+behind tools step "what the tests need" scripts/setup.sh
 step "format" cargo fmt --check
 step "lint" cargo clippy --locked --all-targets "${features[@]}" -- -D warnings
 step "build" cargo build --locked --bins "${features[@]}"
 step "build of the tests" scripts/tests.sh build "${features[@]}"
+met tools
 # Tests wait most of their time; the rest of it is used.
-mkdir -p "$target"
-papers >"$target/papers.log" 2>&1 &
-papers=$!
+behind papers papers
 step "tests" scripts/tests.sh run
-code=0
-wait "$papers" || code=$?
-papers=
-cat "$target/papers.log"
-[ "$code" -eq 0 ]
+met papers
 if said=$(scripts/container.sh --can 2>&1); then
     step "container image" scripts/container.sh "$target/debug/postrider-all"
 else
