@@ -92,8 +92,8 @@ pub(crate) async fn run(
 async fn turn(daemon: &mut Daemon, database: &mut PgConnection) -> anyhow::Result<Turn> {
     let (count, cpu, at) = (settled(database).await?, usage::cpu(daemon.pid()), Instant::now());
     tokio::time::sleep(MEASURED).await;
-    let (count, cpu, took) =
-        (settled(database).await? - count, usage::cpu(daemon.pid()) - cpu, at.elapsed());
+    let count = settled(database).await? - count;
+    let (cpu, took) = (usage::cpu(daemon.pid()).saturating_sub(cpu), at.elapsed());
     daemon.lives()?;
     ensure!(count > 0, "nothing was settled in {took:?}");
     let count = count as f64;

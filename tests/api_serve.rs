@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: api\r\n\r\n";
 
+/// Connections at once.
+const MOST: usize = 4;
+
 struct Served {
     address: std::net::SocketAddr,
     begun: Arc<Notify>,
@@ -36,7 +39,7 @@ async fn start() -> Served {
         }),
     );
     let stopped = Arc::clone(&stop);
-    let done = tokio::spawn(async move { serve(listener, router, stopped.notified()).await });
+    let done = tokio::spawn(async move { serve(listener, router, MOST, stopped.notified()).await });
     Served { address, begun, go_on, stop, done }
 }
 
@@ -66,7 +69,7 @@ async fn a_request_that_never_ends_its_head_is_cut_off() {
     caller.write_all(b"GET / HTTP/1.1\r\nHost: a").await.expect("begin");
     let mut answer = Vec::new();
     // Time stands still but for timers: without a deadline this one would be next.
-    tokio::time::timeout(Duration::from_secs(60), caller.read_to_end(&mut answer))
+    tokio::time::timeout(Duration::from_secs(90), caller.read_to_end(&mut answer))
         .await
         .expect("cut off in time")
         .expect("closed");
@@ -82,4 +85,39 @@ async fn a_stop_does_not_wait_for_ever() {
     served.begun.notified().await;
     served.stop.notify_one();
     served.done.await.expect("stopped although the request still runs");
+}
+
+#[tokio::test]
+async fn connections_that_only_stay_open_do_not_keep_a_caller_out() {
+    let served = start().await;
+    let mut held = Vec::new();
+    for _ in 0..MOST {
+        let mut quiet = TcpStream::connect(served.address).await.expect("connect");
+        quiet.write_all(ASK).await.expect("ask");
+        served.begun.notified().await;
+        served.go_on.notify_one();
+        let mut answer = [0; 12];
+        quiet.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        held.push(quiet);
+    }
+    let mut caller = TcpStream::connect(served.address).await.expect("connect");
+    caller.write_all(ASK).await.expect("ask");
+    served.begun.notified().await;
+    // The first one made room: its connection ends, and those of the others do not.
+    let mut rest = Vec::new();
+    held[0].read_to_end(&mut rest).await.expect("closed in order");
+    let last = held.last_mut().expect("held");
+    last.write_all(ASK).await.expect("ask again");
+    served.begun.notified().await;
+    // Whoever is busy when all are is not sent away.
+    for _ in 0..2 {
+        served.go_on.notify_one();
+        tokio::task::yield_now().await;
+    }
+    let mut answer = [0; 12];
+    caller.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    served.stop.notify_one();
+    served.done.await.expect("stopped");
 }

@@ -22,6 +22,7 @@ mod page;
 pub mod recipient;
 pub mod recipients;
 pub mod router;
+mod seats;
 pub mod serve;
 pub mod stream;
 pub mod submission;

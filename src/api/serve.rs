@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +11,20 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tower::ServiceExt;
+use tower::{ServiceExt, service_fn};
 
-/// Connections at once; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 1_024;
+use super::seats::{Seat, Seats};
 
-/// Longest time for the head of a request to arrive.
-const HEAD: Duration = Duration::from_secs(15);
+/// Longest time for the head of a request to arrive, and so the longest rest of a connection that
+/// is kept open. More than the 60 s of the usual load balancer: the side that closes first loses
+/// the request that the other side is just sending.
+const HEAD: Duration = Duration::from_secs(75);
+
+/// Between two signs of life on HTTP/2.
+const SIGN: Duration = Duration::from_secs(15);
 
 /// Wait after the kernel could not give us a connection (no descriptors left).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -42,58 +45,82 @@ pub fn passed() -> io::Result<Option<TcpListener>> {
     TcpListener::from_std(socket).map(Some)
 }
 
-/// Serves until `stop` resolves, then lets running requests finish for [`DRAIN`].
-pub async fn serve(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+/// Serves so many connections at once until `stop` resolves, then lets running requests finish
+/// for [`DRAIN`].
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    most: usize,
+    stop: impl Future<Output = ()>,
+) {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
-    http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD).max_concurrent_streams(64);
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(SIGN).max_concurrent_streams(64);
     let http = Arc::new(http);
-    let running = GracefulShutdown::new();
-    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let mut stop = std::pin::pin!(stop);
+    let seats = Seats::new(most);
+    let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &seats) => accepted,
             () = &mut stop => break,
         };
-        let (stream, peer, seat) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, peer, seat)) => {
+                tokio::spawn(talk(Arc::clone(&http), router.clone(), stream, peer, seat));
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(PAUSE).await;
-                continue;
             }
-        };
-        let routes = router.clone().map_request(move |request: hyper::Request<_>| {
-            let mut request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
-            request
-        });
-        let connection = http
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
-            .into_owned();
-        let connection = running.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
-            drop(seat);
-        });
+        }
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, running.shutdown()).await.is_err() {
+    if tokio::time::timeout(DRAIN, seats.close()).await.is_err() {
         tracing::warn!("some requests did not finish in time and were cut off");
     }
 }
 
-/// A seat first, then a connection: nobody is accepted who cannot be served.
+/// A connection, and a seat for it: only for somebody who is there is another asked to leave.
 async fn accept(
     listener: &TcpListener,
-    seats: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let seat = Arc::clone(seats).acquire_owned().await.map_err(io::Error::other)?;
+    seats: &Arc<Seats>,
+) -> io::Result<(TcpStream, SocketAddr, Seat)> {
     let (stream, peer) = listener.accept().await?;
     // Answers are written in one piece; waiting for more only costs time.
     stream.set_nodelay(true)?;
-    Ok((stream, peer, seat))
+    Ok((stream, peer, seats.take().await))
+}
+
+/// Serves a connection until it ends, or is asked to leave and has given its last answer.
+async fn talk(
+    http: Arc<Builder<TokioExecutor>>,
+    router: Router,
+    stream: TcpStream,
+    peer: SocketAddr,
+    seat: Seat,
+) {
+    let desk = seat.desk();
+    let routes = service_fn(move |request: hyper::Request<_>| {
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer));
+        let (router, running) = (router.clone(), desk());
+        async move {
+            let answer = router.oneshot(request).await;
+            drop(running);
+            answer
+        }
+    });
+    let mut connection =
+        pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    let leave = seat.asked_to_leave();
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = leave.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
 }

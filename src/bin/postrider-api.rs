@@ -62,7 +62,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     for cell in &cells {
         timekeepers.spawn(api::timekeeper::run(cell.pool.clone(), stop.clone()));
     }
-    api::serve(listener, api::router(Arc::clone(&api)), stop.cancelled()).await;
+    let most = settings.api.max_connections as usize;
+    api::serve(listener, api::router(Arc::clone(&api)), most, stop.cancelled()).await;
     api.finish().await;
     drop(health);
     while let Some(ended) = timekeepers.join_next().await {

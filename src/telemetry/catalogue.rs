@@ -411,6 +411,7 @@ pub const METRICS: &[Description] = &[
         "Events that endpoints refused while they took others, and are told again.",
     ),
     // api
+    gauge("postrider_api_connections", Unit::Count, &[], "Open connections of callers."),
     counter(
         "postrider_unsubscribe_requests_total",
         &["outcome"],

@@ -5,7 +5,8 @@ use std::fs;
 use super::finding::Finding;
 use crate::config::Settings;
 
-/// Descriptors for everything that is neither SMTP nor the database.
+/// Descriptors for everything that is neither a connection of the daemon or the API nor one to
+/// the database.
 const OTHERS: u64 = 200;
 
 /// Port 25 and the likes are called from here.
@@ -15,13 +16,15 @@ const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 pub(super) fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let pools: u64 = settings.all_cells().map(|cell| u64::from(cell.pool_size)).sum();
-    let wanted = u64::from(settings.smtp.max_connections) + pools + OTHERS;
+    // Two processes, of which each has its own: the larger one.
+    let connections = settings.smtp.max_connections.max(settings.api.max_connections);
+    let wanted = u64::from(connections) + pools + OTHERS;
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     match open_files(&limits) {
         Some(limit) if limit < wanted => findings.push(Finding::odd(
             "machine",
             format!("{limit} open files are allowed to this shell, {wanted} may be needed"),
-            "the units set LimitNOFILE; elsewhere raise ulimit -n, or lower smtp.max_connections",
+            "the units set LimitNOFILE; elsewhere raise ulimit -n, or lower smtp.max_connections and api.max_connections",
         )),
         Some(limit) => {
             findings.push(Finding::fine("machine", format!("{limit} open files are allowed")));

@@ -15,6 +15,8 @@ pub struct Api {
     pub max_body_bytes: u64,
     /// Most recipients of one call (10,000).
     pub max_recipients: u32,
+    /// Connections that are open at once (4,096).
+    pub max_connections: u32,
     /// Calls per second of one key (200).
     pub calls_per_second: u32,
     /// Calls one key may make at once after a pause (400).
@@ -28,6 +30,7 @@ impl Default for Api {
             public_url: "http://127.0.0.1:8025".into(),
             max_body_bytes: 20 << 20,
             max_recipients: 10_000,
+            max_connections: 4_096,
             calls_per_second: 200,
             calls_burst: 400,
         }
@@ -52,6 +55,11 @@ impl Api {
                 1 << 10..=1 << 30,
             ),
             max_recipients: section.integer("max_recipients", default.max_recipients, 1..=10_000),
+            max_connections: section.integer(
+                "max_connections",
+                default.max_connections,
+                1..=100_000,
+            ),
             calls_per_second: section.integer(
                 "calls_per_second",
                 default.calls_per_second,
