@@ -16,6 +16,9 @@ const ASK: &[u8] = b"GET / HTTP/1.1\r\nHost: api\r\n\r\n";
 /// Connections at once.
 const MOST: usize = 4;
 
+/// Shorter than a head may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 struct Served {
     address: std::net::SocketAddr,
     begun: Arc<Notify>,
@@ -119,5 +122,26 @@ async fn connections_that_only_stay_open_do_not_keep_a_caller_out() {
     caller.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 200");
     served.stop.notify_one();
+    served.done.await.expect("stopped");
+}
+
+#[tokio::test]
+async fn heads_that_never_end_do_not_keep_a_caller_out() {
+    let served = start().await;
+    let mut held = Vec::new();
+    for _ in 0..MOST {
+        let mut slow = TcpStream::connect(served.address).await.expect("connect");
+        slow.write_all(b"GET / HTTP/1.1\r\nHost: a").await.expect("begin");
+        held.push(slow);
+    }
+    let mut caller = TcpStream::connect(served.address).await.expect("connect");
+    caller.write_all(ASK).await.expect("ask");
+    tokio::time::timeout(PATIENCE, served.begun.notified()).await.expect("it has its turn");
+    served.go_on.notify_one();
+    served.stop.notify_one();
+    let mut answer = String::new();
+    caller.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(held);
     served.done.await.expect("stopped");
 }

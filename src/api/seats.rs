@@ -54,6 +54,8 @@ struct Taken {
 struct Usage {
     /// Requests without an answer.
     running: u32,
+    /// Whether there ever was one.
+    ever: bool,
     /// Since when it is as it is.
     since: Instant,
 }
@@ -91,7 +93,7 @@ impl Seats {
             }
         };
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let usage = Mutex::new(Usage { running: 0, since: Instant::now() });
+        let usage = Mutex::new(Usage { running: 0, ever: false, since: Instant::now() });
         let this = Arc::new(Taken { leave: self.closing.child_token(), usage });
         let count = {
             let mut taken = self.taken.lock();
@@ -141,7 +143,7 @@ impl Taken {
 
     fn count(&self, change: impl FnOnce(u32) -> u32) {
         let mut usage = self.usage.lock();
-        *usage = Usage { running: change(usage.running), since: Instant::now() };
+        *usage = Usage { running: change(usage.running), ever: true, since: Instant::now() };
     }
 }
 
@@ -149,6 +151,12 @@ impl Seat {
     /// Ends when the connection is asked to finish what it does and to leave.
     pub(super) fn asked_to_leave(&self) -> CancellationToken {
         self.this.leave.clone()
+    }
+
+    /// Whether nothing can be lost by closing it at once: it makes room, and in all its time not
+    /// even the head of a request came in.
+    pub(super) fn was_never_used(&self) -> bool {
+        !self.seats.closing.is_cancelled() && !self.this.usage.lock().ever
     }
 
     /// What begins requests on it.

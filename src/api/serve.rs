@@ -116,6 +116,10 @@ async fn talk(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = leave.cancelled() => {
+            // It would be waited for until its head is there, or its time is over.
+            if seat.was_never_used() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
