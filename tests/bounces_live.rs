@@ -8,13 +8,14 @@ mod bouncing;
 mod receivers;
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use bouncing::{DOMAIN, RETURN, bouncing_exim, bouncing_postfix};
 use receivers::{Receiver, is_root};
 use sqlx::FromRow;
 use support::builders;
 use support::installation::Installation;
+use support::ports::free_address;
 
 /// A line of evidence.
 #[derive(Debug, PartialEq, Eq, FromRow)]
@@ -78,10 +79,6 @@ async fn bounces(listener: SocketAddr, receiver: &Receiver) {
         .expect("the list");
     assert_eq!(suppressed, [format!("unknown@{DOMAIN}")]);
     assert_eq!(daemon.terminate().await, Some(0));
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

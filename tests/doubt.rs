@@ -132,7 +132,13 @@ async fn a_letter_that_kills_its_workers_ends_as_a_dead_letter_and_its_neighbour
     assert_eq!(builders::rows(&home.owner, dead).await, 1);
     assert_eq!(builders::rows(&home.owner, "dead_letter").await, 1, "nobody else");
     assert_eq!(builders::attempts(&home.owner, 1).await as usize, NEIGHBOURS);
-    assert_eq!(home.sink.stats().accepted as usize, NEIGHBOURS, "each once");
+    // Those that were on their way when the other killed their worker may come again, and are flagged.
+    let doubted = builders::rows(&home.owner, "attempt where kind = 8 and in_doubt").await as usize;
+    let mails = home.sink.stats().accepted as usize;
+    assert!(
+        (NEIGHBOURS..=NEIGHBOURS + doubted).contains(&mails),
+        "{mails} of which {doubted} again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::builders;
 use support::installation::Installation;
-use support::prometheus::{api, ask, exemplars, free_address, prometheus, start};
+use support::ports::free_address;
+use support::prometheus::{api, ask, exemplars, prometheus, start};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; only a broken program reaches it.

@@ -4,15 +4,11 @@
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use support::builders;
 use support::installation::Installation;
-
-fn free_address() -> SocketAddr {
-    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("an address")
-}
+use support::ports::free_address;
 
 /// Hands a mail over by SMTP; the reply to the final dot.
 fn deliver(to: SocketAddr, recipient: &str, mail: &str) -> String {

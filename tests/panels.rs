@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use support::builders;
 use support::dashboards::queries;
 use support::installation::Installation;
-use support::prometheus::{api, ask, free_address, prometheus, start};
+use support::ports::free_address;
+use support::prometheus::{api, ask, prometheus, start};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; only a broken program reaches it.

@@ -148,7 +148,9 @@ proptest! {
         let mut world = World::new(limit, limit * plenty, phase);
         world.seconds(60);
         let (rate, deferred) = world.seconds(300);
-        prop_assert!(rate >= limit * 0.85 - 0.5 && rate <= limit, "{} of {}", rate, limit);
+        // The receiver counts in seconds of its own, of which one more may begin in this time.
+        let most = limit * 301.0 / 300.0;
+        prop_assert!(rate >= limit * 0.85 - 0.5 && rate <= most, "{} of {}", rate, limit);
         prop_assert!(deferred < 0.02, "{}", deferred);
     }
 

@@ -1,7 +1,7 @@
 //! A running postrider-api beside an installation's daemons.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 
 use super::command;
+use super::ports::free_address;
 
 /// Longest wait for the start; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,9 +26,7 @@ pub struct Companion {
 impl Companion {
     /// Starts it with the installation's configuration and waits until it answers.
     pub async fn start(config: &Path) -> Self {
-        let listen = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a free port");
+        let listen = free_address();
         let log = config.with_file_name(format!("api-{}.log", listen.port()));
         let mut child = Command::new(env!("CARGO_BIN_EXE_postrider-api"))
             .arg("--config")

@@ -1,7 +1,7 @@
 //! A whole small installation: a database, a sink, and daemons as real processes.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::builders;
 use super::command::{self, Ran};
+use super::ports::free_address;
 use super::postgres::{Role, TestDb};
 
 /// Longest wait for anything in these tests; only a broken program reaches it.
@@ -353,10 +354,4 @@ impl Drop for Daemon {
 /// Other processes give no signal to wait for, so their state is asked for in this rhythm.
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
-}
-
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a free port")
 }

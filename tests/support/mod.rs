@@ -21,6 +21,7 @@ pub mod installation;
 pub mod letters;
 pub mod listening;
 pub mod otlp;
+pub mod ports;
 pub mod postgres;
 pub mod prometheus;
 pub mod providers;

@@ -1,7 +1,7 @@
 //! A real Prometheus with the shipped configuration and rules.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::command::KEY;
 use super::dashboards::shipped;
+use super::ports::free_address;
 
 /// Ends a process with the test.
 pub struct Running(pub Child);
@@ -29,11 +30,6 @@ pub fn prometheus() -> PathBuf {
         .into_iter()
         .find(|path| path.exists())
         .expect("there is no Prometheus: run make setup")
-}
-
-pub fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("address")
 }
 
 /// `postrider-api` with this configuration, whose addresses it names. It is not ready yet.
