@@ -14,7 +14,7 @@ use crate::load::Load;
 use crate::{Args, usage};
 
 /// Longest time without a settlement.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Debug, Clone, Copy)]

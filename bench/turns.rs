@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use sqlx::{Connection, PgConnection};
 
-use crate::daemon::{Daemon, configuration, settled};
+use crate::daemon::{Daemon, STUCK_AFTER, configuration, settled};
 use crate::load::Load;
 use crate::{Args, usage};
 
@@ -61,8 +61,10 @@ pub(crate) async fn run(
     };
     told(false)?;
     let mut daemon = Daemon::start(&config, folder)?;
+    let started = Instant::now();
     while settled(&mut database).await? == 0 {
         daemon.lives()?;
+        ensure!(started.elapsed() < STUCK_AFTER, "nothing was settled in {STUCK_AFTER:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let mut turns = Turns { rate: Vec::new(), cpu: Vec::new() };
