@@ -95,12 +95,11 @@ impl Seats {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let usage = Mutex::new(Usage { running: 0, ever: false, since: Instant::now() });
         let this = Arc::new(Taken { leave: self.closing.child_token(), usage });
-        let count = {
+        {
             let mut taken = self.taken.lock();
             taken.insert(number, Arc::clone(&this));
-            taken.len()
-        };
-        gauge!("postrider_api_connections").set(count as f64);
+            gauge!("postrider_api_connections").set(taken.len() as f64);
+        }
         Seat { number, seats: Arc::clone(self), this, _permit: permit }
     }
 
