@@ -52,15 +52,13 @@ done <"$programs"
 printf '%s\0' "${crowd[@]}" | xargs -0 -r -n 1 -P "$jobs" bash -c 'one "$0"'
 for program in "${quiet[@]}"; do one "$program"; done
 
-# What failed in the crowd may only have been starved by it. It gets the machine once, and is named.
+# What failed may only have been starved, by the others or by the machine's other guests. It gets
+# one more try with the machine to itself, and is named.
 if [ -s "$said/failed" ]; then
     mapfile -t failed < <(sort -u "$said/failed")
     rm "$said/failed"
-    for program in "${crowd[@]}"; do
+    for program in "${crowd[@]}" "${quiet[@]}"; do
         [[ " ${failed[*]} " != *" $(name_of "$program") "* ]] || { echo "tests: once more, alone:" && one "$program"; }
-    done
-    for program in "${quiet[@]}"; do
-        [[ " ${failed[*]} " != *" $(name_of "$program") "* ]] || echo "$(name_of "$program")" >>"$said/failed"
     done
     second=", but at the second try: ${failed[*]}"
 fi

@@ -84,12 +84,18 @@ async fn settles_and_follows(peer: &StrictPeer, key: &str, rule: &str, words: &s
     quota.has_taken(150).await;
     // Whatever was begun before the pace was known has gone its way by now.
     shown(&home, "settled", |shown| pace(shown, key).is_some_and(|rate| rate <= 22.0)).await;
-    let (taken, deferred) = quota.counts();
-    quota.has_taken(taken + 300).await;
-    let (taken, deferred) = (quota.counts().0 - taken, quota.counts().1 - deferred);
+    let before = quota.counts();
+    // Now and then it tries more than it rests at, so one look says little.
+    let mut paces = Vec::new();
+    while quota.counts().0 < before.0 + 300 {
+        paces.extend(pace(&throttle_show(&home), key));
+        quota.has_taken(quota.counts().0 + 10).await;
+    }
+    let (taken, deferred) = (quota.counts().0 - before.0, quota.counts().1 - before.1);
     assert!(deferred * 20 < taken, "{deferred} deferred beside {taken} taken");
-    let settled = pace(&throttle_show(&home), key).expect("paced");
-    assert!((12.0..=25.0).contains(&settled), "{settled}");
+    paces.sort_by(f64::total_cmp);
+    let settled = paces[paces.len() / 2];
+    assert!((12.0..=22.0).contains(&settled), "{paces:?}");
 
     let started = Instant::now();
     loop {

@@ -117,6 +117,8 @@ async fn a_letter_that_kills_its_workers_ends_as_a_dead_letter_and_its_neighbour
     let armed = [
         ("POSTRIDER_FAILPOINTS", "after-claim[poison@]=die"),
         ("POSTRIDER__QUEUE__MAX_INTERRUPTIONS", "6"),
+        // Wide enough for those beside it to part company with it on a slow machine too.
+        ("POSTRIDER__QUEUE__RESCUE_DELAY", "1s"),
     ];
     let mut deaths = 0;
     loop {
