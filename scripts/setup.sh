@@ -77,7 +77,7 @@ fi
 # For tests, the proof under faults, and the checks of rules and dashboards: unpacked and not
 # installed, since a package would start a service. What needs them says so.
 tools=${CARGO_TARGET_DIR:-target}/tools
-packages=(pgbouncer libfaketime libc-ares2 libcares2 prometheus
+packages=(libfaketime prometheus
     postfix exim4-daemon-light exim4-base libidn12 libgnutls-dane0 libunbound8 libnss-wrapper
     python3-aiosmtpd python3-attr python3-public
     python3-dkim python3-nacl python3-cffi-backend libsodium23
@@ -99,6 +99,41 @@ if [ "$(cat "$tools/tried" 2>/dev/null)" != "${packages[*]}" ] &&
     done
     rm -rf "$tools/download"
     echo "${packages[*]}" >"$tools/tried"
+fi
+# Debian 12 has a PgBouncer that hands no prepared statement on. The next release has a newer one;
+# it is unpacked with that release's libraries, and nothing of it is installed.
+pooler=$tools/pooler
+newer_pooler() {
+    local keys=/usr/share/keyrings/debian-archive-keyring.gpg root library loader
+    mkdir -p "$pooler"/{root,lists/partial,cache/archives/partial}
+    root=$(cd "$pooler" && pwd)
+    echo "deb [signed-by=$keys] http://deb.debian.org/debian trixie main" >"$root/sources.list"
+    cat >"$root/apt.conf" <<EOF
+Dir::Etc::SourceList "$root/sources.list";
+Dir::Etc::SourceParts "/dev/null";
+Dir::State::Lists "$root/lists";
+Dir::State::status "/dev/null";
+Dir::Cache "$root/cache";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+EOF
+    (export APT_CONFIG=$root/apt.conf && cd "$root" && apt-get update && apt-get download \
+        pgbouncer libc6 libcares2 libevent-2.1-7t64 libpam0g libssl3t64 libsystemd0 \
+        libcap2 libaudit1 libcap-ng0) >/dev/null 2>&1 || return
+    for package in "$root"/*.deb; do dpkg-deb -x "$package" "$root/root"; done
+    rm -rf "$root"/{lists,cache,*.deb}
+    for loader in "$root"/root/usr/lib/*/ld-linux-*.so.* "$root"/root/usr/lib/ld-linux-*.so.*; do
+        [ -x "$loader" ] || continue
+        library=$(dirname "$(find "$root/root" -name libc.so.6 | head -n 1)")
+        printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' \
+            "$loader" "$library" "$root/root/usr/sbin/pgbouncer" >"$root/pgbouncer"
+        chmod +x "$root/pgbouncer"
+        break
+    done
+}
+if [ ! -x "$pooler/pgbouncer" ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
+    say "unpacking a newer PgBouncer into $pooler (apt-get download)"
+    newer_pooler || say "PgBouncer 1.21 or newer could not be had; tests/pgbouncer.rs needs it"
 fi
 # What holds the API against its document (tests/openapi_fuzzed.rs): Python's packages, all of
 # them pinned, in a folder of their own. The test says so when it is not there.

@@ -2,17 +2,15 @@
 //! limits, and says why; a host that does not answer costs the mail behind it no attempt and
 //! is named; replies that no rule knows are counted and listed.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::support::builders;
+use crate::support::command::facts;
+use crate::support::installation::Installation;
+use crate::support::strict_peer::{StrictPeer, THROTTLED};
 use postrider::domain::ids::DeliveryId;
 use serde_json::Value;
-use support::builders;
-use support::command::facts;
-use support::installation::Installation;
-use support::strict_peer::{StrictPeer, THROTTLED};
 
 /// Longest wait for anything; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(90);

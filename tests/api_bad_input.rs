@@ -1,16 +1,14 @@
 //! What cannot be accepted is refused with a clear 4xx that names the field, and
 //! nothing of it is stored.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::api::{Answer, TestApi, in_hours, message, request};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use postrider::config::Settings;
 use postrider::tenant::key::ApiKey;
 use serde_json::{Value, json};
-use support::api::{Answer, TestApi, in_hours, message, request};
 
 /// What could end a line or a string somewhere on the way.
 const CONTROLS: [&str; 6] = ["\r\n", "\n", "\r", "\0", "\u{2028}", "\u{85}"];

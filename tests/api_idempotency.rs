@@ -1,13 +1,11 @@
 //! A repeated submission is answered as the first one was, and stores nothing.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::support::api::{TestApi, in_hours, message};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use support::api::{TestApi, in_hours, message};
 
 const REPLAYED: &str = "idempotency-replayed";
 

@@ -1,13 +1,11 @@
 //! A tenant sees and changes its own rows only: by the API, and by SQL as its role.
 
-mod support;
-
+use crate::support::api::{TestApi, message, request};
+use crate::support::postgres::{Role, TestDb};
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool, Row};
-use support::api::{TestApi, message, request};
-use support::postgres::{Role, TestDb};
 
 #[tokio::test]
 async fn anothers_ids_are_ids_of_nothing() {

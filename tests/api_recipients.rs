@@ -1,12 +1,10 @@
 //! Recipients by the stream: constant memory, each part once.
 
-mod support;
-
+use crate::support::api::{Tenant, TestApi, lines, message};
 use axum::body::Body;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use support::api::{Tenant, TestApi, lines, message};
 
 async fn campaign(api: &TestApi, tenant: &Tenant) -> String {
     api.submit(&tenant.key, &message("shop", &[])).await.id().to_owned()

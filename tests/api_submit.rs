@@ -1,17 +1,15 @@
 //! A submission is stored whole or not at all, and what became of it can be looked up.
 
-mod support;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::support::api::{TestApi, in_hours, message};
+use crate::support::builders;
+use crate::support::postgres::Role;
 use axum::http::StatusCode;
 use postrider::api::Api;
 use postrider::domain::clock::Clock;
 use serde_json::{Value, json};
-use support::api::{TestApi, in_hours, message};
-use support::builders;
-use support::postgres::Role;
 
 #[tokio::test]
 async fn a_message_is_accepted_and_every_recipient_accounted_for() {

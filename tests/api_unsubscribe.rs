@@ -1,10 +1,10 @@
 //! One-click unsubscribe: looking changes nothing, posting acts, once is enough, one stream is
 //! left and no other; what is not ours does nothing and is counted.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::api::{Answer, Tenant, TestApi, message};
+use crate::support::builders;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use postrider::config::Settings;
@@ -14,8 +14,6 @@ use postrider::event::switch;
 use postrider::message::unsubscribe::TokenKey;
 use postrider::telemetry::metrics;
 use serde_json::{Value, json};
-use support::api::{Answer, Tenant, TestApi, message};
-use support::builders;
 
 const ONE_CLICK: &str = "List-Unsubscribe=One-Click";
 
@@ -207,7 +205,7 @@ async fn mail_under_way_of_that_stream_is_held_back() {
     let token = mail(&api, &one, "one", "news", "ann@x.example").await;
     mail(&api, &one, "one", "offers", "ann@x.example").await;
     ask(&api, Method::POST, &token, ONE_CLICK).await;
-    let worker = api.db.pool(support::postgres::Role::Worker).await;
+    let worker = api.db.pool(crate::support::postgres::Role::Worker).await;
     let session = builders::session(&worker, Duration::from_secs(60)).await;
     let jobs = builders::claim_all(&worker, session.id(), 10).await;
     let free: Vec<_> = jobs.iter().filter(|job| job.bar.is_none()).collect();

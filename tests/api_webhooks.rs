@@ -1,15 +1,13 @@
 //! Promises: a tenant makes, changes and tries its endpoints and reads its events by the API;
 //! another's are not there, and what an operator disabled stays so.
 
-mod support;
-
+use crate::support::api::{Answer, Tenant, TestApi, message, request};
+use crate::support::command::{facts, postrider};
+use crate::support::hook::Hook;
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use postrider::config::Settings;
 use serde_json::{Value, json};
-use support::api::{Answer, Tenant, TestApi, message, request};
-use support::command::{facts, postrider};
-use support::hook::Hook;
 
 async fn send(api: &TestApi, tenant: &Tenant, method: Method, path: &str, body: &Value) -> Answer {
     let request = request(method, path, &tenant.key)

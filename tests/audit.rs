@@ -1,17 +1,15 @@
 //! `postrider audit`: silent while everything adds up, loud when a row is touched by hand.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::command::postrider;
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::ids::MessageId;
 use postrider::queue::admin::audit::{Audit, Extent, audit};
 use postrider::queue::job::Job;
 use serde_json::Value;
 use sqlx::PgPool;
-use support::builders;
-use support::command::postrider;
-use support::postgres::{Role, TestDb};
 
 /// A tenant's message of ten recipients, spread over every place a delivery can be in.
 struct Spread {

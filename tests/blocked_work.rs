@@ -1,9 +1,9 @@
 //! Promise: blocked, paused or throttled work costs nothing.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::Trail;
 use postrider::queue::Generation;
@@ -13,8 +13,6 @@ use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::queue::upkeep;
 use postrider::tenant::suppression::Keeper;
 use sqlx::Row;
-use support::builders;
-use support::postgres::{Role, TestDb};
 
 /// Shared buffers that claiming 20 rows of lane `lane` touches, by EXPLAIN.
 async fn buffers(owner: &sqlx::PgPool, session: i64, lane: i32) -> i64 {

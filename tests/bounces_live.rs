@@ -2,20 +2,14 @@
 //! suppresses only who is lost. Postfix and Exim take our mail, and their own bounces come back
 //! to our listener: no user, no room, refused content.
 
-#[path = "support/bouncing.rs"]
-mod bouncing;
-#[path = "support/receivers.rs"]
-mod receivers;
-mod support;
-
 use std::net::SocketAddr;
 
-use bouncing::{DOMAIN, RETURN, bouncing_exim, bouncing_postfix};
-use receivers::{Receiver, is_root};
+use crate::support::bouncing::{DOMAIN, RETURN, bouncing_exim, bouncing_postfix};
+use crate::support::builders;
+use crate::support::installation::Installation;
+use crate::support::ports::free_address;
+use crate::support::receivers::{Receiver, is_root};
 use sqlx::FromRow;
-use support::builders;
-use support::installation::Installation;
-use support::ports::free_address;
 
 /// A line of evidence.
 #[derive(Debug, PartialEq, Eq, FromRow)]

@@ -1,12 +1,10 @@
 //! Promises about Mailgun's callbacks: only what the account signed is taken, each token once
 //! (by whichever replica, also after a restart), and it is stored before it is acknowledged.
 
-mod support;
-
+use crate::support::builders;
+use crate::support::callbacks::{Mailgun, Room, callback, counted};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use support::builders;
-use support::callbacks::{Mailgun, Room, callback, counted};
 use tower::ServiceExt;
 
 const PATH: &str = "/v1/callbacks/mailgun";

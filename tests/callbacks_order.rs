@@ -2,16 +2,14 @@
 //! delivery has come to: an end stays the end it is, who is suppressed stays so, a doubt that
 //! ended does not come back; and in the end the order made no difference.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::callbacks::{Room, SendGrid};
 use axum::http::StatusCode;
 use postrider::domain::ids::DeliveryId;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use support::callbacks::{Room, SendGrid};
 
 /// What a delivery has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,18 +1,16 @@
 //! Promises about SendGrid's callbacks: only what an account of ours signed is taken, it is
 //! stored before it is acknowledged, acts once, in any order, and never undoes what has ended.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::callbacks::{Room, SendGrid, callback, counted};
 use axum::body::Body;
 use axum::http::StatusCode;
 use postrider::domain::ids::TenantId;
 use postrider::event::cursor::Place;
 use postrider::event::log;
 use serde_json::{Value, json};
-use support::builders;
-use support::callbacks::{Room, SendGrid, callback, counted};
 use tower::ServiceExt;
 
 const REFUSED: &str = "postrider_callbacks_refused_total";
@@ -366,7 +364,7 @@ async fn a_flood_finds_no_seat_and_submissions_go_on() {
     let answer = account.tells(&room, &json!([])).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     assert!(counted(REFUSED, &["busy"]));
-    let message = support::api::message("shop", &["ann@example.org"]);
+    let message = crate::support::api::message("shop", &["ann@example.org"]);
     assert_eq!(room.api.submit(&acme.key, &message).await.status, StatusCode::ACCEPTED);
     drop(ends);
     for one in slow {

@@ -2,23 +2,13 @@
 //! is right are taken; certificates come from the pinned host alone, over TLS, once; and only the
 //! subscription of a configured topic is confirmed.
 
-mod support;
-
-#[path = "support/authority.rs"]
-mod authority;
-#[path = "support/policy_host.rs"]
-mod policy_host;
-#[path = "support/sns.rs"]
-mod sns;
-#[path = "support/sns_version_1.rs"]
-mod sns_version_1;
-
+use crate::support::api::Answer;
+use crate::support::callbacks::{Room, callback, counted};
+use crate::support::sns::{Sns, TOPIC};
+use crate::support::sns_version_1;
 use axum::http::StatusCode;
 use postrider::config::SesCallbacks;
 use serde_json::{Value, json};
-use sns::{Sns, TOPIC};
-use support::api::Answer;
-use support::callbacks::{Room, callback, counted};
 use tower::ServiceExt;
 
 const PATH: &str = "/v1/callbacks/ses";

@@ -1,10 +1,11 @@
 //! Promise: calling lanes back costs a row, holds at once, ends everything that was accepted
 //! before and nothing that comes after, and everything still adds up.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::command::{facts, postrider};
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::Trail;
 use postrider::queue::admin::audit::{Extent, audit};
@@ -13,9 +14,6 @@ use postrider::queue::recall;
 use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::tenant::suppression::Keeper;
 use sqlx::PgPool;
-use support::builders;
-use support::command::{facts, postrider};
-use support::postgres::{Role, TestDb};
 
 /// As the maintenance does, until it finds nothing more.
 async fn sweep(worker: &PgPool) -> (u64, bool) {

@@ -2,14 +2,15 @@
 //! from one to another under load, with the mover killed at any step, and nothing is lost,
 //! doubled, or alive in both; a database that is away stops nobody else.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::cells::{Tenant, TwoCells, ask};
+use crate::support::postgres::{Role, TestDb};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use postrider::cell::moving::{CARRIED, Event, Move, MoveError, Plan, plan};
@@ -19,13 +20,10 @@ use postrider::domain::ids::{CellNumber, MessageId};
 use postrider::queue::admin::audit::{Extent, audit};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use support::builders;
-use support::cells::{Tenant, TwoCells, ask};
-use support::postgres::{Role, TestDb};
 
 fn message(tenant: &str, to: &[String]) -> Value {
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
-    support::api::message(tenant, &to)
+    crate::support::api::message(tenant, &to)
 }
 
 /// Submits until it is accepted; how often it was told to come again because of a move.
@@ -95,7 +93,7 @@ async fn a_tenant_moves_under_load_although_its_mover_is_killed() {
     let waiting = builders::recipients(500, "waits.example");
     let (paused, _) = insist(&api, &shop, &message("shop", &waiting), "2").await;
     let mut later = message("shop", &builders::recipients(40, "later.example"));
-    later["send_at"] = json!(support::api::in_hours(1));
+    later["send_at"] = json!(crate::support::api::in_hours(1));
     insist(&api, &shop, &later, "3").await;
     make_dead_letters(&two.main, 3).await;
 

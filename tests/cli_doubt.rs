@@ -1,17 +1,15 @@
 //! Promise: an operator sees what is in doubt with its evidence, and decides about it; what
 //! was done is recorded, and a dry run does nothing.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::command::{facts, postrider};
+use crate::support::postgres::{Role, TestDb};
 use postrider::queue::job::Job;
 use postrider::queue::upkeep;
 use serde_json::Value;
 use sqlx::PgPool;
-use support::builders;
-use support::command::{facts, postrider};
-use support::postgres::{Role, TestDb};
 
 /// Deliveries of two streams whose worker died: four held, one to be sent again.
 async fn dead_worker(db: &TestDb, owner: &PgPool) -> Vec<Job> {

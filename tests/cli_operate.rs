@@ -1,9 +1,10 @@
 //! The operator's tool as a process: what it does, what it shows, and how it ends.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::command::{KEY, bare, command, facts, postrider, ran};
+use crate::support::postgres::{Role, TestDb};
 use postrider::config::Secrets;
 use postrider::config::secret::Secret;
 use postrider::domain::ids::{DeliveryId, MessageId, TenantId};
@@ -16,9 +17,6 @@ use postrider::tenant::key::ApiKey;
 use postrider::tenant::seal::{SealError, Sealer};
 use postrider::tenant::signers::DomainKeys;
 use sqlx::PgPool;
-use support::builders;
-use support::command::{KEY, bare, command, facts, postrider, ran};
-use support::postgres::{Role, TestDb};
 
 /// Two tenants with a domain each.
 struct House {

@@ -1,16 +1,14 @@
 //! `postrider send`: what it says to the API, and what it makes of the answers.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use crate::support::command::{Ran, bare, ran};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use support::command::{Ran, bare, ran};
 
 /// A call as the API heard it.
 #[derive(Debug, Clone)]

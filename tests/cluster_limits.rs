@@ -1,15 +1,13 @@
 //! Promise: a limit holds over all daemons together, is used while there is work, and is
 //! dealt anew when a daemon dies.
 
-mod support;
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::support::builders;
+use crate::support::installation::{Daemon, Installation};
 use postrider::sink::Sink;
 use serde_json::Value;
-use support::builders;
-use support::installation::{Daemon, Installation};
 
 const RATE: usize = 200;
 /// Room for deliveries that take unevenly long on a busy machine.

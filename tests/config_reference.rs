@@ -1,13 +1,11 @@
 //! Promise: every key that the code asks for is explained in the shipped file and in
 //! docs/config.md, and nothing else is.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::command::{bare, ran};
 use postrider::config::reference::{entries, markdown};
-use support::command::{bare, ran};
 
 #[test]
 fn every_key_is_explained_and_asked_for() {

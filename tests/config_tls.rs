@@ -1,14 +1,10 @@
 //! What the configuration says of certificates and tokens: read from files, checked at the start, and
 //! wrong ones told by field and reason.
 
-#[path = "support/authority.rs"]
-mod authority;
-mod support;
-
 use std::fs;
 use std::path::Path;
 
-use authority::{Authority, pem};
+use crate::support::authority::{Authority, pem};
 use postrider::config::load::load;
 use postrider::config::{ConfigError, Proof, RouteKind, Settings};
 

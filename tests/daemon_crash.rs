@@ -1,11 +1,9 @@
 //! Promises: a killed daemon loses nothing, and doubles only what it recorded as in
 //! doubt; a stopped one loses and doubles nothing.
 
-mod support;
-
+use crate::support::builders;
+use crate::support::installation::Installation;
 use postrider::worker::ahead::MOST_PER_CONNECTION;
-use support::builders;
-use support::installation::Installation;
 
 const JOBS: usize = 3_000;
 
@@ -97,7 +95,7 @@ async fn two_daemons_share_the_work() {
     home.submit(tenant, "bulk", &builders::recipients(JOBS, "example.org")).await;
     home.drained(&one).await;
     let share = |daemon| async move {
-        support::installation::Daemon::metric(daemon, "postrider_claimed_total").await
+        crate::support::installation::Daemon::metric(daemon, "postrider_claimed_total").await
     };
     let (first, second) = (share(&one).await, share(&two).await);
     assert!(first > 0.0 && second > 0.0, "{first} and {second}");

@@ -1,13 +1,11 @@
 //! Promises: a limit holds at the receiver and makes mail wait, others are not
 //! affected; a reload takes effect and a bad one changes nothing.
 
-mod support;
-
 use std::fs;
 
+use crate::support::builders;
+use crate::support::installation::Installation;
 use postrider::sink::DomainStats;
-use support::builders;
-use support::installation::Installation;
 
 const RATE: u32 = 50;
 const BURST: u32 = 5;

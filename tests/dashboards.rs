@@ -2,13 +2,11 @@
 //! (docs/metrics.md, which tests/metric_names.rs holds against the source), and every alert
 //! leads to a page that says what to do and has a test.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use support::dashboards::{dashboards, queries, shipped};
+use crate::support::dashboards::{dashboards, queries, shipped};
 
 /// Labels that Prometheus itself gives.
 const OF_PROMETHEUS: [&str; 3] = ["job", "instance", "le"];

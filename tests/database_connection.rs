@@ -3,17 +3,15 @@
 //! sqlx 0.9.0 puts such a connection back while it is inside a transaction; what is
 //! written on it later is acknowledged, and gone when the connection closes.
 
-mod support;
-
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use crate::support::postgres::TestDb;
 use postrider::boot::{self, Role};
 use postrider::config::Settings;
 use postrider::config::secret::Secret;
 use sqlx::{Connection, PgConnection, PgPool};
-use support::postgres::TestDb;
 
 /// Rows written after each cancelled `begin()`: enough to meet every connection of the pool.
 const WRITES: i32 = 8;

@@ -1,14 +1,12 @@
 //! Promise: a database that crashes under load and comes back costs nothing but time: no
 //! delivery is lost, none is doubled, and nobody has to help.
 
-mod support;
-
+use crate::support::builders;
+use crate::support::installation::Installation;
 use postrider::cli::dev::binaries::Binaries;
 use postrider::cli::dev::cluster::{Cluster, Durability, Stop};
 use postrider::queue::migrate;
 use sqlx::{Connection, PgConnection, PgPool};
-use support::builders;
-use support::installation::Installation;
 use tempfile::TempDir;
 
 const JOBS: usize = 2_000;

@@ -1,14 +1,6 @@
 //! Promise: whatever is sent under our signature verifies, by any verifier, with every key and
 //! form of signing, at once and after a hop over a real mail system.
 
-#[path = "support/odd_mails.rs"]
-mod odd_mails;
-#[path = "support/receivers.rs"]
-mod receivers;
-mod support;
-#[path = "support/verifiers.rs"]
-mod verifiers;
-
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -18,10 +10,10 @@ use postrider::message::letter::Letter;
 use postrider::route::plan::Hop;
 use postrider::smtp::deliver::Smtp;
 
-use odd_mails::{Odd, ends_blank, odd_mails};
-use receivers::{Receiver, is_root};
-use support::letters::{hop, plan};
-use verifiers::{Key, by_dkimpy, by_mail_auth};
+use crate::support::letters::{hop, plan};
+use crate::support::odd_mails::{Odd, ends_blank, odd_mails};
+use crate::support::receivers::{Receiver, is_root};
+use crate::support::verifiers::{Key, by_dkimpy, by_mail_auth};
 
 const MAILS: usize = 500;
 const SEED: u64 = 20_260_115;

@@ -1,34 +1,24 @@
 //! Promise: `postrider doctor` tells what is well from what is not, and says what to do.
 
-#[path = "support/authority.rs"]
-mod authority;
-#[path = "support/name_server.rs"]
-mod name_server;
-#[path = "support/policy_host.rs"]
-mod policy_host;
-#[path = "support/signed_dns.rs"]
-mod signed_dns;
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use authority::{Authority, pem};
+use crate::support::api::TestApi;
+use crate::support::authority::{Authority, pem};
+use crate::support::builders;
+use crate::support::command;
+use crate::support::installation::Installation;
+use crate::support::name_server::{NameServer, Zone};
+use crate::support::policy_host::PolicyHost;
+use crate::support::signed_dns::Zones;
 use axum::http::Method;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use name_server::{NameServer, Zone};
-use policy_host::PolicyHost;
 use postrider::domain::ids::DeliveryId;
 use postrider::message::unsubscribe::TokenKey;
 use serde_json::Value;
-use signed_dns::Zones;
-use support::api::TestApi;
-use support::builders;
-use support::command;
-use support::installation::Installation;
 
 /// What it finds, and its exit code.
 fn doctor(home: &Installation, names: &NameServer, args: &[&str]) -> (Vec<Value>, i32) {

@@ -1,23 +1,20 @@
 //! Promise: what the documents tell somebody to type, works: the tool takes every command line as
 //! it is written, every target of make exists, and what only reads is done on a real installation.
 
-#[path = "support/shell.rs"]
-mod shell;
-mod support;
-
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::support::builders;
+use crate::support::command::{bare, ran};
+use crate::support::installation::Installation;
+use crate::support::shell;
+use crate::support::shell::Written;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 use postrider::cli::Cli;
 use serde_json::Value;
-use shell::Written;
 use sqlx::Row as _;
-use support::builders;
-use support::command::{bare, ran};
-use support::installation::Installation;
 
 /// What stands for something of the reader's own, and what is put in its place.
 const PLACES: [(&str, &str); 14] = [

@@ -1,15 +1,13 @@
 //! Promise: wherever a daemon dies, what it had not begun to send goes on as if nothing had
 //! been, and what it may have sent is in doubt: sent again and flagged, or held.
 
-mod support;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::installation::Installation;
 use postrider::queue::upkeep;
 use sqlx::Row;
-use support::builders;
-use support::installation::Installation;
 
 /// A stream whose deliveries are held when in doubt.
 const HOLDS: &str = "[stream.otp]\nbulk = false\nin_doubt = \"hold\"\n";

@@ -1,17 +1,15 @@
 //! Promise: what is expired or called back ends as such, wherever it waits.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::Trail;
 use postrider::queue::job::Bar;
 use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::queue::upkeep;
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 
 const TTL: Duration = Duration::from_secs(20);
 

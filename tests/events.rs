@@ -2,11 +2,13 @@
 //! that made it so; a reader passes over nothing, in whatever order transactions commit; and
 //! who dies between an endpoint's answer and the cursor tells again, under the same ids.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::support::builders;
+use crate::support::hook::Hook;
+use crate::support::installation::Installation;
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::ids::TenantId;
 use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::Trail;
@@ -16,10 +18,6 @@ use postrider::event::{days, switch};
 use postrider::queue::settle::{DeadReason, Ending, Settlement, settle};
 use postrider::queue::upkeep;
 use sqlx::{Connection, PgConnection, PgPool};
-use support::builders;
-use support::hook::Hook;
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
 
 /// Only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,18 +1,16 @@
 //! Promise: a tenant that moves to another cell takes its events and endpoints along: a cursor
 //! from before goes on right where it was, and what happens after the move comes after.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::cells::{Tenant, TwoCells, ask};
+use crate::support::hook::Hook;
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use support::cells::{Tenant, TwoCells, ask};
-use support::hook::Hook;
 
 async fn submit(api: &Router, tenant: &Tenant, n: usize) {
-    let message = support::api::message("shop", &[&format!("u{n}@example.org")]);
+    let message = crate::support::api::message("shop", &[&format!("u{n}@example.org")]);
     let (status, said) =
         ask(api, Method::POST, "/v1/messages", &tenant.key, "", Some(&message)).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{said}");

@@ -1,15 +1,13 @@
 //! Promise: a value on a panel leads to a trace. A real Prometheus that scrapes a daemon and an API
 //! keeps exemplars of both.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::builders;
+use crate::support::installation::Installation;
+use crate::support::ports::free_address;
+use crate::support::prometheus::{api, ask, exemplars, prometheus, start};
 use serde_json::{Value, json};
-use support::builders;
-use support::installation::Installation;
-use support::ports::free_address;
-use support::prometheus::{api, ask, exemplars, prometheus, start};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; only a broken program reaches it.

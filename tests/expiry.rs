@@ -1,14 +1,12 @@
 //! Promise: the store ends what is past its limit, wherever it lies and whoever lives.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::api::timekeeper;
 use postrider::queue::upkeep;
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 use tokio_util::sync::CancellationToken;
 
 /// A message to `n` recipients that is given up at once or in two hours.

@@ -1,9 +1,7 @@
 //! Promise: when the primary dies under load and its synchronous standby takes over, no
 //! acknowledged delivery is lost, none comes twice, and nobody has to help.
 
-#[allow(dead_code, reason = "one case of many is run here")]
-#[path = "../bench/faults/proof/mod.rs"]
-mod proof;
+use crate::proof;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_synchronous_standby_loses_nothing_that_was_acknowledged() {

@@ -1,17 +1,15 @@
 //! Promises: an address that does not answer holds a letter up for a moment only, if its host
 //! has another one; no host gets more connections than allowed by it.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::letters::{hop, letter, plan};
+use crate::support::smtp_peer::Script;
 use postrider::config;
 use postrider::route::plan::Hop;
 use postrider::smtp::deliver::Smtp;
-use support::letters::{hop, letter, plan};
-use support::smtp_peer::Script;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 

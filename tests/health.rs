@@ -2,11 +2,14 @@
 //! with the mail that it is about; a stream with too much of it is warned of, then held back with
 //! an event and an explanation; an operator lets it go, and the old figures do not stop it again.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::api::{Tenant, TestApi};
+use crate::support::builders;
+use crate::support::command::{facts, postrider};
+use crate::support::installation::Installation;
+use crate::support::postgres::Role;
 use axum::http::StatusCode;
 use postrider::cell::Cell;
 use postrider::config::{HealthLimits, HealthRule, Settings};
@@ -23,11 +26,6 @@ use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::sink::FaultMix;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use support::api::{Tenant, TestApi};
-use support::builders;
-use support::command::{facts, postrider};
-use support::installation::Installation;
-use support::postgres::Role;
 use tokio::sync::watch;
 
 /// Longest wait for anything; only a broken program reaches it.

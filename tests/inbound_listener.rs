@@ -1,12 +1,12 @@
 //! Promises of the inbound listener: it takes mail for addresses of ours and for nothing else,
 //! acknowledges only what is stored, and lets nobody smuggle a mail into another.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::config::{Inbound, InboundTls, Settings};
 use postrider::domain::clock::Clock;
 use postrider::domain::ids::{CellNumber, DeliveryId};
@@ -14,8 +14,6 @@ use postrider::inbound::server::{InboundError, Listener, Store, Stores};
 use postrider::message::return_path::{Purpose, ReturnKey};
 use postrider::telemetry::metrics;
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;

@@ -1,11 +1,11 @@
 //! Promises about reports: what comes back finds its delivery, is written into its history
 //! once, suppresses only who is lost and only whom we wrote to, and ends a doubt.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::cell::Cell;
 use postrider::config::Settings;
 use postrider::domain::clock::Clock;
@@ -16,8 +16,6 @@ use postrider::maintenance::reports::Reports;
 use postrider::message::return_path::{Purpose, ReturnKey};
 use postrider::queue::upkeep;
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 use tokio::sync::watch;
 
 struct Office {

@@ -1,14 +1,12 @@
 //! Promise: a mail leaves with a return path of its own; what comes back to it through a daemon's
 //! listener ends in the history and the suppression list, shown by `postrider report`.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use support::builders;
-use support::installation::Installation;
-use support::ports::free_address;
+use crate::support::builders;
+use crate::support::installation::Installation;
+use crate::support::ports::free_address;
 
 /// Hands a mail over by SMTP; the reply to the final dot.
 fn deliver(to: SocketAddr, recipient: &str, mail: &str) -> String {

@@ -1,11 +1,11 @@
 //! Promises: an intent is durable before its delivery may be sent; many share one commit; a
 //! fenced session gets no leave; while the database takes no intents, nobody gets leave.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::ids::{DeliveryId, Hold};
 use postrider::domain::outcome::{Outcome, WaitReason};
 use postrider::queue::intent::{self, Batch, Leave};
@@ -16,8 +16,6 @@ use postrider::worker::held::{Claimed, Held};
 use postrider::worker::intents::Intents;
 use postrider::worker::shutdown::Stopping;
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 

@@ -2,18 +2,14 @@
 //! arrives as it was, encrypted where that is offered, pipelined where that is offered,
 //! with 8-bit bodies and addresses in any script, small or of 50 MB.
 
-#[path = "support/receivers.rs"]
-mod receivers;
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::letters::{address, hop, plan};
+use crate::support::receivers::{Receiver, is_root};
 use postrider::config::{self, TlsMode};
 use postrider::message::letter::Letter;
 use postrider::route::plan::{Hop, RoutePlan};
 use postrider::smtp::deliver::{Delivery, Smtp};
-use receivers::{Receiver, is_root};
-use support::letters::{address, hop, plan};
 
 /// Letters that go over two connections beside each other, so that some wait for one.
 const CROWD: usize = 40;

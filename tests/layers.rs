@@ -48,6 +48,20 @@ fn every_part_is_on_a_shelf() {
     }
 }
 
+#[test]
+fn every_file_of_tests_is_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let named = fs::read_to_string(root.join("main.rs")).expect("read");
+    for entry in fs::read_dir(root).expect("list tests").flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(promise) = name.strip_suffix(".rs").filter(|name| *name != "main") else {
+            continue;
+        };
+        let line = format!("mod {promise};");
+        assert!(named.lines().any(|known| known == line), "tests/{name}: name it in tests/main.rs");
+    }
+}
+
 fn check(file: &Path, text: &str, wrong: &mut Vec<String>) {
     let part = part_of(file);
     for (n, line) in text.lines().enumerate() {

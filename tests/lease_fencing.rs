@@ -1,9 +1,9 @@
 //! Promise: a stale worker can neither start nor settle a delivery.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::{Receipt, Trail};
 use postrider::domain::verdict::PeerReply;
@@ -12,8 +12,6 @@ use postrider::queue::session::Beat;
 use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::queue::upkeep;
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 
 const TTL: Duration = Duration::from_secs(20);
 

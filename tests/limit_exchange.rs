@@ -1,12 +1,11 @@
 //! Promise: what is dealt out through the database is the whole limit and no more, whoever
 //! asks for it.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use crate::support::postgres::{Role, TestDb};
 use postrider::config::{ThrottleRule, ThrottleScope};
 use postrider::domain::ids::MailboxProvider;
 use postrider::throttle::bucket::Quota;
@@ -16,7 +15,6 @@ use postrider::throttle::gate::Permit;
 use postrider::throttle::key::Plan;
 use postrider::throttle::limiter::Limiter;
 use sqlx::PgPool;
-use support::postgres::{Role, TestDb};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 

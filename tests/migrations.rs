@@ -1,11 +1,9 @@
 //! Migrations: by several at once, twice, and beside programs of another version.
 
-mod support;
-
+use crate::support::command::{command, ran};
+use crate::support::postgres::{Role, TestDb};
 use postrider::queue::migrate::{self, SchemaError, SchemaState};
 use sqlx::PgPool;
-use support::command::{command, ran};
-use support::postgres::{Role, TestDb};
 
 /// A database as an operator finds it.
 async fn empty() -> (TestDb, PgPool) {

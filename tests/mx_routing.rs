@@ -11,10 +11,7 @@ use postrider::domain::verdict::{Cause, Class, Finality, Stage, Verdict};
 use postrider::route::plan::RoutePlan;
 use postrider::route::planner::Planner;
 
-#[path = "support/name_server.rs"]
-mod name_server;
-
-use name_server::{NameServer, Zone};
+use crate::support::name_server::{NameServer, Zone};
 
 fn settings(server: &NameServer) -> Settings {
     let mut settings = Settings::for_testing();

@@ -1,18 +1,16 @@
 //! Promise: the API's document for machines lists every route, and what the API says and takes
 //! is what the document says.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::support::api::{TestApi, message, request};
+use crate::support::hook::Hook;
 use axum::body::Body;
 use axum::http::{Method, Request};
 use postrider::tenant::key::ApiKey;
 use serde_json::{Value, json};
-use support::api::{TestApi, message, request};
-use support::hook::Hook;
 
 /// `GET /v1/messages/{id}` of every `.route(…)` in the router.
 fn routes() -> BTreeSet<String> {

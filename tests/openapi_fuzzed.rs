@@ -2,17 +2,15 @@
 //! that the running API serves, makes requests of it that fit and others that do not, and holds
 //! every answer against it: no 5xx, no status, media type, header or shape that is not described.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::companion::Companion;
+use crate::support::installation::Installation;
 use postrider::domain::ids::DeliveryId;
 use serde_json::{Value, json};
-use support::builders;
-use support::companion::Companion;
-use support::installation::Installation;
 use tokio::process::Command;
 
 /// Longest time for all of it; it takes a quarter of that.

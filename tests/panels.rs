@@ -1,17 +1,15 @@
 //! Promise: every panel of the dashboards shows something. A real Prometheus with the shipped
 //! configuration and rules scrapes a daemon and an API at work, and answers every expression.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::builders;
+use crate::support::dashboards::queries;
+use crate::support::installation::Installation;
+use crate::support::ports::free_address;
+use crate::support::prometheus::{api, ask, prometheus, start};
 use postrider::sink::FaultMix;
 use serde_json::{Value, json};
-use support::builders;
-use support::dashboards::queries;
-use support::installation::Installation;
-use support::ports::free_address;
-use support::prometheus::{api, ask, prometheus, start};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; only a broken program reaches it.

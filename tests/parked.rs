@@ -1,9 +1,10 @@
 //! Promise: what an old generation still holds is moved once, whatever waits, and goes out.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::installation::Installation;
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::Trail;
 use postrider::queue::Generation;
@@ -11,9 +12,6 @@ use postrider::queue::admin::audit::{Extent, audit};
 use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::queue::upkeep;
 use sqlx::PgPool;
-use support::builders;
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
 
 /// Turns the ring so often, each time parking and truncating all but the current generation.
 async fn turn(worker: &PgPool, times: usize) {

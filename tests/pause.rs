@@ -1,19 +1,17 @@
 //! Promise: what is paused stays where it is within a second, whatever the daemons' rhythm, and
 //! goes on by itself when its time is over.
 
-mod support;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::api::{TestApi, message};
+use crate::support::builders;
+use crate::support::command::{bare, facts, postrider, ran};
+use crate::support::installation::Installation;
+use crate::support::postgres::{Role, TestDb};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use support::api::{TestApi, message};
-use support::builders;
-use support::command::{bare, facts, postrider, ran};
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
 
 /// Longest wait for anything; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(90);

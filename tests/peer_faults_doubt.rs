@@ -1,17 +1,15 @@
 //! Peers that misbehave after a letter's end (fault case 18). Promise: whoever may have taken
 //! the letter is the only one who got it; what is not known is said to be in doubt.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::letters::{hop, letter, letter_of, plan};
+use crate::support::smtp_peer::{Act, Peer, Script};
 use postrider::config;
 use postrider::domain::outcome::Outcome;
 use postrider::domain::verdict::{Cause, Finality, Stage};
 use postrider::smtp::deliver::{Delivery, Smtp};
-use support::letters::{hop, letter, letter_of, plan};
-use support::smtp_peer::{Act, Peer, Script};
 use tokio::sync::Notify;
 
 fn smtp() -> Smtp {

@@ -1,18 +1,16 @@
 //! Peers that are slow, loud or lie (fault cases 21, 22, 23). Promise: each phase ends in its
 //! time, what is read is bounded and clean, and nobody else pays.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::letters::{address, hop, letter, letter_of, plan};
+use crate::support::smtp_peer::{Act, Peer, Script};
 use postrider::config;
 use postrider::domain::outcome::Outcome;
 use postrider::domain::verdict::{Cause, Finality, Stage, Verdict};
 use postrider::message::letter::Letter;
 use postrider::smtp::deliver::Smtp;
-use support::letters::{address, hop, letter, letter_of, plan};
-use support::smtp_peer::{Act, Peer, Script};
 
 fn smtp() -> Arc<Smtp> {
     Arc::new(Smtp::new(&config::Smtp::default()).expect("TLS can be had"))

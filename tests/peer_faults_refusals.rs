@@ -1,17 +1,15 @@
 //! Peers that refuse (fault cases 19, 20, 28, 30, 31). Promise: each recipient has the outcome
 //! that its own replies give; what may pass is tried later, and not at once.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::letters::{address, hop, letter, letter_of, plan};
+use crate::support::smtp_peer::{Act, Peer, Script};
 use postrider::config;
 use postrider::domain::outcome::Outcome;
 use postrider::domain::verdict::{Class, Finality, Stage, Verdict};
 use postrider::message::letter::Letter;
 use postrider::smtp::deliver::Smtp;
-use support::letters::{address, hop, letter, letter_of, plan};
-use support::smtp_peer::{Act, Peer, Script};
 
 fn smtp() -> Arc<Smtp> {
     Arc::new(Smtp::new(&config::Smtp::default()).expect("TLS can be had"))

@@ -3,14 +3,12 @@
 //! Costs are counted in pages that a statement touches, and in rows that it reads to no
 //! purpose; time says nothing on a machine that others use too.
 
-mod support;
-
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::queue::Generation;
 use postrider::tenant::suppression::{Keeper, Probes};
 use serde_json::Value;
 use sqlx::{PgPool, Row};
-use support::builders;
-use support::postgres::{Role, TestDb};
 
 /// Pages that ten times as many rows may add to a statement that touches few: an index or two
 /// grows by a level.

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-mod support;
-
+use crate::support::postgres::{Role, TestDb};
 use postrider::cli::dev::binaries::Binaries;
 use postrider::cli::dev::cluster::{Cluster, Durability, Stop};
 use sqlx::{Connection, PgConnection};
-use support::postgres::{Role, TestDb};
 
 #[tokio::test]
 async fn every_test_has_a_database_of_its_own_with_the_roles() {

@@ -1,10 +1,6 @@
 //! Promise: a provider that breaks off over HTTP/2 leaves a mail in doubt if it may have had the
 //! whole request, and nothing in doubt if it cannot have or says that it has not begun.
 
-#[path = "support/http2_peer.rs"]
-mod http2_peer;
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +12,9 @@ use postrider::domain::verdict::{Finality, Reach, Stage};
 use postrider::message::letter::Letter;
 use postrider::provider::deliver::{Delivery, Providers};
 
-use http2_peer::{End, Http2Peer, Read};
-use support::letters::letter_of;
-use support::providers::{deliver, letter, provider};
+use crate::support::http2_peer::{End, Http2Peer, Read};
+use crate::support::letters::letter_of;
+use crate::support::providers::{deliver, letter, provider};
 
 const QUEUED: &str = r#"{"id":"<1@mg.example>","message":"Queued. Thank you."}"#;
 

@@ -1,17 +1,15 @@
 //! The carrier to Mailgun against a scripted API.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::http_peer::{Act, HttpPeer};
+use crate::support::letters::letter_of;
+use crate::support::providers::{DELIVERY, deliver, endpoint, letter, provider};
 use postrider::config::secret::Secret;
 use postrider::config::{Provider, Service};
 use postrider::domain::outcome::Outcome;
 use postrider::domain::verdict::{Cause, Class, Finality, Reach};
 use postrider::provider::deliver::{Delivery, Providers};
-use support::http_peer::{Act, HttpPeer};
-use support::letters::letter_of;
-use support::providers::{DELIVERY, deliver, endpoint, letter, provider};
 
 const QUEUED: &str = r#"{"id":"<2011.1.abc@mg.shop.example>","message":"Queued. Thank you."}"#;
 

@@ -1,17 +1,15 @@
 //! The pace of an account at a provider is learned from its throttling answers.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::builders;
+use crate::support::command::facts;
+use crate::support::http_peer::{Act, HttpPeer};
+use crate::support::installation::Installation;
+use crate::support::quota::Quota;
 use postrider::domain::clock::Clock;
 use serde_json::Value;
-use support::builders;
-use support::command::facts;
-use support::http_peer::{Act, HttpPeer};
-use support::installation::Installation;
-use support::quota::Quota;
 
 /// Longest wait for anything; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(90);

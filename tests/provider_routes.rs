@@ -2,17 +2,13 @@
 
 #![allow(clippy::float_cmp, reason = "counters hold whole numbers")]
 
-#[path = "support/accounts.rs"]
-mod accounts;
-mod support;
-
 use std::collections::HashSet;
 
 use postrider::domain::ids::DeliveryId;
 
-use accounts::{Accounts, RETRY, asked, queued};
-use support::builders::{attempts, rows};
-use support::http_peer::{Act, HttpPeer};
+use crate::support::accounts::{Accounts, RETRY, asked, queued};
+use crate::support::builders::{attempts, rows};
+use crate::support::http_peer::{Act, HttpPeer};
 
 #[tokio::test]
 async fn the_history_keeps_the_providers_id_and_the_mail_names_its_delivery() {
@@ -83,7 +79,7 @@ async fn a_used_up_allowance_sends_the_rest_by_the_fallback_and_nothing_twice() 
 #[tokio::test]
 async fn a_provider_that_cannot_be_reached_is_left_alone() {
     let providers = Accounts::new().await;
-    let dead = support::letters::dead_address().await;
+    let dead = crate::support::letters::dead_address().await;
     let second = HttpPeer::always(queued()).await;
     let routes = [
         providers.route("first", &format!("http://{dead}"), "fallback = \"second\""),

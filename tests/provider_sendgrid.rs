@@ -1,10 +1,11 @@
 //! The carrier to SendGrid against a scripted API.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::http_peer::{Act, HttpPeer};
+use crate::support::letters::address;
+use crate::support::providers::{DELIVERY, deliver, endpoint, letter, letter_with, provider};
 use postrider::config::secret::Secret;
 use postrider::config::{Provider, Service};
 use postrider::domain::clock::Clock;
@@ -13,9 +14,6 @@ use postrider::domain::verdict::{Cause, Class, Finality, Reach, Verdict};
 use postrider::message::letter::Letter;
 use postrider::provider::deliver::{Delivery, Providers};
 use serde_json::json;
-use support::http_peer::{Act, HttpPeer};
-use support::letters::address;
-use support::providers::{DELIVERY, deliver, endpoint, letter, letter_with, provider};
 
 fn sendgrid(peer: &HttpPeer) -> Arc<Provider> {
     provider(Service::SendGrid { key: Secret::new("SG.the-key") }, endpoint(peer))

@@ -1,10 +1,11 @@
 //! The carrier to Amazon SES against a scripted API.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::support::http_peer::{Act, HttpPeer, Recorded};
+use crate::support::letters::letter_of;
+use crate::support::providers::{DELIVERY, deliver, endpoint, letter, provider};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use postrider::config::secret::Secret;
@@ -14,9 +15,6 @@ use postrider::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use postrider::provider::deliver::{Delivery, Providers};
 use postrider::provider::sigv4::{self, Key, Request, Scope};
 use serde_json::json;
-use support::http_peer::{Act, HttpPeer, Recorded};
-use support::letters::letter_of;
-use support::providers::{DELIVERY, deliver, endpoint, letter, provider};
 
 const TAKEN: &str = r#"{"MessageId":"0100018f-aaaa-bbbb"}"#;
 
@@ -208,7 +206,7 @@ async fn an_answer_is_read_up_to_a_bound() {
 
 #[tokio::test]
 async fn nobody_there_blames_the_route() {
-    let dead = support::letters::dead_address().await;
+    let dead = crate::support::letters::dead_address().await;
     let endpoint = Endpoint { tls: false, host: "127.0.0.1".into(), port: dead.port() };
     let delivery = deliver(&Providers::default(), &ses(endpoint, key()), &letter()).await;
     let verdict = verdict(delivery);

@@ -1,13 +1,13 @@
 //! Promise: every accepted delivery is in exactly one place, and ends exactly once,
 //! whatever claims, settles, crashes, is rescued and is moved between generations at once.
 
-mod support;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::domain::ids::DeliveryId;
 use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::Trail;
@@ -17,8 +17,6 @@ use postrider::queue::upkeep;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 
 const JOBS: usize = 2_000;
 

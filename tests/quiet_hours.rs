@@ -1,20 +1,18 @@
 //! Promise: mail rests in the quiet hours of its tenant or its recipient, spends no attempt,
 //! goes on when they end, and expires when its time is over.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::api::{TestApi, message};
+use crate::support::builders;
+use crate::support::command::{bare, ran};
+use crate::support::installation::Installation;
+use crate::support::postgres::{Role, TestDb};
 use axum::http::StatusCode;
 use chrono::{DateTime, TimeDelta, Utc};
 use postrider::domain::clock::Clock;
 use postrider::queue::upkeep;
 use serde_json::json;
-use support::api::{TestApi, message};
-use support::builders;
-use support::command::{bare, ran};
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
 
 /// Quiet now by the clock of UTC, and not by that of Kiribati, 14 hours ahead.
 fn around_now() -> String {

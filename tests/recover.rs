@@ -1,16 +1,14 @@
 //! Promise: a database that was restored from a backup sends nothing again that may have been
 //! sent since the backup was made, before somebody decides; and nothing of the backup is lost.
 
-mod support;
-
 use std::process::{Command, Stdio};
 
+use crate::support::builders;
+use crate::support::command;
+use crate::support::installation::Installation;
 use postrider::cli::dev::binaries::Binaries;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, PgPool};
-use support::builders;
-use support::command;
-use support::installation::Installation;
 
 const JOBS: usize = 300;
 

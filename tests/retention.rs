@@ -1,14 +1,12 @@
 //! Promise: days are made ahead and dropped when their time is over, never while needed.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::command::{facts, postrider};
+use crate::support::postgres::{Role, TestDb};
 use postrider::queue::upkeep;
 use sqlx::PgPool;
-use support::builders;
-use support::command::{facts, postrider};
-use support::postgres::{Role, TestDb};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

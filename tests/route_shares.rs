@@ -3,10 +3,6 @@
 
 #![allow(clippy::float_cmp, reason = "counters hold whole numbers")]
 
-#[path = "support/accounts.rs"]
-mod accounts;
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,9 +12,9 @@ use postrider::config::load::load;
 use postrider::domain::ids::{DeliveryId, MailboxProvider};
 use postrider::route::planner::Planner;
 
-use accounts::{Accounts, asked, queued};
-use support::builders::{attempts, rows};
-use support::http_peer::{Act, HttpPeer};
+use crate::support::accounts::{Accounts, asked, queued};
+use crate::support::builders::{attempts, rows};
+use crate::support::http_peer::{Act, HttpPeer};
 
 /// Longest wait for anything; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -107,7 +103,7 @@ async fn a_pause_of_one_route_holds_back_only_its_own_share() {
 async fn in_doubt_by_the_fallback(
     doubt_wait: &str,
     later: fn() -> Act,
-) -> (Accounts, HttpPeer, HttpPeer, support::installation::Daemon) {
+) -> (Accounts, HttpPeer, HttpPeer, crate::support::installation::Daemon) {
     let accounts = Accounts::new().await;
     let first = HttpPeer::start(|n, _| match n {
         0 => Act::json(402, r#"{"message":"Payment required"}"#),

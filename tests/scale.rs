@@ -1,18 +1,16 @@
 //! Promise: `/scale` counts apart what could be sent, what waits for a limit, for an operator
 //! and for its time; it suggests replicas for the first alone, and every replica says the same.
 
-mod support;
-
+use crate::support::builders;
+use crate::support::command::postrider;
+use crate::support::installation::Installation;
+use crate::support::postgres::{Role, TestDb};
 use postrider::config::Scale;
 use postrider::maintenance::scale::report::Report;
 use postrider::queue::backlog;
 use serde_json::Value;
 use sqlx::PgPool;
 use std::time::Duration;
-use support::builders;
-use support::command::postrider;
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
 
 /// One tenant's mail is limited, and replicas are counted quickly.
 const CONFIG: &str = r#"
@@ -191,10 +189,12 @@ async fn the_tool_starts_and_stops_as_many_instances_as_are_suggested() {
     let at = daemon.probes().to_string();
     let fake = program.to_str().expect("UTF-8");
     let args = ["scale", "--at", &at, "--systemctl", fake, "--most", "4"];
-    let ran = support::command::ran(&support::command::bare(&args).output().expect("run"));
+    let ran =
+        crate::support::command::ran(&crate::support::command::bare(&args).output().expect("run"));
     assert!(ran.out.starts_with("3 daemons are suggested") && !log.exists(), "{}", ran.out);
     let apply = [&args[..], &["--apply"]].concat();
-    let ran = support::command::ran(&support::command::bare(&apply).output().expect("run"));
+    let ran =
+        crate::support::command::ran(&crate::support::command::bare(&apply).output().expect("run"));
     assert_eq!(ran.code, 0, "{}", ran.err);
     let orders = std::fs::read_to_string(&log).expect("read");
     let expected = "start --no-block postriderd@1.service\nstart --no-block postriderd@2.service\n\

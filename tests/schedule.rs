@@ -1,9 +1,10 @@
 //! Promise: what is scheduled costs nothing until its time, and goes out then.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::installation::Installation;
+use crate::support::postgres::{Role, TestDb};
 use chrono::{DateTime, TimeDelta, Utc};
 use postrider::domain::clock::Clock;
 use postrider::domain::ids::MessageId;
@@ -12,9 +13,6 @@ use postrider::queue::admin::overview;
 use postrider::queue::lane;
 use postrider::queue::upkeep;
 use sqlx::PgPool;
-use support::builders;
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
 
 fn soon(by: TimeDelta) -> DateTime<Utc> {
     DateTime::<Utc>::from(Clock::System.now()) + by

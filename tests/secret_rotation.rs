@@ -2,15 +2,13 @@
 //! killed is gone on with; a key that is missing or wrong is named by its version and never by
 //! what it holds; what operators do with keys is on record.
 
-mod support;
-
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::builders;
+use crate::support::command::{KEY, Ran, command, ran};
+use crate::support::installation::{Daemon, Installation};
 use serde_json::Value;
-use support::builders;
-use support::command::{KEY, Ran, command, ran};
-use support::installation::{Daemon, Installation};
 
 /// The new key.
 const NEW: &str = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXowMTIzNDU=";

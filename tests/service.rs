@@ -1,16 +1,14 @@
 //! Promises: the service manager hears when the daemon is ready, alive, reloads and stops; a
 //! reload ends in a named outcome; a restart of the API on a passed socket refuses nobody.
 
-mod support;
-
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use support::command::{KEY, bare, ran};
-use support::installation::{Daemon, Installation};
+use crate::support::command::{KEY, bare, ran};
+use crate::support::installation::{Daemon, Installation};
 use tempfile::TempDir;
 use tokio::net::UnixDatagram;
 

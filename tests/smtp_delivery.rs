@@ -1,17 +1,15 @@
 //! The SMTP carrier against a scripted peer, in clear.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::letters::{address, dead_address, hop, letter, letter_of, plan};
+use crate::support::smtp_peer::{Act, Peer, Script};
 use postrider::config;
 use postrider::domain::outcome::{Outcome, WaitReason};
 use postrider::domain::verdict::{Cause, Class, Finality, Reach, Stage, Verdict};
 use postrider::message::letter::Letter;
 use postrider::smtp::deliver::Smtp;
-use support::letters::{address, dead_address, hop, letter, letter_of, plan};
-use support::smtp_peer::{Act, Peer, Script};
 use tokio::sync::Notify;
 
 fn smtp() -> Arc<Smtp> {

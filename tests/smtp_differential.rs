@@ -1,8 +1,8 @@
 //! Second opinions on the wire: another client's mail arrives the same, and another parser
 //! reads our commands and the peer's capabilities as we mean them.
 
-mod support;
-
+use crate::support::letters::{address, hop, plan};
+use crate::support::smtp_peer::{Body, Peer, Script};
 use lettre::address::Envelope;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use postrider::config;
@@ -17,8 +17,6 @@ use smtp_proto::{
     EXT_8BIT_MIME, EXT_CHUNKING, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF8, EXT_START_TLS,
 };
 use smtp_proto::{EhloResponse, MAIL_BODY_8BITMIME, MAIL_SMTPUTF8, Request};
-use support::letters::{address, hop, plan};
-use support::smtp_peer::{Body, Peer, Script};
 
 /// The envelope's two addresses, without parameters, and the body.
 fn what_came(peer: &Peer) -> (Vec<String>, Body) {

@@ -2,18 +2,16 @@
 //! goes out behind the body before it; whatever happens to the one costs the other nothing.
 //! Large letters go out in one chunk where CHUNKING is offered.
 
-mod support;
-
 use std::sync::Arc;
 
+use crate::support::letters::{address, hop, letter, letter_of, plan};
+use crate::support::smtp_peer::{Act, Peer, Script};
 use postrider::config;
 use postrider::domain::outcome::{Outcome, WaitReason};
 use postrider::domain::receipt::Receipt;
 use postrider::message::letter::Letter;
 use postrider::route::plan::RoutePlan;
 use postrider::smtp::deliver::Smtp;
-use support::letters::{address, hop, letter, letter_of, plan};
-use support::smtp_peer::{Act, Peer, Script};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -86,7 +84,7 @@ async fn two_in_line(wire: &Wire, peer: &Peer, go: &Notify) -> (Ended, Ended) {
     (first, second)
 }
 
-fn data_commands(record: &support::smtp_peer::Record) -> usize {
+fn data_commands(record: &crate::support::smtp_peer::Record) -> usize {
     record.commands.iter().filter(|(_, line)| line == "DATA").count()
 }
 

@@ -5,19 +5,17 @@
 //! bodies; the peer answers at random, but never without being asked: whoever does that can
 //! make any client that pipelines take one answer for another. A failing case is printed.
 
-mod support;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::support::letters::{address, hop, plan};
+use crate::support::smtp_peer::{Act, Record, Script};
 use postrider::config;
 use postrider::domain::outcome::Outcome;
 use postrider::message::letter::Letter;
 use postrider::smtp::deliver::Smtp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-use support::letters::{address, hop, plan};
-use support::smtp_peer::{Act, Record, Script};
 
 const LETTERS: usize = 6;
 

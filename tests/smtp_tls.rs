@@ -1,12 +1,10 @@
 //! The SMTP carrier and TLS: what is encrypted, and when it is not sent at all.
 
-#[path = "support/authority.rs"]
-mod authority;
-mod support;
-
 use std::sync::Arc;
 
-use authority::Authority;
+use crate::support::authority::Authority;
+use crate::support::letters::{hop, letter, plan};
+use crate::support::smtp_peer::{Act, Certificate, Peer, Script};
 use base64::Engine as _;
 use postrider::config::secret::Secret;
 use postrider::config::{self, Auth, Proof, TlsMode};
@@ -15,8 +13,6 @@ use postrider::domain::verdict::{Cause, Class, Finality, Stage, Verdict};
 use postrider::route::plan::Hop;
 use postrider::smtp::deliver::{Delivery, Smtp};
 use postrider::smtp::tls::Tls;
-use support::letters::{hop, letter, plan};
-use support::smtp_peer::{Act, Certificate, Peer, Script};
 
 const NAME: &str = "mx.example.net";
 

@@ -1,11 +1,13 @@
 //! Promises: a connection leaves from its source's address and under its name, or by its
 //! proxy; a source in its warm-up sends no more than its day, and the rest goes by the warm ones.
 
-mod support;
-
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::support::builders;
+use crate::support::installation::Installation;
+use crate::support::letters::{hop, letter, plan};
+use crate::support::smtp_peer::Script;
 use chrono::{DateTime, Days, NaiveDate};
 use postrider::config::{self, Proxy, Source};
 use postrider::domain::clock::Clock;
@@ -13,10 +15,6 @@ use postrider::domain::outcome::Outcome;
 use postrider::domain::verdict::{Cause, Stage};
 use postrider::route::plan::RoutePlan;
 use postrider::smtp::deliver::Smtp;
-use support::builders;
-use support::installation::Installation;
-use support::letters::{hop, letter, plan};
-use support::smtp_peer::Script;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;

@@ -1,14 +1,12 @@
 //! `postrider.send`: an application submits in its own transaction, for its own tenant only.
 
-mod support;
-
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::tenant::login::{self, LoginError};
 use postrider::tenant::store;
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
-use support::builders;
-use support::postgres::{Role, TestDb};
 
 /// Logins are the cluster's, so tests share them; what they may do is each database's.
 const SHOP_APP: &str = "test_shop_app";

@@ -1,17 +1,10 @@
 //! MTA-STS over time: what is fetched holds until its time is over, whatever becomes of the record,
 //! the policy host and the process; what is not a policy never counts.
 
-#[path = "support/authority.rs"]
-mod authority;
-#[path = "support/name_server.rs"]
-mod name_server;
-#[path = "support/policy_host.rs"]
-mod policy_host;
-mod support;
-
-use authority::Authority;
-use name_server::{NameServer, Zone};
-use policy_host::PolicyHost;
+use crate::support::authority::Authority;
+use crate::support::name_server::{NameServer, Zone};
+use crate::support::policy_host::PolicyHost;
+use crate::support::postgres::{Role, TestDb};
 use postrider::config::{Settings, TlsMode};
 use postrider::domain::ids::MailboxProvider;
 use postrider::domain::verdict::{Finality, Verdict};
@@ -19,7 +12,6 @@ use postrider::route::plan::RoutePlan;
 use postrider::route::planner::Planner;
 use postrider::route::tls_result::Failure;
 use sqlx::PgPool;
-use support::postgres::{Role, TestDb};
 
 const ENFORCE: &str = "version: STSv1\r\nmode: enforce\r\nmx: mx.one.test\r\nmax_age: 86400\r\n";
 const NONE: &str = "version: STSv1\nmode: none\nmax_age: 86400\n";

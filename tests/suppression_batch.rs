@@ -1,14 +1,12 @@
 //! Promise: of a large batch the same recipients are held as one by one, however long the lists
 //! are, in the clear and as hashes.
 
-mod support;
-
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::config::Suppression;
 use postrider::config::secret::Secret;
 use postrider::tenant::suppression::{Keeper, Probes};
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 
 const RECIPIENTS: usize = 300;
 

@@ -2,19 +2,17 @@
 //! write them; a bad line is told with its number and field and stops no other, or all are
 //! refused; what goes out can come in again.
 
-mod support;
-
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::support::api::{Answer, Tenant, TestApi, request};
+use crate::support::builders;
+use crate::support::command::{facts, postrider};
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use support::api::{Answer, Tenant, TestApi, request};
-use support::builders;
-use support::command::{facts, postrider};
 
 async fn import(
     api: &TestApi,

@@ -1,10 +1,12 @@
 //! Promise: kept as keyed hashes, no list holds an address in the clear; whoever has the key finds
 //! what is there in either form, whoever has another does not start.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::api::{Tenant, TestApi, message, request};
+use crate::support::builders;
+use crate::support::command::{command, ran};
+use crate::support::postgres::Role;
 use axum::body::Body;
 use axum::http::Method;
 use postrider::config::secret::Secret;
@@ -21,10 +23,6 @@ use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::queue::upkeep;
 use postrider::tenant::suppression::{Keeper, KeyError, Probes, rehash};
 use serde_json::{Value, json};
-use support::api::{Tenant, TestApi, message, request};
-use support::builders;
-use support::command::{command, ran};
-use support::postgres::Role;
 
 const KEY: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 

@@ -2,10 +2,12 @@
 //! address in whatever form, by domain, for one stream or all, for a tenant or for all, and only
 //! until it runs out. What is taken off is kept with who and why.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::api::{Answer, Tenant, TestApi, in_hours, message, request};
+use crate::support::builders;
+use crate::support::command::{facts, postrider};
+use crate::support::postgres::Role;
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use postrider::config::Suppression;
@@ -14,10 +16,6 @@ use postrider::queue::job::Bar;
 use postrider::queue::upkeep;
 use postrider::tenant::suppression::{Keeper, Probes};
 use serde_json::{Value, json};
-use support::api::{Answer, Tenant, TestApi, in_hours, message, request};
-use support::builders;
-use support::command::{facts, postrider};
-use support::postgres::Role;
 
 async fn add(api: &TestApi, tenant: &Tenant, entry: Value) -> Answer {
     api.post_json(&tenant.key, "/v1/suppressions", &entry).await

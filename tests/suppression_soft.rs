@@ -2,10 +2,10 @@
 //! days and not by attempts; a mail that is taken begins anew; policy, reputation and content
 //! never count.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::postgres::{Role, TestDb};
 use postrider::config::Settings;
 use postrider::domain::outcome::Outcome;
 use postrider::domain::receipt::{Receipt, Trail};
@@ -13,8 +13,6 @@ use postrider::domain::verdict::{Cause, Class, Finality, PeerReply, Reach, Stage
 use postrider::queue::settle::{Ending, Settlement, settle};
 use postrider::queue::upkeep;
 use sqlx::PgPool;
-use support::builders;
-use support::postgres::{Role, TestDb};
 
 struct Mailbox {
     _db: TestDb,

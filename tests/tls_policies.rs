@@ -1,16 +1,11 @@
 //! Policy x certificate x outcome (docs/tls.md has the table): each cell is a delivery to a real
 //! TLS server, planned by what a real validating name server and a real HTTPS server say.
 
-#[path = "support/authority.rs"]
-mod authority;
-#[path = "support/policy_host.rs"]
-mod policy_host;
-#[path = "support/signed_dns.rs"]
-mod signed_dns;
-mod support;
-
-use authority::{Authority, Made, tlsa};
-use policy_host::PolicyHost;
+use crate::support::authority::{Authority, Made, tlsa};
+use crate::support::letters::letter;
+use crate::support::policy_host::PolicyHost;
+use crate::support::signed_dns::{SignedDns, Zones};
+use crate::support::smtp_peer::{Act, Peer, Script};
 use postrider::config::{self, Route, RouteKind, Settings, TlsMode, TlsReport};
 use postrider::domain::ids::MailboxProvider;
 use postrider::domain::outcome::Outcome;
@@ -18,9 +13,6 @@ use postrider::domain::verdict::{Finality, Verdict};
 use postrider::route::planner::Planner;
 use postrider::smtp::deliver::Smtp;
 use postrider::smtp::tls::Tls;
-use signed_dns::{SignedDns, Zones};
-use support::letters::letter;
-use support::smtp_peer::{Act, Peer, Script};
 
 /// What a domain publishes.
 const POLICIES: [&str; 11] = [

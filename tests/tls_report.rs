@@ -1,23 +1,19 @@
 //! Reports to receivers on how TLS with them went (RFC 8460): what a daemon counts, and what is
 //! sent of it, to whom, and how often.
 
-#[path = "support/authority.rs"]
-mod authority;
-#[path = "support/name_server.rs"]
-mod name_server;
-#[path = "support/policy_host.rs"]
-mod policy_host;
-mod support;
-
 use std::fs;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use authority::{Authority, pem};
+use crate::support::authority::{Authority, pem};
+use crate::support::builders;
+use crate::support::installation::Installation;
+use crate::support::name_server::{NameServer, Zone};
+use crate::support::policy_host::PolicyHost;
+use crate::support::postgres::{Role, TestDb};
+use crate::support::smtp_peer::Script;
 use base64::Engine as _;
-use name_server::{NameServer, Zone};
-use policy_host::PolicyHost;
 use postrider::config::{Settings, TlsReport};
 use postrider::domain::ids::DeliveryId;
 use postrider::maintenance::tls_report::{Reporter, results};
@@ -28,10 +24,6 @@ use postrider::message::template::Compiled;
 use postrider::route::tls_result::{Event, Failure, Tally};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use support::builders;
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
-use support::smtp_peer::Script;
 use tokio::sync::watch;
 
 const OK: &str = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";

@@ -2,18 +2,16 @@
 //! on to each request that tells an endpoint of it, is found from the log and from
 //! `postrider why`, and is told in OTLP; a receiver that is away costs spans and nothing else.
 
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::builders;
+use crate::support::command::{bare, ran};
+use crate::support::companion::Companion;
+use crate::support::hook::Hook;
+use crate::support::installation::Installation;
+use crate::support::otlp::{Receiver, Told, page};
+use crate::support::smtp_peer::{Act, Certificate, Script};
 use serde_json::json;
-use support::builders;
-use support::command::{bare, ran};
-use support::companion::Companion;
-use support::hook::Hook;
-use support::installation::Installation;
-use support::otlp::{Receiver, Told, page};
-use support::smtp_peer::{Act, Certificate, Script};
 
 /// The trace of a caller.
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";

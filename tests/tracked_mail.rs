@@ -2,20 +2,14 @@
 //! signatures cover what is sent, and what people do comes to the tenant's endpoint. Elsewhere
 //! the html goes out as it was given.
 
-#[path = "support/receivers.rs"]
-mod receivers;
-mod support;
-#[path = "support/verifiers.rs"]
-mod verifiers;
-
+use crate::support::builders;
+use crate::support::companion::Companion;
+use crate::support::hook::Hook;
+use crate::support::installation::{Daemon, Installation};
+use crate::support::verifiers::{Record, records_by_dkimpy, records_by_mail_auth};
 use mail_parser::MessageParser;
 use reqwest::header::{HOST, LOCATION};
 use serde_json::{Value, json};
-use support::builders;
-use support::companion::Companion;
-use support::hook::Hook;
-use support::installation::{Daemon, Installation};
-use verifiers::{Record, records_by_dkimpy, records_by_mail_auth};
 
 const HTML: &str = "<html>\n<body>\n<p class=x>Hi {{ name }}</p>\n\
     <a  HREF='https://shop.example/tea?a=1&amp;b={{ name }}'>Tea</a>\n\

@@ -2,12 +2,12 @@
 //! no other, whatever becomes of us; nobody is sent anywhere else; the tenant is told, a bounded
 //! number of times, and of no address of the one who looked.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::support::api::{Answer, Tenant, TestApi, message};
+use crate::support::command;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use postrider::api::{self, Api};
@@ -22,8 +22,6 @@ use postrider::message::unsubscribe::TokenKey;
 use postrider::telemetry::metrics;
 use serde_json::{Value, json};
 use sqlx::postgres::PgPoolOptions;
-use support::api::{Answer, Tenant, TestApi, message};
-use support::command;
 use tokio::sync::watch;
 use tower::ServiceExt;
 
@@ -221,7 +219,7 @@ async fn whoever_has_a_mail_cannot_write_without_end() {
     assert_eq!(house.events().await, 2, "one of each in an hour");
     // As another process, which remembers nothing: the database does.
     let (_, watched) = watch::channel(Arc::clone(&house.api.settings));
-    let pool = house.api.db.pool(support::postgres::Role::Api).await;
+    let pool = house.api.db.pool(crate::support::postgres::Role::Api).await;
     let other = Api::start(watched, pool, Clock::System);
     let before = counted("click", "repeated");
     let again = Request::get(house.link("https://shop.example/1")).header("host", HOST);
@@ -243,7 +241,7 @@ async fn whoever_has_a_mail_cannot_write_without_end() {
         .execute(&house.api.owner)
         .await
         .expect("let time pass");
-    let worker = house.api.db.pool(support::postgres::Role::Worker).await;
+    let worker = house.api.db.pool(crate::support::postgres::Role::Worker).await;
     let gone = postrider::event::track::forget(&worker, 10_000).await.expect("forget");
     assert_eq!(gone, 1 + CLICKS_A_DAY as u64);
 }

@@ -2,10 +2,11 @@
 //! in order; what it refuses is told again; one that takes nothing is left alone, misses
 //! nothing, and is disabled in the end.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::builders;
+use crate::support::hook::{Got, Hook};
+use crate::support::listening::Listening;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,9 +14,6 @@ use postrider::config::Settings;
 use postrider::event::kind::EventKind;
 use postrider::webhook::Spec;
 use serde_json::Value;
-use support::builders;
-use support::hook::{Got, Hook};
-use support::listening::Listening;
 
 /// Verifies as the standard says, with what a receiver has: the shown secret and the request.
 fn verifies(got: &Got, secret: &str) -> bool {
@@ -250,7 +248,7 @@ async fn a_replay_tells_the_same_events_again() {
     }
     let couriers = here.couriers().await;
     hook.until("five events", |hook| hook.taken().len() == 5).await;
-    let hour_ago = support::api::in_hours(-1);
+    let hour_ago = crate::support::api::in_hours(-1);
     here.desk.replay(made.endpoint.id, hour_ago).await.expect("replay");
     hook.until("five more", |hook| hook.taken().len() == 10).await;
     couriers.stop().await;

@@ -2,19 +2,15 @@
 //! not by a name, not by a name that changes, not by a redirect.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "support/name_server.rs"]
-mod name_server;
-mod support;
-
 use std::net::IpAddr;
 
-use name_server::{NameServer, Zone};
+use crate::support::hook::Hook;
+use crate::support::listening::Listening;
+use crate::support::name_server::{NameServer, Zone};
 use postrider::config::Settings;
 use postrider::route::outside::{Inward, Outside, OutsideError};
 use postrider::webhook::sender::Sender;
 use postrider::webhook::{Spec, Trial};
-use support::hook::Hook;
-use support::listening::Listening;
 
 /// Loopback may not be told; names are asked of `server`.
 fn guarded(server: Option<&NameServer>) -> Settings {

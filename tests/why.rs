@@ -1,19 +1,17 @@
 //! Promise: whoever asks why mail waits is told the constraint that binds, since when, and
 //! when the mail is expected to go; and nothing of other tenants.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::api::{TestApi, in_hours, message};
+use crate::support::builders;
+use crate::support::command::{facts, postrider};
+use crate::support::installation::Installation;
+use crate::support::postgres::{Role, TestDb};
 use axum::http::StatusCode;
 use postrider::domain::ids::{DeliveryId, MessageId};
 use serde_json::Value;
 use sqlx::PgPool;
-use support::api::{TestApi, in_hours, message};
-use support::builders;
-use support::command::{facts, postrider};
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
 
 /// Longest wait for a daemon to tell something; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -210,7 +208,7 @@ async fn scheduled_mail_waits_for_its_time_wherever_its_row_is() {
     let page = api.get(&acme.key, &format!("/v1/messages/{id}/deliveries")).await;
     let delivery = page.body["deliveries"][0]["id"].as_str().expect("an id").to_owned();
     let ask = async || api.get(&acme.key, &format!("/v1/deliveries/{delivery}/why")).await;
-    let scheduled = |answer: &support::api::Answer| {
+    let scheduled = |answer: &crate::support::api::Answer| {
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         assert_eq!(answer.body["waits_for"][0]["kind"], "scheduled", "{answer:?}");
         assert!(answer.body["expected"]["earliest"].is_string());

@@ -28,6 +28,9 @@ const MOST_STEP: f64 = 0.25;
 const RESUME: f64 = 0.1;
 /// Part of the pace that must be used for a window to say anything.
 const USED: f64 = 0.6;
+/// Part of it that must be used, but for one mail, for a try to say that more is taken (RFC 7661
+/// has the same for windows of TCP: what was not used was not tried).
+const TRIED: f64 = 0.9;
 /// Tries that a window waits for, and for how long at most.
 const TRIES: f64 = 5.0;
 const LONGEST_WINDOW: f64 = 600.0;
@@ -234,7 +237,9 @@ impl Pace {
             return;
         }
         let rest = self.taken * terms.headroom;
-        let next = if rate > self.taken {
+        let next = if rate > self.taken && (self.window.passed + 1.0) / span < rate * TRIED {
+            rate
+        } else if rate > self.taken {
             // A try went well: it takes this much, and perhaps more.
             self.taken = rate;
             self.probe_fails = 0;

@@ -137,6 +137,17 @@ fn mails_that_come_in_clumps_cost_little_of_the_pace() {
     assert!(deferred < 0.02, "{deferred}");
 }
 
+#[test]
+fn what_is_not_used_is_not_taken_for_tried() {
+    let mut world = World::new(20.0, 400.0, 0.3);
+    world.seconds(60);
+    (world.limit, world.demand) = (100.0, 25.0);
+    let (rate, deferred) = world.seconds(600);
+    assert!(rate > 24.5 && deferred <= 0.0, "{rate}/s of 25/s, {deferred}");
+    let pace = world.pace.as_ref().and_then(|pace| pace.rate).expect("paced");
+    assert!((25.0..40.0).contains(&pace), "{pace} where 25/s were sent");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

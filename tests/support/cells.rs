@@ -40,7 +40,7 @@ pub struct TwoCells {
     /// The same of the other cell.
     pub b: PgPool,
     /// The home cell's cluster.
-    pub main_cluster: Option<Cluster>,
+    _main_cluster: Cluster,
     /// The other cell's.
     pub b_cluster: Option<Cluster>,
     folder: TempDir,
@@ -60,7 +60,7 @@ impl TwoCells {
             config,
             main: PgPool::connect(&main_url).await.expect("connect"),
             b: PgPool::connect(&b_url).await.expect("connect"),
-            main_cluster: Some(main_cluster),
+            _main_cluster: main_cluster,
             b_cluster: Some(b_cluster),
             folder,
         };
@@ -128,11 +128,6 @@ impl TwoCells {
             id: made["id"].as_i64().expect("a number"),
             key: ApiKey::parse(key["key"].as_str().expect("a key")).expect("a key"),
         }
-    }
-
-    /// The pools of both cells that act as the operator, as the tool has them.
-    pub fn cells(&self) -> Vec<Cell> {
-        self.pools(Role::Operator)
     }
 
     /// An API over both.

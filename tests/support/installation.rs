@@ -172,6 +172,7 @@ max_connections_per_host = 50
     }
 
     /// Waits until the daemon has ended by itself (true) or nothing waits any more.
+    #[cfg(feature = "failpoints")]
     pub async fn killed_or_drained(&self, daemon: &mut Daemon) -> bool {
         let started = Instant::now();
         loop {

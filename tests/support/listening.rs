@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A database with the tenant `acme`, which listens.
 pub struct Listening {
-    pub db: TestDb,
+    _db: TestDb,
     pub owner: PgPool,
     pub worker: PgPool,
     pub settings: Settings,
@@ -69,7 +69,7 @@ impl Listening {
             reason: None,
         };
         let sealer = Arc::new(Sealer::new(&settings.secrets).expect("a key"));
-        Self { db, owner, worker, settings, tenant, desk, sealer }
+        Self { _db: db, owner, worker, settings, tenant, desk, sealer }
     }
 
     /// An endpoint for one event a request.

@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
 
-use crate::verifiers::{DOMAIN, Key};
+use crate::support::verifiers::{DOMAIN, Key};
 
 /// 2026-01-15: verifiers refuse signatures of the future.
 const NOW: u64 = 1_768_435_200;

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use super::http_peer::{Act, HttpPeer, Recorded};
+use super::http_peer::{Act, HttpPeer};
 
 /// Longest wait for spans; only a broken program reaches it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,11 +40,6 @@ impl Receiver {
     /// What `traces.endpoint` is to be.
     pub fn endpoint(&self) -> String {
         format!("{}/v1/traces", self.peer.url())
-    }
-
-    /// The requests as they came.
-    pub fn requests(&self) -> Vec<Recorded> {
-        self.peer.requests()
     }
 
     /// All spans so far, in the order of their beginnings.

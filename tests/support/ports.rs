@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// before the server listens.
 const FIRST: u32 = 10_000;
 
-/// Each test program has so many of its own, and so many programs are told apart by their ids.
+/// Each process has so many of its own, and so many processes are told apart by their ids.
 const EACH: u32 = 100;
-const PROGRAMS: u32 = 200;
+const PROCESSES: u32 = 200;
 
 static GIVEN: AtomicU32 = AtomicU32::new(0);
 
 /// A free port on loopback, each time another one.
 pub fn free_address() -> SocketAddr {
-    let first = FIRST + std::process::id() % PROGRAMS * EACH;
+    let first = FIRST + std::process::id() % PROCESSES * EACH;
     (0..EACH)
         .map(|_| first + GIVEN.fetch_add(1, Ordering::Relaxed) % EACH)
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16)))

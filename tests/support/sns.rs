@@ -11,9 +11,9 @@ use chrono::{DateTime, SecondsFormat};
 use postrider::config::{Callbacks, Endpoint, SesCallbacks};
 use serde_json::{Value, json};
 
-use crate::authority::{Authority, pem};
-use crate::policy_host::PolicyHost;
+use crate::support::authority::{Authority, pem};
 use crate::support::callbacks::Room;
+use crate::support::policy_host::PolicyHost;
 
 /// The topic of every message.
 pub const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:ses-events";

@@ -18,7 +18,7 @@ use mail_auth::{
 use postrider::message::dkim::{Algorithm, KeyPair, Signer};
 use serde::Deserialize;
 
-use crate::receivers::{libraries, tool};
+use crate::support::receivers::{libraries, tool};
 
 /// The domain of every key.
 pub const DOMAIN: &str = "shop.example";

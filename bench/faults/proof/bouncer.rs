@@ -32,7 +32,7 @@ impl Bouncer {
     /// The program, on PATH, where Debian puts it, or as `make setup` unpacks it; or why
     /// there is none that will do.
     pub(crate) fn find() -> Result<PathBuf, String> {
-        let unpacked = process::tools().join("usr/sbin/pgbouncer");
+        let unpacked = process::tools().join("pooler/pgbouncer");
         let mut found = "none".to_owned();
         for program in ["pgbouncer".into(), "/usr/sbin/pgbouncer".into(), unpacked] {
             let asked = process::with_tools(&program).arg("--version").output();

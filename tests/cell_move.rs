@@ -1,17 +1,15 @@
 //! Promise: what waits can be taken into another stream, all of it and once, and mail can be
 //! sent by another route for a while.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::builders;
+use crate::support::command::{bare, facts, postrider, ran};
+use crate::support::installation::Installation;
+use crate::support::postgres::{Role, TestDb};
 use postrider::queue::{admin::audit::Extent, admin::audit::audit, upkeep};
 use postrider::sink::{Options, Sink};
 use sqlx::PgPool;
-use support::builders;
-use support::command::{bare, facts, postrider, ran};
-use support::installation::Installation;
-use support::postgres::{Role, TestDb};
 
 async fn in_stream(owner: &PgPool, table: &str, stream: &str) -> i64 {
     let query = format!(
@@ -113,7 +111,7 @@ async fn mail_takes_another_route_for_a_while_and_goes_back() {
     assert_eq!((all.sink.stats().accepted, second.stats().accepted), (10, 5));
 }
 
-fn run(config: &Path, args: &[&str]) -> support::command::Ran {
+fn run(config: &Path, args: &[&str]) -> crate::support::command::Ran {
     let path = config.to_str().expect("a path");
     ran(&bare(&[args, &["--config", path]].concat()).output().expect("run"))
 }
