@@ -2,10 +2,10 @@
 //! not the ones before have ended, so a slow answer is not hidden by the next one's wait.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -15,6 +15,7 @@ use serde_json::json;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
+use crate::daemon::spawn;
 use crate::load::Load;
 
 /// Length of the measured part.
@@ -101,16 +102,7 @@ fn start(folder: &Path, load: &Load, listen: SocketAddr, rate: u32) -> anyhow::R
             limit = rate * 10,
         ),
     )?;
-    let log = File::create(folder.join("postrider-api.log"))?;
-    Command::new(env!("CARGO_BIN_EXE_postrider-api"))
-        .arg("--config")
-        .arg(config)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .map(Api)
-        .context("cannot start postrider-api")
+    spawn(env!("CARGO_BIN_EXE_postrider-api"), &config, &folder.join("postrider-api.log")).map(Api)
 }
 
 async fn ready(client: &Client, listen: SocketAddr) -> anyhow::Result<()> {

@@ -38,17 +38,9 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it with this configuration; its log goes to the folder.
     pub(crate) fn start(config: &Path, folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("postriderd.log");
-        let log = File::create(&path)?;
-        let process = Command::new(env!("CARGO_BIN_EXE_postriderd"))
-            .arg("--config")
-            .arg(config)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start postriderd")?;
-        Ok(Self { process, log: path })
+        let log = folder.join("postriderd.log");
+        let process = spawn(env!("CARGO_BIN_EXE_postriderd"), config, &log)?;
+        Ok(Self { process, log })
     }
 
     /// Its process.
@@ -70,6 +62,19 @@ impl Daemon {
         ensure!(told.success(), "kill: {told}");
         Ok(())
     }
+}
+
+/// Starts one of our programs with this configuration; what it says goes to `log`.
+pub(crate) fn spawn(program: &str, config: &Path, log: &Path) -> anyhow::Result<Child> {
+    let log = File::create(log)?;
+    Command::new(program)
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {program}"))
 }
 
 impl Drop for Daemon {
