@@ -145,10 +145,8 @@ impl Reading {
         let (scope, kinds) = (*self.caller.scope(), self.kinds.clone());
         scope
             .run(&self.caller.cell().pool, move |conn| {
-                async move {
-                    log::read(&mut *conn, scope.tenant(), after, kinds.as_deref(), limit).await
-                }
-                .boxed()
+                async move { log::read(conn, scope.tenant(), after, kinds.as_deref(), limit).await }
+                    .boxed()
             })
             .await
     }

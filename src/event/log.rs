@@ -1,7 +1,9 @@
 //! Reading the log of one tenant.
 
+use std::collections::HashMap;
+
 use sqlx::postgres::PgRow;
-use sqlx::{PgExecutor, Row};
+use sqlx::{PgConnection, PgExecutor, Row};
 
 use super::cursor::Place;
 use super::kind::EventKind;
@@ -30,8 +32,8 @@ pub struct Entry {
 
 /// Reads up to `limit` events of a tenant after a place and gives those of the wanted `kinds`
 /// (`None`: all). The connection must see the tenant's rows.
-pub async fn read<'e>(
-    executor: impl PgExecutor<'e>,
+pub async fn read(
+    connection: &mut PgConnection,
     tenant: TenantId,
     after: Place,
     kinds: Option<&[EventKind]>,
@@ -45,7 +47,7 @@ pub async fn read<'e>(
         .bind(after.event)
         .bind(limit)
         .bind(numbers)
-        .fetch_all(executor)
+        .fetch_all(&mut *connection)
         .await?;
     let mut page = Page {
         events: Vec::with_capacity(rows.len()),
@@ -58,7 +60,43 @@ pub async fn read<'e>(
             page.events.push(entry_of(row)?);
         }
     }
+    look_up(connection, &mut page.events).await?;
     Ok(page)
+}
+
+/// Adds to whom the deliveries are and of which streams, as far as that is still kept.
+async fn look_up(connection: &mut PgConnection, events: &mut [Entry]) -> Result<(), sqlx::Error> {
+    let unnamed = |event: &Event| event.delivery.filter(|_| event.data.to.is_none());
+    let jobs = events.iter().filter_map(|entry| Some(unnamed(&entry.event)?.get())).collect();
+    let messages = events.iter().filter_map(|entry| Some(entry.event.data.message_id?.get()));
+    let messages = messages.collect();
+    let recipients = texts(connection, include_str!("sql/recipients.sql"), jobs).await?;
+    let streams = texts(connection, include_str!("sql/streams.sql"), messages).await?;
+    for Entry { event, .. } in events {
+        if let Some(delivery) = unnamed(event) {
+            event.data.to = recipients.get(&delivery.get()).cloned();
+        }
+        if let Some(message) = event.data.message_id {
+            event.data.stream = streams.get(&message.get()).cloned();
+        }
+    }
+    Ok(())
+}
+
+/// What `statement` knows of these ids.
+async fn texts(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    mut ids: Vec<i64>,
+) -> Result<HashMap<i64, String>, sqlx::Error> {
+    ids.sort_unstable();
+    ids.dedup();
+    let (Some(first), Some(last)) = (ids.first().copied(), ids.last().copied()) else {
+        return Ok(HashMap::new());
+    };
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as(statement).bind(ids).bind(first).bind(last).fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
 }
 
 /// Where a tenant's log begins that tells what happened since a moment.

@@ -114,7 +114,9 @@ impl Turns {
         if let Some(rate) = lease.per_second {
             most = most.min((rate as usize * LONGEST.as_secs() as usize).max(1) * lease.batch);
         }
-        log::read(&self.pool, lease.tenant, lease.at, lease.kinds.as_deref(), most as i64).await
+        let mut connection = self.pool.acquire().await?;
+        let kinds = lease.kinds.as_deref();
+        log::read(&mut connection, lease.tenant, lease.at, kinds, most as i64).await
     }
 
     fn secrets(&self, lease: &Lease) -> Result<Vec<WebhookSecret>, crate::tenant::seal::SealError> {
