@@ -15,6 +15,8 @@ const FIRST_WITHIN: Duration = Duration::from_secs(60);
 /// What a stretch reached.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Turn {
+    /// Mails in it.
+    pub(crate) mails: f64,
     /// Mails a second at the sink.
     pub(crate) rate: f64,
     /// CPU of the daemon, microseconds a mail.
@@ -42,10 +44,21 @@ impl Turn {
         }
         let first = started.elapsed();
         tokio::time::sleep(warm_up).await;
+        let length = Duration::from_secs(seconds);
+        Ok(Self { first, ..Self::of_now(stand, daemon, sink, length).await? })
+    }
+
+    /// Measures what goes on already.
+    pub(crate) async fn of_now(
+        stand: &Stand,
+        daemon: &mut Program,
+        sink: &Sink,
+        length: Duration,
+    ) -> anyhow::Result<Self> {
         let postmaster = stand.postmaster()?;
         let (began, taken) = (Instant::now(), sink.taken());
         let before = (usage::cpu(daemon.pid()), usage::cpu_of_family(postmaster));
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        tokio::time::sleep(length).await;
         daemon.check()?;
         let mails = (sink.taken() - taken) as f64;
         let took = began.elapsed().as_secs_f64();
@@ -53,10 +66,11 @@ impl Turn {
             now.saturating_sub(then).as_secs_f64() * 1e6 / mails.max(1.0)
         };
         Ok(Self {
+            mails,
             rate: mails / took,
             daemon: micros(usage::cpu(daemon.pid()), before.0),
             postgres: micros(usage::cpu_of_family(postmaster), before.1),
-            first,
+            first: Duration::ZERO,
         })
     }
 }
