@@ -59,7 +59,11 @@ impl TestDb {
             Role::Operator => "postrider_operator",
             Role::Owner => "postgres",
         };
-        let options: PgConnectOptions = self.url().parse().expect("an address of ours");
+        let mut options: PgConnectOptions = self.url().parse().expect("an address of ours");
+        if matches!(role, Role::Worker) {
+            // As the daemon has it.
+            options = options.options([("plan_cache_mode", "force_generic_plan")]);
+        }
         PgPoolOptions::new()
             .max_connections(10)
             .test_before_acquire(false)
