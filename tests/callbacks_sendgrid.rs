@@ -112,7 +112,15 @@ async fn a_late_bounce_is_told_with_what_was_made_of_it() {
     room.read().await;
     let tenant = TenantId::new(room.tenant);
     let found = loop {
-        let page = log::read(&room.worker, tenant, Place::START, None, 100).await.expect("read");
+        let page = log::read(
+            &mut *room.worker.acquire().await.expect("connect"),
+            tenant,
+            Place::START,
+            None,
+            100,
+        )
+        .await
+        .expect("read");
         let event =
             page.events.into_iter().map(|entry| entry.event).find(|one| one.kind == "bounced");
         if let Some(event) = event {

@@ -23,7 +23,8 @@ use sqlx::{Connection, PgConnection, PgPool};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn read(pool: &PgPool, tenant: i64, after: Place) -> Page {
-    log::read(pool, TenantId::new(tenant), after, None, 1_000).await.expect("read")
+    let mut connection = pool.acquire().await.expect("connect");
+    log::read(&mut connection, TenantId::new(tenant), after, None, 1_000).await.expect("read")
 }
 
 /// Reads until there are `n` events: transactions of others on this server may hold them back.
@@ -239,7 +240,15 @@ async fn readers_see_every_event_once_while_many_write() {
     let started = Instant::now();
     let (mut at, mut seen) = (Place::START, Vec::new());
     while seen.len() < (WRITERS * EACH * 2) as usize {
-        let page = log::read(&worker, TenantId::new(tenant), at, None, 7).await.expect("read");
+        let page = log::read(
+            &mut *worker.acquire().await.expect("connect"),
+            TenantId::new(tenant),
+            at,
+            None,
+            7,
+        )
+        .await
+        .expect("read");
         at = page.end;
         seen.extend(page.events.into_iter().map(|entry| entry.event));
         assert!(started.elapsed() < PATIENCE, "{} seen", seen.len());
