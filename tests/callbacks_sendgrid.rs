@@ -113,7 +113,7 @@ async fn a_late_bounce_is_told_with_what_was_made_of_it() {
     let tenant = TenantId::new(room.tenant);
     let found = loop {
         let page = log::read(
-            &mut *room.worker.acquire().await.expect("connect"),
+            &mut room.worker.acquire().await.expect("connect"),
             tenant,
             Place::START,
             None,

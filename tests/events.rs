@@ -241,7 +241,7 @@ async fn readers_see_every_event_once_while_many_write() {
     let (mut at, mut seen) = (Place::START, Vec::new());
     while seen.len() < (WRITERS * EACH * 2) as usize {
         let page = log::read(
-            &mut *worker.acquire().await.expect("connect"),
+            &mut worker.acquire().await.expect("connect"),
             TenantId::new(tenant),
             at,
             None,
