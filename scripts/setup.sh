@@ -130,6 +130,7 @@ EOF
         chmod +x "$root/pgbouncer"
         break
     done
+    [ -x "$root/pgbouncer" ]
 }
 if [ ! -x "$pooler/pgbouncer" ] && command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null; then
     say "unpacking a newer PgBouncer into $pooler (apt-get download)"

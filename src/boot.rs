@@ -292,6 +292,11 @@ async fn role_is_taken(pool: &PgPool, wanted: &str) -> Result<(), sqlx::Error> {
     Err(sqlx::Error::Configuration(text.into()))
 }
 
+/// A setting of the daemon's connections. The planner holds a plan for these very lanes to be cheaper
+/// than one for any, and would make it anew for every claim, which took a fifth of its time
+/// (docs/postgres.md).
+pub const ONE_PLAN: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
+
 fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Error> {
     let mut options: PgConnectOptions = database.url.expose().parse()?;
     if let Some(password) = &database.password {
@@ -317,9 +322,7 @@ fn options(database: &Database, role: Role) -> Result<PgConnectOptions, sqlx::Er
         options = options.options([("role", acts_as)]);
     }
     if role == Role::Worker {
-        // The planner holds a plan for these very lanes to be cheaper than one for any, and makes it
-        // anew for every claim, which took a fifth of its time (docs/postgres.md).
-        options = options.options([("plan_cache_mode", "force_generic_plan")]);
+        options = options.options([ONE_PLAN]);
     }
     // A migration may take as long as it needs.
     if role != Role::Owner {

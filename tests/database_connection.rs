@@ -54,20 +54,20 @@ async fn what_is_acknowledged_after_a_cancelled_begin_stays() {
 #[tokio::test]
 async fn a_connection_acts_as_its_role_within_limits() {
     let db = TestDb::new().await;
-    for (role, name) in [
-        (Role::Worker, "postrider_worker"),
-        (Role::Api, "postrider_api"),
-        (Role::Operator, "postrider_operator"),
+    for (role, name, plans) in [
+        (Role::Worker, "postrider_worker", "force_generic_plan"),
+        (Role::Api, "postrider_api", "auto"),
+        (Role::Operator, "postrider_operator", "auto"),
     ] {
         let pool = connect(&db, role).await;
-        let said: (String, String, String) = sqlx::query_as(
-            "select current_user::text, current_setting('statement_timeout'), \
-             current_setting('idle_in_transaction_session_timeout')",
+        let said: Vec<String> = sqlx::query_scalar(
+            "select array[current_user::text, current_setting('statement_timeout'), \
+             current_setting('idle_in_transaction_session_timeout'), current_setting('plan_cache_mode')]",
         )
         .fetch_one(&pool)
         .await
         .expect("ask");
-        assert_eq!(said, (name.to_owned(), "30s".to_owned(), "10s".to_owned()));
+        assert_eq!(said, [name, "30s", "10s", plans]);
     }
 }
 

@@ -232,14 +232,17 @@ impl Pace {
     fn climb(&mut self, now: f64, terms: &Terms) {
         let Some(rate) = self.rate else { return };
         let span = now - self.window.from;
-        let unused = self.window.passed / span < rate * USED;
-        if unused || now < self.capped_until {
+        let trying = rate > self.taken;
+        let used = if trying {
+            self.window.passed + 1.0 >= rate * TRIED * span
+        } else {
+            self.window.passed >= rate * USED * span
+        };
+        if !used || now < self.capped_until {
             return;
         }
         let rest = self.taken * terms.headroom;
-        let next = if rate > self.taken && (self.window.passed + 1.0) / span < rate * TRIED {
-            rate
-        } else if rate > self.taken {
+        let next = if trying {
             // A try went well: it takes this much, and perhaps more.
             self.taken = rate;
             self.probe_fails = 0;

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use postrider::boot::ONE_PLAN;
 use postrider::cli::dev::binaries::Binaries;
 use postrider::cli::dev::cluster::{Cluster, Durability};
 use sqlx::migrate::Migrator;
@@ -61,8 +62,7 @@ impl TestDb {
         };
         let mut options: PgConnectOptions = self.url().parse().expect("an address of ours");
         if matches!(role, Role::Worker) {
-            // As the daemon has it.
-            options = options.options([("plan_cache_mode", "force_generic_plan")]);
+            options = options.options([ONE_PLAN]);
         }
         PgPoolOptions::new()
             .max_connections(10)

@@ -45,7 +45,10 @@ impl Bouncer {
                 None => {}
             }
         }
-        Err(format!("needs PgBouncer {}.{} or newer, found {found}", LEAST.0, LEAST.1))
+        Err(format!(
+            "needs PgBouncer {}.{} or newer (make setup unpacks one), found {found}",
+            LEAST.0, LEAST.1
+        ))
     }
 
     /// Writes its configuration.
