@@ -239,6 +239,24 @@ async fn batches_and_kinds_come_as_asked_for() {
 }
 
 #[tokio::test]
+async fn a_replay_counts_for_what_a_turn_under_way_has_told() {
+    let here = Listening::new().await;
+    let hook = Hook::new().await;
+    let made = here.endpoint(&hook.url()).await;
+    here.happens(1, 1, 1).await;
+    let hour_ago = crate::support::api::in_hours(-1);
+    // Somebody took the endpoint, and has told the event; its cursor stands before it still.
+    let took = "update postrider.webhook set holder = 1, held_until = now() + interval '1 hour', hold = hold + 1";
+    sqlx::query(took).execute(&here.owner).await.expect("take");
+    here.desk.replay(made.endpoint.id, hour_ago).await.expect("replay");
+    let freed = "webhook where holder is null and held_until is null and hold = 2";
+    assert_eq!(builders::rows(&here.owner, freed).await, 1, "what the turn brings back is refused");
+    let couriers = here.couriers().await;
+    hook.until("the event again", |hook| hook.taken().len() == 1).await;
+    couriers.stop().await;
+}
+
+#[tokio::test]
 async fn a_replay_tells_the_same_events_again() {
     let here = Listening::new().await;
     let hook = Hook::new().await;
